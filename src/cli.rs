@@ -1,0 +1,55 @@
+//! The command line: one subcommand a file, each returning the exit code.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod check;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod dns;
+pub mod run;
+#[cfg(feature = "demo")]
+pub mod zone_server;
+
+/// Global traffic-routing edge proxy.
+#[derive(Debug, Parser)]
+#[command(name = "proxima", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the edge: listeners, probes, DNS, admin.
+    Run(run::Arguments),
+    /// Check a configuration file: exit 0, or 1 with every problem.
+    Check(check::Arguments),
+    /// Inspect and prepare the Route 53 records of the configured names.
+    Dns(dns::Arguments),
+    /// Run a local Route 53: its HTTP API, its health checks, and the zone's DNS.
+    #[cfg(feature = "demo")]
+    ZoneServer(zone_server::Arguments),
+    /// Watch regions die and come back, on this machine, in about a minute.
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
+}
+
+/// Parses the arguments, installs the process-wide TLS provider, runs the subcommand.
+pub fn main() -> ExitCode {
+    // First of all: a second provider chosen by feature unification would make
+    // rustls panic when a client is built without naming one.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("proxima: a TLS provider was installed before start; this is a bug");
+        return ExitCode::FAILURE;
+    }
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Dns(arguments) => dns::run(arguments),
+        #[cfg(feature = "demo")]
+        Command::ZoneServer(arguments) => zone_server::run(arguments),
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::run(arguments),
+    }
+}

@@ -1,0 +1,10 @@
+//! `proxima demo`.
+
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+pub fn run(_arguments: Arguments) -> ExitCode {
+    ExitCode::FAILURE
+}

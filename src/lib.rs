@@ -1,0 +1,24 @@
+//! Proxima: a global traffic-routing edge proxy.
+//!
+//! Dependencies point inward: `main -> cli -> app -> adapters -> {config,
+//! metrics, peer} -> domain`. Adapters never import one another; they meet as
+//! channel ends that [`app`] hands out. `tests/architecture.rs` holds this.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod control;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod dns;
+pub mod domain;
+pub mod metrics;
+pub mod peer;
+pub mod probe;
+pub mod proxy;
+pub mod resolve;
+#[cfg(feature = "demo")]
+pub mod rtt_table;
+#[cfg(feature = "demo")]
+pub mod zone_server;
