@@ -2,196 +2,193 @@
 //!
 //! `handle(input, now) -> outputs`; no clock, no I/O, no lock. The control task
 //! runs it in production; tests run many of them in virtual time.
+//!
+//! Inputs only note what happened. Decisions are taken together, in
+//! `evaluate`, at once when something changed and at most ten times a second.
 
-use crate::domain::health::{State, Word};
-use crate::domain::latency::Rtt;
+use crate::domain::capacity::Spill;
+use crate::domain::health::Health;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
-use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
-use crate::domain::view::View;
-use crate::domain::votes::{Verdict, Witness};
-use std::net::SocketAddr;
+use crate::domain::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Something that happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// A new configuration; what it leaves out is forgotten, the rest is kept.
-    Configure(Arc<Policy>),
-    /// Addresses of a name were resolved (the last good ones stay until others come).
-    Resolved {
-        target: Target,
-        addresses: Vec<SocketAddr>,
-    },
-    Probed(Probe),
-    /// What a request of this edge met. Dropped and counted when the channel is full.
-    Outcome(Outcome),
-    /// Requests a second over the last tick: sent by clients, and served in this region.
-    Load {
-        entered_rps: f64,
-        served_rps: f64,
-    },
-    Dns(DnsReport),
-    Tick,
-}
+mod agreement;
+mod message;
+mod moves;
+mod own;
+mod peers;
+mod publish;
 
-/// What addresses belong to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// Pods of a service in the own region.
-    Service(ServiceId),
-    /// The peer listener of another region.
-    Peer(RegionId),
-}
+pub use message::{
+    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+};
 
-/// The result of one probe.
-#[derive(Debug, Clone)]
-pub enum Probe {
-    /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
-    Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
-    /// An endpoint of a service in the own region.
-    Endpoint { service: ServiceId, address: SocketAddr, result: Result<Rtt, ProbeFailure> },
-}
+use moves::NameRecord;
+use own::OwnService;
+use peers::Peer;
 
-/// A region's good answer.
-#[derive(Debug, Clone)]
-pub struct RegionAnswer {
-    /// `None` when the answer came on a fresh connection and would count set-up.
-    pub rtt: Option<Rtt>,
-    pub view: Box<View>,
-}
-
-/// Why a probe did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ProbeFailure {
-    Connect,
-    Tls,
-    Timeout,
-    /// Connection closed or reset before the answer.
-    Closed,
-    /// An answer that is not a success status.
-    Status,
-    /// A body that is no view of that region, or too large.
-    Malformed,
-}
-
-impl ProbeFailure {
-    pub const ALL: [Self; 6] =
-        [Self::Connect, Self::Tls, Self::Timeout, Self::Closed, Self::Status, Self::Malformed];
-
-    /// The failure as metrics and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Closed => "closed",
-            Self::Status => "status",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
-/// What a request met at one endpoint of one region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    pub service: ServiceId,
-    pub region: RegionId,
-    /// The endpoint's address: a pod (own region) or a peer listener's node.
-    pub address: SocketAddr,
-    pub result: OutcomeResult,
-}
-
-/// The passive signal of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutcomeResult {
-    /// A response that is no 502, 503 or 504.
-    Success,
-    /// Connect error, reset, timeout, or 502, 503, 504.
-    Failure,
-    /// The peer's typed 503: it is well but has no room or no service.
-    Refused,
-}
-
-/// What the DNS side reports.
-#[derive(Debug, Clone)]
-pub enum DnsReport {
-    /// A name's control record and sets, as read.
-    Read { name: DnsName, state: NameState },
-    /// A plan was accepted by Route 53 and is PENDING.
-    Submitted { name: DnsName, generation: Generation },
-    /// The change reached all of Route 53's servers.
-    InSync { name: DnsName, generation: Generation },
-    /// Someone else changed the records first; nothing was written.
-    Conflict { name: DnsName },
-    /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
-    Failed { name: DnsName },
-    /// What Route 53's checkers say of a region's `/health/edge`.
-    Witness { region: RegionId, witness: Witness },
-}
-
-/// Something to do or to tell.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// A decision changed: requests read this from now on.
-    Publish(Arc<Snapshot>),
-    /// The view to answer probes with from now on.
-    View(Arc<View>),
-    /// Submit this, if still valid.
-    Propose(Plan),
-    /// Something changed state: for the log and the metrics.
-    Moved(Transition),
-}
-
-/// A change worth a log line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transition {
-    Service {
-        service: ServiceId,
-        region: RegionId,
-        from: State,
-        to: State,
-    },
-    Endpoint {
-        service: ServiceId,
-        address: SocketAddr,
-        from: State,
-        to: State,
-    },
-    Vote {
-        name: DnsName,
-        region: RegionId,
-        from: Word,
-        to: Word,
-    },
-    Verdict {
-        name: DnsName,
-        region: RegionId,
-        from: Option<Verdict>,
-        to: Verdict,
-    },
-    /// A change that the verdicts call for is held back by a rule (`None`: no longer).
-    Refused {
-        name: DnsName,
-        refusal: Option<Refusal>,
-    },
-    Gate {
-        name: DnsName,
-        closed: bool,
-    },
-}
+/// Shortest time between two evaluations: snapshots are published at most ten times a second.
+const EVALUATE_MIN: Duration = Duration::from_millis(100);
+/// Longest time between two evaluations: shares grow, votes age and views are renewed with time.
+const EVALUATE_MAX: Duration = Duration::from_millis(250);
 
 /// The state machine.
 #[derive(Debug)]
 pub struct Fleet {
-    #[allow(dead_code)]
     policy: Arc<Policy>,
+    /// `policy.agreement_hash()`.
+    agreement: u64,
+    boot: u64,
+    sequence: u64,
+    /// Every region but the own one.
+    peers: BTreeMap<RegionId, Peer>,
+    services: BTreeMap<ServiceId, OwnService>,
+    names: BTreeMap<DnsName, NameRecord>,
+    /// Other regions, nearest first, kept calm by the margin.
+    order: Vec<RegionId>,
+    load: Load,
+    /// Something was noted since the last evaluation.
+    dirty: bool,
+    evaluated_at: Option<Time>,
+    published: Option<Arc<Snapshot>>,
+}
+
+/// Requests a second through this region, and the share of its own users that it can serve.
+#[derive(Debug, Default)]
+struct Load {
+    entered_rps: f64,
+    served_rps: f64,
+    spill: Spill,
 }
 
 impl Fleet {
     /// `boot`: a random number, so that a restarted process is told from its past.
-    pub fn new(policy: Arc<Policy>, _boot: u64) -> Self {
-        Self { policy }
+    pub fn new(policy: Arc<Policy>, boot: u64) -> Self {
+        let mut fleet = Self {
+            agreement: policy.agreement_hash(),
+            policy: Arc::clone(&policy),
+            boot,
+            sequence: 0,
+            peers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            names: BTreeMap::new(),
+            order: Vec::new(),
+            load: Load::default(),
+            dirty: true,
+            evaluated_at: None,
+            published: None,
+        };
+        fleet.configure(policy);
+        fleet
     }
+
+    /// Notes what happened and, when it is time, decides.
+    pub fn handle(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        match input {
+            Input::Configure(policy) => self.configure(policy),
+            Input::Resolved { target, addresses } => self.resolved(&target, addresses),
+            Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
+            Input::Probed(Probe::Endpoint { service, address, result }) => {
+                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+            }
+            Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
+            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
+            Input::Dns(report) => self.dns_reported(report),
+            Input::Tick => {}
+        }
+        if self.deadline().is_none_or(|at| now >= at) {
+            self.evaluate(now, &mut outputs);
+        }
+        outputs
+    }
+
+    /// When `handle` wants a `Tick` at the latest; `None`: at once.
+    pub fn deadline(&self) -> Option<Time> {
+        let pause = if self.dirty { EVALUATE_MIN } else { EVALUATE_MAX };
+        self.evaluated_at.map(|at| at + pause)
+    }
+
+    fn configure(&mut self, policy: Arc<Policy>) {
+        self.agreement = policy.agreement_hash();
+        let own = policy.own.clone();
+        self.peers.retain(|region, _| policy.regions.contains_key(region) && *region != own);
+        for region in policy.regions.keys().filter(|r| **r != own) {
+            self.peers.entry(region.clone()).or_default();
+        }
+        self.services.retain(|service, _| policy.services.contains(service));
+        for service in &policy.services {
+            self.services.entry(service.clone()).or_default();
+        }
+        for peer in self.peers.values_mut() {
+            peer.configure(&policy.services);
+        }
+        self.names.retain(|name, _| policy.names.contains_key(name));
+        for name in policy.names.keys() {
+            self.names.entry(name.clone()).or_default();
+        }
+        self.policy = policy;
+        self.dirty = true;
+    }
+
+    fn loaded(&mut self, entered_rps: f64, served_rps: f64, now: Time) {
+        let capacity = self.policy.regions.get(&self.policy.own).and_then(|r| r.capacity_rps);
+        self.load.entered_rps = entered_rps;
+        self.load.served_rps = served_rps;
+        self.load.spill.update(served_rps, capacity, now);
+    }
+
+    fn evaluate(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.evaluated_at = Some(now);
+        self.dirty = false;
+        self.mark_drains();
+        for (id, service) in &mut self.services {
+            service.advance(id, &self.policy, now, outputs);
+        }
+        for (region, peer) in &mut self.peers {
+            peer.advance(region, &self.policy, now, outputs);
+        }
+        self.rank();
+        self.agree(now, outputs);
+        self.plan(now, outputs);
+        self.publish(now, outputs);
+    }
+
+    /// A region is drained for a service when every name that needs the service drains it.
+    fn mark_drains(&mut self) {
+        let own = self.policy.own.clone();
+        for service in self.policy.services.clone() {
+            let mut drained: Option<BTreeSet<RegionId>> = None;
+            for (name, policy) in &self.policy.names {
+                if !policy.services.contains(&service) {
+                    continue;
+                }
+                let drains = self.names.get(name).map(NameRecord::drains).unwrap_or_default();
+                drained = Some(match drained {
+                    Some(before) => before.intersection(&drains).cloned().collect(),
+                    None => drains,
+                });
+            }
+            let drained = drained.unwrap_or_default();
+            if let Some(own_service) = self.services.get_mut(&service) {
+                own_service.health.set_draining(drained.contains(&own));
+            }
+            for (region, peer) in &mut self.peers {
+                if let Some(remote) = peer.services.get_mut(&service) {
+                    remote.health.set_draining(drained.contains(region));
+                }
+            }
+        }
+    }
+}
+
+/// Runs a change on a health and tells whether its state moved.
+fn watch(health: &mut Health, change: impl FnOnce(&mut Health)) -> bool {
+    let before = health.state();
+    change(health);
+    health.state() != before
 }

@@ -174,6 +174,16 @@ impl Health {
         }
     }
 
+    /// What the target is made of is up again: counted already where it was probed.
+    pub fn declared_up(&mut self, now: Time) {
+        if self.active == Active::Down {
+            self.probation = Some(now);
+        }
+        if self.active != Active::Up {
+            self.turn(Active::Up, now);
+        }
+    }
+
     fn turn(&mut self, active: Active, now: Time) {
         self.active = active;
         self.since = now;
@@ -260,15 +270,6 @@ impl Health {
         };
         (word, self.since)
     }
-
-    /// When `advance` next has something to do.
-    pub fn deadline(&self, policy: &HealthPolicy) -> Option<Time> {
-        match (self.passive, self.probation) {
-            (Passive::Ejected { until }, _) => Some(until),
-            (Passive::Open { .. }, Some(began)) => Some(began + policy.probation),
-            (Passive::Open { .. }, None) => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -349,7 +350,8 @@ mod tests {
         health.advance(at(0) + policy.ejection, &policy);
         assert_eq!(health.state(), State::Probation);
         health.outcome(false, at(10), &policy);
-        assert_eq!(health.deadline(&policy), Some(at(10) + policy.ejection * 2));
+        health.advance(at(29), &policy);
+        assert_eq!(health.state(), State::Ejected);
         health.advance(at(30), &policy);
         health.advance(at(30) + policy.probation, &policy);
         assert_eq!(health.state(), State::Healthy, "a full probation clears the record");

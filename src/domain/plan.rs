@@ -10,6 +10,12 @@ use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod rules;
+mod shift;
+
+pub use rules::{LastChange, Situation, next, wanted};
+pub use shift::{Distances, Room};
+
 /// Counts the changes of a name's control record since bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,7 @@
 //! What a request reads: one `Snapshot`, published whole, never changed.
 
 use crate::domain::endpoint::Endpoint;
-use crate::domain::health::State;
+use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::plan::Generation;
@@ -44,7 +44,7 @@ impl Snapshot {
 }
 
 /// Where requests for one service may go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSnapshot {
     pub id: ServiceId,
     /// In the order to try. Never empty while any endpoint is known.
@@ -60,7 +60,7 @@ pub struct ServiceSnapshot {
 }
 
 /// One place to send a request to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     pub region: RegionId,
     pub place: Place,
@@ -78,7 +78,7 @@ pub enum Place {
 }
 
 /// An endpoint with its state, for probes and display.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     pub state: State,
@@ -108,7 +108,7 @@ pub struct NameStatus {
     pub refusal: Option<&'static str>,
     pub gate: Gate,
     /// Fresh votes: voter -> target -> word.
-    pub votes: BTreeMap<RegionId, BTreeMap<RegionId, crate::domain::health::Word>>,
+    pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
 }
 
 /// What `/health/gate` answers for a name: the health check attached to this region's records.

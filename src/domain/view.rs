@@ -9,6 +9,7 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::Generation;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 /// One region's view of the world, at one moment.
@@ -48,18 +49,32 @@ impl ReplayGuard {
     const BOOTS_MAX: usize = 256;
 
     /// Whether the view is new; remembers it.
-    pub fn admit(&mut self, view: &View) -> bool {
+    pub fn admit(&mut self, view: &View) -> Admission {
         if let Some((_, last)) = self.boots.iter_mut().find(|(boot, _)| *boot == view.boot) {
-            let fresh = view.sequence > *last;
+            let admission = match view.sequence.cmp(last) {
+                Ordering::Less => Admission::Replayed,
+                Ordering::Equal => Admission::Repeated,
+                Ordering::Greater => Admission::New,
+            };
             *last = view.sequence.max(*last);
-            return fresh;
+            return admission;
         }
         if self.boots.len() == Self::BOOTS_MAX {
             self.boots.pop_front();
         }
         self.boots.push_back((view.boot, view.sequence));
-        true
+        Admission::New
     }
+}
+
+/// How a view stands to those seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    New,
+    /// The last one again: its region has had nothing to add.
+    Repeated,
+    /// Older than one seen before.
+    Replayed,
 }
 
 /// A view with the moment it came.
@@ -73,7 +88,7 @@ pub struct Heard {
 mod tests {
     use super::*;
 
-    pub(crate) fn view(boot: u64, sequence: u64) -> View {
+    fn view(boot: u64, sequence: u64) -> View {
         View {
             region: RegionId::parse("a").unwrap(),
             boot,
@@ -91,10 +106,15 @@ mod tests {
     #[test]
     fn a_replayed_or_older_view_is_refused_and_another_pod_is_not() {
         let mut guard = ReplayGuard::default();
-        assert!(guard.admit(&view(1, 5)));
-        assert!(!guard.admit(&view(1, 5)), "replay");
-        assert!(!guard.admit(&view(1, 4)), "older");
-        assert!(guard.admit(&view(1, 6)));
-        assert!(guard.admit(&view(2, 1)), "another pod, or a restart");
+        for (boot, sequence, expected) in [
+            (1, 5, Admission::New),
+            (1, 5, Admission::Repeated),
+            (1, 4, Admission::Replayed),
+            (1, 6, Admission::New),
+            // Another pod, or a restart.
+            (2, 1, Admission::New),
+        ] {
+            assert_eq!(guard.admit(&view(boot, sequence)), expected, "{boot} {sequence}");
+        }
     }
 }

@@ -1,0 +1,148 @@
+//! Votes and verdicts: what this edge says of each (DNS name, region), and what all say together.
+
+use super::{Fleet, Output, Transition};
+use crate::domain::health::Word;
+use crate::domain::name::{DnsName, RegionId};
+use crate::domain::policy::NamePolicy;
+use crate::domain::snapshot::Gate;
+use crate::domain::time::Time;
+use crate::domain::votes::{Ballot, Verdict, Witness, decide};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Fresh votes: voter -> target -> word.
+pub(super) type Votes = BTreeMap<RegionId, BTreeMap<RegionId, Word>>;
+
+impl Fleet {
+    /// Renews own votes, verdicts and gates of every name.
+    pub(super) fn agree(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let policy = Arc::clone(&self.policy);
+        let agreed = self
+            .peers
+            .values()
+            .filter_map(|p| p.fresh(&policy, now))
+            .all(|h| h.view.policy == self.agreement);
+        for (name, name_policy) in &policy.names {
+            let own: BTreeMap<RegionId, Word> = policy
+                .regions
+                .keys()
+                .map(|region| (region.clone(), self.own_vote(name_policy, region, now)))
+                .collect();
+            let votes = self.fresh_votes(name, &own, now);
+            let verdicts = policy
+                .regions
+                .keys()
+                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed))))
+                .collect();
+            let gate = self.gate(name, name_policy, &votes, now);
+            if let Some(record) = self.names.get_mut(name) {
+                record.agreed(name, own, votes, verdicts, gate, outputs);
+            }
+        }
+    }
+
+    /// What this edge says of a region: down only after `down_after`, up only when all services are.
+    fn own_vote(&self, name: &NamePolicy, region: &RegionId, now: Time) -> Word {
+        let words = || {
+            name.services.iter().map(|service| {
+                let health = if *region == self.policy.own {
+                    self.services.get(service).map(|own| &own.health)
+                } else {
+                    self.peers.get(region).and_then(|p| p.services.get(service)).map(|r| &r.health)
+                };
+                health.map_or((Word::Unknown, Time::ZERO), |h| h.word())
+            })
+        };
+        let down = |(word, since): (Word, Time)| {
+            word == Word::Down && now.since(since) >= self.policy.failover.down_after
+        };
+        if words().any(down) {
+            Word::Down
+        } else if words().all(|(word, _)| word == Word::Up) {
+            Word::Up
+        } else {
+            Word::Unknown
+        }
+    }
+
+    fn fresh_votes(&self, name: &DnsName, own: &BTreeMap<RegionId, Word>, now: Time) -> Votes {
+        let mut votes = Votes::from([(self.policy.own.clone(), own.clone())]);
+        for (region, peer) in &self.peers {
+            if let Some(theirs) = peer.fresh(&self.policy, now).and_then(|h| h.view.votes.get(name)) {
+                votes.insert(region.clone(), theirs.clone());
+            }
+        }
+        votes
+    }
+
+    fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool) -> Ballot {
+        let word =
+            |voter: &RegionId| votes.get(voter).and_then(|v| v.get(target)).copied().unwrap_or(Word::Unknown);
+        let witness = match self.peers.get(target) {
+            Some(peer) => peer.witness,
+            None => Witness::Unknown,
+        };
+        Ballot {
+            configured: self.policy.regions.len(),
+            votes: votes.keys().map(word).collect(),
+            own: word(&self.policy.own),
+            target: word(target),
+            witness,
+            agreed,
+        }
+    }
+
+    /// Closed only for the own region's sake and only while enough peers are well:
+    /// it can't latch, since nothing of it comes back as an input.
+    fn gate(&self, name: &DnsName, policy: &NamePolicy, votes: &Votes, now: Time) -> Gate {
+        let own = &self.policy.own;
+        let failover = &self.policy.failover;
+        let down_long = policy.services.iter().any(|service| {
+            self.services.get(service).is_some_and(|s| {
+                let (word, since) = s.health.word();
+                word == Word::Down && now.since(since) >= failover.hold_down
+            })
+        });
+        let drained = self.names.get(name).is_some_and(|record| record.drains().contains(own));
+        let well = votes
+            .iter()
+            .filter(|(voter, words)| *voter != own && words.get(*voter) == Some(&Word::Up))
+            .count();
+        if (down_long || drained) && well >= failover.min_live { Gate::Closed } else { Gate::Open }
+    }
+}
+
+impl super::moves::NameRecord {
+    fn agreed(
+        &mut self,
+        name: &DnsName,
+        own: BTreeMap<RegionId, Word>,
+        votes: Votes,
+        verdicts: BTreeMap<RegionId, Verdict>,
+        gate: Gate,
+        outputs: &mut Vec<Output>,
+    ) {
+        for (region, to) in &own {
+            let from = self.own_votes.get(region).copied().unwrap_or(Word::Unknown);
+            if from != *to {
+                let (name, region, to) = (name.clone(), region.clone(), *to);
+                outputs.push(Output::Moved(Transition::Vote { name, region, from, to }));
+            }
+        }
+        for (region, to) in &verdicts {
+            let from = self.verdicts.get(region).copied();
+            if from != Some(*to) {
+                let (name, region, to) = (name.clone(), region.clone(), *to);
+                outputs.push(Output::Moved(Transition::Verdict { name, region, from, to }));
+            }
+        }
+        if gate != self.gate {
+            let closed = gate == Gate::Closed;
+            outputs.push(Output::Moved(Transition::Gate { name: name.clone(), closed }));
+        }
+        self.own_votes = own;
+        self.votes = votes;
+        self.verdicts = verdicts;
+        self.gate = gate;
+    }
+}

@@ -1,0 +1,170 @@
+//! Other regions: what their probes say, how far they are, whether they have room.
+
+use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, Transition, watch};
+use crate::domain::capacity::AdaptiveShare;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::health::{Health, HealthPolicy, State, Word};
+use crate::domain::latency::WindowedMedian;
+use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::policy::Policy;
+use crate::domain::selection::rank;
+use crate::domain::time::Time;
+use crate::domain::view::{Admission, Heard, ReplayGuard};
+use crate::domain::votes::Witness;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Another region as this edge knows it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Nodes of its peer listener.
+    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(super) latency: WindowedMedian,
+    pub(super) heard: Option<Heard>,
+    guard: ReplayGuard,
+    pub(super) witness: Witness,
+    pub(super) services: BTreeMap<ServiceId, RemoteService>,
+}
+
+/// A service in another region.
+#[derive(Debug, Default)]
+pub(super) struct RemoteService {
+    pub(super) health: Health,
+    /// Shrinks when the region refuses forwarded requests.
+    pub(super) room: AdaptiveShare,
+    shown: Option<State>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            endpoints: Arc::new([]),
+            latency: WindowedMedian::default(),
+            heard: None,
+            guard: ReplayGuard::default(),
+            witness: Witness::Unknown,
+            services: BTreeMap::new(),
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn configure(&mut self, services: &BTreeSet<ServiceId>) {
+        self.services.retain(|service, _| services.contains(service));
+        for service in services {
+            self.services.entry(service.clone()).or_default();
+        }
+    }
+
+    pub(super) fn resolved(&mut self, addresses: &[SocketAddr]) {
+        let known: BTreeMap<SocketAddr, &Arc<Endpoint>> =
+            self.endpoints.iter().map(|e| (e.address(), e)).collect();
+        let endpoints: Vec<Arc<Endpoint>> = addresses
+            .iter()
+            .map(|a| known.get(a).map_or_else(|| Arc::new(Endpoint::new(*a)), |e| Arc::clone(e)))
+            .collect();
+        self.endpoints = endpoints.into();
+    }
+
+    /// The last view, when it is fresh enough to vote.
+    pub(super) fn fresh(&self, policy: &Policy, now: Time) -> Option<&Heard> {
+        self.heard.as_ref().filter(|heard| now.since(heard.at) <= policy.failover.view_fresh)
+    }
+
+    /// Returns whether any state moved.
+    fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
+        if let Some(rtt) = answer.rtt {
+            self.latency.add(rtt, now, policy.rtt_window);
+        }
+        match self.guard.admit(&answer.view) {
+            Admission::Replayed => return self.failed(policy, now),
+            // Asked twice before it had news: alive, but nothing to learn.
+            Admission::Repeated => {}
+            Admission::New => {
+                self.heard = Some(Heard { view: *answer.view, at: now });
+            }
+        }
+        let mut moved = false;
+        let Some(heard) = &self.heard else { return false };
+        for (id, service) in &mut self.services {
+            let word = heard.view.services.get(id).map_or(Word::Unknown, |s| s.word);
+            moved |= watch(&mut service.health, |health| match word {
+                Word::Up => health.probe_succeeded(now, &policy.health),
+                Word::Down => health.declared_down(now),
+                Word::Unknown => {}
+            });
+        }
+        moved
+    }
+
+    fn failed(&mut self, policy: &Policy, now: Time) -> bool {
+        let mut moved = false;
+        for service in self.services.values_mut() {
+            moved |= watch(&mut service.health, |health| health.probe_failed(now, &policy.health));
+        }
+        moved
+    }
+
+    /// Returns whether any state moved.
+    pub(super) fn outcome(
+        &mut self,
+        service: &ServiceId,
+        result: OutcomeResult,
+        now: Time,
+        policy: &HealthPolicy,
+    ) -> bool {
+        let Some(remote) = self.services.get_mut(service) else { return false };
+        match result {
+            OutcomeResult::Success => watch(&mut remote.health, |h| h.outcome(true, now, policy)),
+            OutcomeResult::Failure => watch(&mut remote.health, |h| h.outcome(false, now, policy)),
+            // It answers, so it is not ill; it has no room.
+            OutcomeResult::Refused => {
+                remote.room.refused(now);
+                true
+            }
+        }
+    }
+
+    /// Lets time pass and tells changes of state.
+    pub(super) fn advance(
+        &mut self,
+        region: &RegionId,
+        policy: &Policy,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        for (service, remote) in &mut self.services {
+            remote.health.advance(now, &policy.health);
+            let to = remote.health.state();
+            let from = remote.shown.replace(to).unwrap_or(State::Unknown);
+            if from != to {
+                let (service, region) = (service.clone(), region.clone());
+                outputs.push(Output::Moved(Transition::Service { service, region, from, to }));
+            }
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) fn region_probed(
+        &mut self,
+        region: &RegionId,
+        result: Result<RegionAnswer, ProbeFailure>,
+        now: Time,
+    ) {
+        let policy = Arc::clone(&self.policy);
+        let Some(peer) = self.peers.get_mut(region) else { return };
+        let moved = match result {
+            Ok(answer) if answer.view.region == *region => peer.answered(answer, &policy, now),
+            // Someone else answers at that address: as good as nobody.
+            Ok(_) | Err(_) => peer.failed(&policy, now),
+        };
+        self.dirty |= moved;
+    }
+
+    pub(super) fn rank(&mut self) {
+        let rtts = self.peers.iter().map(|(region, peer)| (region.clone(), peer.latency.median())).collect();
+        self.order = rank(&self.order, &rtts, self.policy.margin);
+    }
+}

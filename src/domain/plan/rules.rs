@@ -1,0 +1,206 @@
+//! The rules: what the verdicts call for, and whether one step of it may be taken now.
+
+use super::shift::{Distances, Room, Shares, displace, step};
+use super::{Change, NameState, Plan, Reason, Refusal};
+use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::time::Time;
+use crate::domain::votes::{Undecided, Verdict};
+use crate::domain::weights::WeightedSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that a plan for one name may look at.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    pub name: &'a DnsName,
+    pub own: &'a RegionId,
+    pub policy: &'a NamePolicy,
+    pub failover: &'a FailoverPolicy,
+    pub verdicts: &'a BTreeMap<RegionId, Verdict>,
+    pub state: &'a NameState,
+    /// What the change before this state took away, if it was seen.
+    pub last: Option<&'a LastChange>,
+    pub distances: &'a Distances,
+    pub room: &'a Room,
+    pub now: Time,
+}
+
+/// The last change of a name's sets, as the difference of two reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastChange {
+    pub writer: Option<RegionId>,
+    /// Regions that lost share in some entry.
+    pub reduced: BTreeSet<(EntryId, RegionId)>,
+}
+
+impl LastChange {
+    /// What `after` took away from `before`.
+    pub fn between(before: &NameState, after: &NameState) -> Self {
+        let reduced = before
+            .sets
+            .iter()
+            .flat_map(|(entry, set)| set.iter().map(move |(region, _)| (entry, set, region)))
+            .filter(|(entry, set, region)| {
+                after.sets.get(*entry).is_some_and(|now| now.share(region) < set.share(region))
+            })
+            .map(|(entry, _, region)| (entry.clone(), region.clone()))
+            .collect();
+        Self { writer: after.writer.clone(), reduced }
+    }
+}
+
+impl Situation<'_> {
+    fn verdict(&self, region: &RegionId) -> Verdict {
+        self.verdicts.get(region).copied().unwrap_or(Verdict::Undecided(Undecided::Split))
+    }
+
+    /// Regions that may receive users.
+    fn receivers(&self) -> BTreeSet<&RegionId> {
+        let up =
+            |region: &&RegionId| self.verdict(region) == Verdict::Up && !self.state.drains.contains(*region);
+        self.policy.regions().into_iter().filter(up).collect()
+    }
+
+    fn current(&self) -> BTreeMap<EntryId, Shares> {
+        self.state.sets.iter().map(|(entry, set)| (entry.clone(), set.shares())).collect()
+    }
+
+    fn young(&self) -> bool {
+        self.state.changed_at.is_some_and(|at| self.now.since(at) < self.failover.hold_down)
+    }
+}
+
+/// The sets that the verdicts call for, before ramps and hold-downs.
+///
+/// A region that is neither confirmed up nor confirmed down keeps what it has
+/// and gains nothing. Without any receiver everything stays as it is.
+pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
+    let receivers = situation.receivers();
+    if receivers.is_empty() {
+        return situation.state.sets.clone();
+    }
+    let home: BTreeMap<EntryId, Shares> =
+        situation.policy.entries.iter().map(|(entry, set)| (entry.clone(), set.shares())).collect();
+    let leaving = |entry: &EntryId, region: &RegionId| {
+        let whole = home.get(entry).and_then(|s| s.get(region)).copied().unwrap_or(0.0);
+        let has = situation.state.sets.get(entry).map_or(0.0, |set| set.share(region));
+        let keeps = match situation.verdict(region) {
+            Verdict::Down => 0.0,
+            _ if situation.state.drains.contains(region) => 0.0,
+            Verdict::Up => whole,
+            Verdict::Isolated | Verdict::Undecided(_) => has.min(whole),
+        };
+        whole - keeps
+    };
+    let after = displace(&home, leaving, &receivers, situation.distances, situation.room);
+    after.into_iter().filter_map(|(e, shares)| Some((e, WeightedSet::from_shares(&shares)?))).collect()
+}
+
+/// The next plan for a name; `None` when its sets are as wanted.
+///
+/// # Errors
+/// The rule that forbids a change that the verdicts call for.
+pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
+    let Situation { state, policy, failover, .. } = situation;
+    if !state.sets.keys().eq(policy.entries.keys()) {
+        return Err(Refusal::Foreign);
+    }
+    let evacuated = evacuation(situation);
+    let (changes, reason) = match evacuated {
+        Some(changes) => (changes, Reason::Evacuation),
+        None => (ramp(situation), Reason::Ramp),
+    };
+    if changes.is_empty() {
+        return unconfirmed(situation).map_or(Ok(None), Err);
+    }
+    if state.frozen.is_some() {
+        return Err(Refusal::Frozen);
+    }
+    if situation.receivers().len() < failover.min_live.max(1) {
+        return Err(Refusal::MinLive);
+    }
+    if reason == Reason::Ramp && situation.young() {
+        return Err(Refusal::HoldDown);
+    }
+    if undoes_other(situation, &changes) {
+        return Err(Refusal::UndoesOther);
+    }
+    Ok(Some(Plan {
+        name: situation.name.clone(),
+        fence: state.fence.clone(),
+        writer: situation.own.clone(),
+        changes,
+        reason,
+        expires_at: situation.now + failover.plan_expiry,
+    }))
+}
+
+/// Confirmed-down regions lose all their users in one step; nothing else moves.
+///
+/// `None` when no confirmed-down region holds users.
+fn evacuation(situation: &Situation<'_>) -> Option<BTreeMap<EntryId, Change>> {
+    let down = |region: &RegionId| situation.verdict(region) == Verdict::Down;
+    let sets = &situation.state.sets;
+    if !sets.values().any(|set| set.iter().any(|(region, _)| down(region))) {
+        return None;
+    }
+    let leaving = |entry: &EntryId, region: &RegionId| match sets.get(entry) {
+        Some(set) if down(region) => set.share(region),
+        _ => 0.0,
+    };
+    let receivers = situation.receivers();
+    let after = displace(&situation.current(), leaving, &receivers, situation.distances, situation.room);
+    let mut changes = BTreeMap::new();
+    for (entry, from) in sets {
+        if !from.iter().any(|(region, _)| down(region)) {
+            continue;
+        }
+        // Without receivers the shares are lost and the set would be empty: keep it, `min_live` refuses.
+        let to = after.get(entry).and_then(WeightedSet::from_shares).unwrap_or_else(|| from.clone());
+        changes.insert(entry.clone(), Change { from: from.clone(), to });
+    }
+    Some(changes)
+}
+
+/// One bounded step of every entry that is not as wanted.
+fn ramp(situation: &Situation<'_>) -> BTreeMap<EntryId, Change> {
+    let mut changes = BTreeMap::new();
+    for (entry, to) in wanted(situation) {
+        let Some(from) = situation.state.sets.get(&entry) else { continue };
+        let Some(same) = WeightedSet::from_shares(&from.shares()) else { continue };
+        if same == to {
+            continue;
+        }
+        if let Some(next) = step(from, &to, situation.failover.max_shift) {
+            changes.insert(entry, Change { from: from.clone(), to: next });
+        }
+    }
+    changes
+}
+
+/// Whether a change gives back what another region's plan took away within the hold-down.
+fn undoes_other(situation: &Situation<'_>, changes: &BTreeMap<EntryId, Change>) -> bool {
+    let Some(last) = situation.last else { return false };
+    let by_other = last.writer.as_ref().is_some_and(|writer| writer != situation.own);
+    by_other
+        && situation.young()
+        && changes.iter().any(|(entry, change)| {
+            change.to.iter().any(|(region, _)| {
+                change.to.share(region) > change.from.share(region)
+                    && last.reduced.contains(&(entry.clone(), region.clone()))
+            })
+        })
+}
+
+/// Why a region that someone sees down is not moved: the refusal to show when nothing changes.
+fn unconfirmed(situation: &Situation<'_>) -> Option<Refusal> {
+    situation.verdicts.values().find_map(|verdict| match verdict {
+        Verdict::Undecided(Undecided::Disagreement) => Some(Refusal::Disagreement),
+        Verdict::Undecided(Undecided::NoMajority) => Some(Refusal::NoMajority),
+        Verdict::Undecided(Undecided::NoEvidence) => Some(Refusal::NoEvidence),
+        Verdict::Up
+        | Verdict::Down
+        | Verdict::Isolated
+        | Verdict::Undecided(Undecided::SingleRegion | Undecided::Split) => None,
+    })
+}
