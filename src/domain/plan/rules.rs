@@ -204,3 +204,187 @@ fn unconfirmed(situation: &Situation<'_>) -> Option<Refusal> {
         | Verdict::Undecided(Undecided::SingleRegion | Undecided::Split) => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::latency::Rtt;
+    use crate::domain::name::ServiceId;
+    use crate::domain::plan::{Fence, Generation};
+    use std::time::Duration;
+
+    /// Three regions on a line: a -10- b -40- c (a to c: 50).
+    struct Case {
+        verdicts: BTreeMap<RegionId, Verdict>,
+        state: NameState,
+        failover: FailoverPolicy,
+        last: Option<LastChange>,
+        now: Time,
+    }
+
+    fn region(name: &str) -> RegionId {
+        RegionId::parse(name).unwrap()
+    }
+
+    fn entry(name: &str) -> EntryId {
+        EntryId::parse(name).unwrap()
+    }
+
+    fn set(of: &[(&str, f64)]) -> WeightedSet {
+        WeightedSet::from_shares(&of.iter().map(|(n, s)| (region(n), *s)).collect()).unwrap()
+    }
+
+    fn home() -> BTreeMap<EntryId, WeightedSet> {
+        ["a", "b", "c"].iter().map(|n| (entry(n), WeightedSet::only(region(n)))).collect()
+    }
+
+    impl Case {
+        fn new(a: Verdict, b: Verdict, c: Verdict) -> Self {
+            Self {
+                verdicts: BTreeMap::from([(region("a"), a), (region("b"), b), (region("c"), c)]),
+                state: NameState {
+                    fence: Fence { epoch: "e".into(), generation: Generation::new(7) },
+                    writer: Some(region("b")),
+                    changed_at: None,
+                    frozen: None,
+                    drains: BTreeSet::new(),
+                    sets: home(),
+                },
+                failover: FailoverPolicy::default(),
+                last: None,
+                now: Time::from_millis(10_000_000),
+            }
+        }
+
+        fn with_set(mut self, name: &str, of: &[(&str, f64)]) -> Self {
+            self.state.sets.insert(entry(name), set(of));
+            self
+        }
+
+        fn changed(mut self, ago: Duration) -> Self {
+            self.state.changed_at = Some(self.now.before(ago));
+            self
+        }
+
+        fn next(&self) -> Result<Option<Plan>, Refusal> {
+            let mut distances = Distances::default();
+            for (from, to, ms) in [("a", "b", 10), ("a", "c", 50), ("b", "c", 40)] {
+                distances.add(&region(from), &region(to), Rtt::millis(ms));
+            }
+            next(&Situation {
+                name: &DnsName::parse("www.example.com").unwrap(),
+                own: &region("b"),
+                policy: &NamePolicy {
+                    entries: home(),
+                    services: BTreeSet::from([ServiceId::parse("web").unwrap()]),
+                },
+                failover: &self.failover,
+                verdicts: &self.verdicts,
+                state: &self.state,
+                last: self.last.as_ref(),
+                distances: &distances,
+                room: &Room::default(),
+                now: self.now,
+            })
+        }
+
+        fn planned(&self) -> Plan {
+            self.next().unwrap().unwrap()
+        }
+    }
+
+    const UP: Verdict = Verdict::Up;
+    const DOWN: Verdict = Verdict::Down;
+    const SPLIT: Verdict = Verdict::Undecided(Undecided::Split);
+
+    #[test]
+    fn all_well_and_at_home_plans_nothing() {
+        assert_eq!(Case::new(UP, UP, UP).next(), Ok(None));
+    }
+
+    #[test]
+    fn a_confirmed_down_region_is_evacuated_to_the_nearest_in_one_step() {
+        let plan = Case::new(DOWN, UP, UP).changed(Duration::ZERO).planned();
+        assert_eq!(plan.reason, Reason::Evacuation);
+        assert_eq!(plan.changes.keys().collect::<Vec<_>>(), [&entry("a")]);
+        assert_eq!(plan.changes[&entry("a")].to, WeightedSet::only(region("b")));
+    }
+
+    #[test]
+    fn recovery_is_a_ramp_of_max_shift_after_the_hold_down() {
+        let case = Case::new(UP, UP, UP).with_set("a", &[("b", 1.0)]);
+        let plan = case.planned();
+        assert_eq!(plan.reason, Reason::Ramp);
+        assert_eq!(plan.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]));
+        let young = case.changed(Duration::from_secs(179));
+        assert_eq!(young.next(), Err(Refusal::HoldDown));
+    }
+
+    #[test]
+    fn an_undecided_region_keeps_what_it_has_and_gains_nothing() {
+        let kept = Case::new(SPLIT, UP, UP).with_set("a", &[("a", 0.5), ("b", 0.5)]);
+        assert_eq!(kept.next(), Ok(None));
+        let isolated = Case::new(Verdict::Isolated, UP, UP);
+        assert_eq!(isolated.next(), Ok(None), "a partition among edges leaves DNS alone");
+    }
+
+    #[test]
+    fn no_set_is_emptied_when_every_region_is_down() {
+        assert_eq!(Case::new(DOWN, DOWN, DOWN).next(), Err(Refusal::MinLive));
+    }
+
+    #[test]
+    fn too_few_live_regions_stop_an_evacuation() {
+        let mut case = Case::new(DOWN, UP, SPLIT);
+        case.failover.min_live = 2;
+        assert_eq!(case.next(), Err(Refusal::MinLive));
+    }
+
+    #[test]
+    fn a_freeze_stops_everything() {
+        let mut case = Case::new(DOWN, UP, UP);
+        case.state.frozen = Some("release".into());
+        assert_eq!(case.next(), Err(Refusal::Frozen));
+    }
+
+    #[test]
+    fn a_drained_region_is_left_by_ramp() {
+        let mut case = Case::new(UP, UP, UP);
+        case.state.drains.insert(region("c"));
+        let plan = case.planned();
+        assert_eq!(plan.reason, Reason::Ramp);
+        assert_eq!(plan.changes[&entry("c")].to, set(&[("c", 0.75), ("b", 0.25)]));
+    }
+
+    #[test]
+    fn what_another_region_took_away_is_not_given_back_within_the_hold_down() {
+        // c evacuated a to b; now b is seen down, and the nearest to b would be a again.
+        let mut case = Case::new(UP, DOWN, UP).with_set("a", &[("b", 1.0)]).changed(Duration::from_secs(10));
+        case.state.writer = Some(region("c"));
+        case.last = Some(LastChange {
+            writer: Some(region("c")),
+            reduced: BTreeSet::from([(entry("a"), region("a"))]),
+        });
+        assert_eq!(case.next(), Err(Refusal::UndoesOther));
+        case.state.changed_at = Some(case.now.before(case.failover.hold_down));
+        assert!(case.next().unwrap().is_some());
+    }
+
+    #[test]
+    fn foreign_records_stop_everything() {
+        let mut case = Case::new(DOWN, UP, UP);
+        case.state.sets.remove(&entry("c"));
+        assert_eq!(case.next(), Err(Refusal::Foreign));
+    }
+
+    #[test]
+    fn what_holds_a_verdict_back_is_named() {
+        for (verdict, refusal) in [
+            (Undecided::NoMajority, Refusal::NoMajority),
+            (Undecided::Disagreement, Refusal::Disagreement),
+            (Undecided::NoEvidence, Refusal::NoEvidence),
+        ] {
+            assert_eq!(Case::new(Verdict::Undecided(verdict), UP, UP).next(), Err(refusal));
+        }
+    }
+}

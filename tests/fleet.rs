@@ -1,0 +1,350 @@
+//! One `Fleet` from the outside: what it publishes and proposes for what it is told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proxima::domain::fleet::{
+    DnsReport, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target,
+};
+use proxima::domain::health::{HealthPolicy, State, Word};
+use proxima::domain::latency::Rtt;
+use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::plan::{Fence, Generation, NameState, Plan};
+use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
+use proxima::domain::routing::RouteTable;
+use proxima::domain::selection::Margin;
+use proxima::domain::snapshot::{Gate, Place, Snapshot};
+use proxima::domain::time::Time;
+use proxima::domain::view::{ServiceView, View};
+use proxima::domain::votes::Witness;
+use proxima::domain::weights::WeightedSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn region(name: &str) -> RegionId {
+    RegionId::parse(name).unwrap()
+}
+
+fn web() -> ServiceId {
+    ServiceId::parse("web").unwrap()
+}
+
+fn www() -> DnsName {
+    DnsName::parse("www.example.com").unwrap()
+}
+
+fn pod(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, n], 80))
+}
+
+fn home() -> BTreeMap<EntryId, WeightedSet> {
+    ["a", "b", "c"].iter().map(|n| (EntryId::parse(n).unwrap(), WeightedSet::only(region(n)))).collect()
+}
+
+fn policy() -> Policy {
+    Policy {
+        own: region("a"),
+        regions: ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy::default())).collect(),
+        services: BTreeSet::from([web()]),
+        routes: Arc::new(RouteTable::default()),
+        names: BTreeMap::from([(www(), NamePolicy { entries: home(), services: BTreeSet::from([web()]) })]),
+        health: HealthPolicy::default(),
+        margin: Margin::default(),
+        rtt_window: Duration::from_secs(30),
+        failover: FailoverPolicy::default(),
+    }
+}
+
+/// Region `a`'s fleet, with what it last published.
+struct Edge {
+    fleet: Fleet,
+    policy: Policy,
+    now: Time,
+    sequence: u64,
+    snapshot: Option<Arc<Snapshot>>,
+    view: Option<Arc<View>>,
+    plans: Vec<Plan>,
+}
+
+impl Edge {
+    fn new(policy: Policy) -> Self {
+        let fleet = Fleet::new(Arc::new(policy.clone()), 1);
+        let now = Time::from_millis(3_600_000);
+        let mut edge =
+            Self { fleet, policy, now, sequence: 0, snapshot: None, view: None, plans: Vec::new() };
+        edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1), pod(2)] });
+        for (n, name) in [(11, "b"), (12, "c")] {
+            edge.tell(Input::Resolved { target: Target::Peer(region(name)), addresses: vec![pod(n)] });
+        }
+        edge
+    }
+
+    /// All well for five seconds.
+    fn steady(policy: Policy) -> Self {
+        let mut edge = Self::new(policy);
+        edge.second(5, |edge| {
+            edge.pods(true);
+            edge.peer("b", 20, Word::Up, Word::Up);
+            edge.peer("c", 80, Word::Up, Word::Up);
+        });
+        edge
+    }
+
+    fn tell(&mut self, input: Input) {
+        for output in self.fleet.handle(input, self.now) {
+            match output {
+                Output::Publish(snapshot) => self.snapshot = Some(snapshot),
+                Output::View(view) => self.view = Some(view),
+                Output::Propose(plan) => self.plans.push(plan),
+                Output::Moved(_) => {}
+            }
+        }
+    }
+
+    /// Lets `seconds` pass; `each` tells what happens in every one of them.
+    fn second(&mut self, seconds: u32, each: impl Fn(&mut Self)) {
+        for _ in 0..seconds {
+            each(self);
+            for _ in 0..4 {
+                self.now = self.now + Duration::from_millis(250);
+                self.tell(Input::Tick);
+            }
+        }
+    }
+
+    fn pods(&mut self, well: bool) {
+        for n in [1, 2] {
+            let result = if well { Ok(Rtt::millis(1)) } else { Err(ProbeFailure::Connect) };
+            self.tell(Input::Probed(Probe::Endpoint { service: web(), address: pod(n), result }));
+        }
+    }
+
+    /// A region's view: its own service, and what it says of `a`.
+    fn peer(&mut self, name: &str, rtt: u64, service: Word, of_a: Word) {
+        self.peer_votes(name, rtt, service, &[("a", of_a), ("b", Word::Up), ("c", Word::Up)]);
+    }
+
+    fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
+        self.sequence += 1;
+        let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
+        let view = View {
+            region: region(name),
+            boot: 9,
+            sequence: self.sequence,
+            policy: self.policy.agreement_hash(),
+            services: BTreeMap::from([(web(), ServiceView { word: service })]),
+            rtts: BTreeMap::new(),
+            votes: BTreeMap::from([(www(), votes)]),
+            generations: BTreeMap::new(),
+            entered_rps: 0.0,
+            headroom_rps: None,
+        };
+        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
+        self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
+    }
+
+    fn silent(&mut self, name: &str) {
+        let result = Err(ProbeFailure::Timeout);
+        self.tell(Input::Probed(Probe::Region { region: region(name), result }));
+    }
+
+    fn records(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>) {
+        let state = NameState {
+            fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
+            writer: None,
+            changed_at: None,
+            frozen: None,
+            drains: BTreeSet::new(),
+            sets,
+        };
+        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    }
+
+    fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
+        self.tell(Input::Outcome(Outcome { service: web(), region: region(name), address, result }));
+    }
+
+    fn candidates(&self) -> Vec<(String, Place)> {
+        let service = &self.snapshot.as_ref().unwrap().services[&web()];
+        service.candidates.iter().map(|c| (c.region.to_string(), c.place)).collect()
+    }
+
+    fn order(&self) -> Vec<String> {
+        self.candidates().into_iter().map(|(region, _)| region).collect()
+    }
+}
+
+#[test]
+fn the_own_region_serves_first_and_the_nearest_comes_next() {
+    let edge = Edge::steady(policy());
+    let expected =
+        [("a", Place::Own), ("b", Place::Peer), ("c", Place::Peer)].map(|(r, p)| (r.to_owned(), p));
+    assert_eq!(edge.candidates(), expected);
+}
+
+#[test]
+fn a_dead_own_service_is_left_and_comes_back_with_a_small_share() {
+    let mut edge = Edge::steady(policy());
+    edge.second(4, |edge| edge.pods(false));
+    assert_eq!(edge.order(), ["b", "c"]);
+    edge.second(3, |edge| edge.pods(true));
+    assert_eq!(edge.order(), ["a", "b", "c"]);
+    let share = edge.snapshot.as_ref().unwrap().services[&web()].candidates[0].share;
+    assert!(share < 0.5, "probation: {share}");
+}
+
+#[test]
+fn a_few_failed_requests_eject_a_region_here_but_cast_no_vote() {
+    let mut edge = Edge::steady(policy());
+    for _ in 0..3 {
+        edge.outcome("b", pod(11), OutcomeResult::Failure);
+    }
+    edge.second(1, |edge| edge.peer("b", 20, Word::Up, Word::Up));
+    assert_eq!(edge.order(), ["a", "c"]);
+    assert_eq!(edge.view.as_ref().unwrap().votes[&www()][&region("b")], Word::Up);
+}
+
+#[test]
+fn the_last_candidate_is_never_ejected_by_outcomes() {
+    let mut edge = Edge::steady(policy());
+    edge.second(6, |edge| {
+        edge.silent("b");
+        edge.silent("c");
+    });
+    for _ in 0..10 {
+        edge.outcome("a", pod(1), OutcomeResult::Failure);
+        edge.outcome("a", pod(2), OutcomeResult::Failure);
+    }
+    edge.second(1, |_| {});
+    assert_eq!(edge.order()[0], "a");
+    let service = &edge.snapshot.as_ref().unwrap().services[&web()];
+    assert_eq!(service.candidates[0].endpoints.len(), 2, "both endpoints stay in use");
+}
+
+#[test]
+fn a_typed_refusal_shrinks_the_share_without_ejecting() {
+    let mut edge = Edge::steady(policy());
+    edge.outcome("b", pod(11), OutcomeResult::Refused);
+    edge.second(1, |_| {});
+    let service = &edge.snapshot.as_ref().unwrap().services[&web()];
+    assert_eq!(service.states[&region("b")], State::Healthy);
+    assert!((0.4..=0.65).contains(&service.candidates[1].share), "{}", service.candidates[1].share);
+}
+
+#[test]
+fn a_region_that_died_is_evacuated_once_peers_agree_and_its_health_check_is_red() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let dead_c = |edge: &mut Edge| {
+        edge.pods(true);
+        edge.silent("c");
+        edge.peer_votes("b", 20, Word::Up, &[("a", Word::Up), ("b", Word::Up), ("c", Word::Down)]);
+    };
+    edge.second(12, dead_c);
+    assert_eq!(edge.plans, [], "silence alone is no evidence");
+    edge.tell(Input::Dns(DnsReport::Witness { region: region("c"), witness: Witness::Red }));
+    edge.second(1, dead_c);
+    let plan = edge.plans.pop().unwrap();
+    let c = EntryId::parse("c").unwrap();
+    assert_eq!(plan.changes.keys().collect::<Vec<_>>(), [&c]);
+    assert_eq!(plan.changes[&c].to.get(&region("c")), None);
+    assert_eq!(plan.fence.generation, Generation::new(1));
+}
+
+#[test]
+fn a_green_witness_keeps_a_region_in_dns_that_peers_cannot_reach() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    edge.tell(Input::Dns(DnsReport::Witness { region: region("c"), witness: Witness::Green }));
+    edge.second(20, |edge| {
+        edge.pods(true);
+        edge.silent("c");
+        edge.peer_votes("b", 20, Word::Up, &[("a", Word::Up), ("b", Word::Up), ("c", Word::Down)]);
+    });
+    assert_eq!(edge.plans, []);
+    assert_eq!(edge.order(), ["a", "b"], "but nothing is forwarded there");
+}
+
+#[test]
+fn an_edge_that_is_cut_off_writes_nothing_and_serves_from_home() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    for name in ["b", "c"] {
+        edge.tell(Input::Dns(DnsReport::Witness { region: region(name), witness: Witness::Red }));
+    }
+    edge.second(20, |edge| {
+        edge.pods(true);
+        edge.silent("b");
+        edge.silent("c");
+    });
+    assert_eq!(edge.plans, []);
+    assert_eq!(edge.order(), ["a"]);
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("no_majority"));
+}
+
+#[test]
+fn a_conflict_is_read_again_before_anything_is_proposed() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let own_down = |edge: &mut Edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Down);
+        edge.peer("c", 80, Word::Up, Word::Down);
+    };
+    edge.second(12, own_down);
+    assert_eq!(edge.plans.len(), 1, "proposed once");
+    edge.tell(Input::Dns(DnsReport::Conflict { name: www() }));
+    edge.second(3, own_down);
+    assert_eq!(edge.plans.len(), 1, "not before the records were read");
+    edge.records(2, home());
+    edge.second(1, own_down);
+    assert_eq!(edge.plans.len(), 2);
+    assert_eq!(edge.plans[1].fence.generation, Generation::new(2));
+}
+
+#[test]
+fn the_gate_closes_after_the_hold_down_only_while_a_peer_is_well() {
+    let mut short = policy();
+    short.failover.hold_down = Duration::from_secs(10);
+    let mut edge = Edge::steady(short);
+    let gate = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].gate;
+    let down_with = |b: Word| {
+        move |edge: &mut Edge| {
+            edge.pods(false);
+            edge.peer_votes("b", 20, b, &[("a", Word::Down), ("b", b)]);
+        }
+    };
+    edge.second(5, down_with(Word::Up));
+    assert_eq!(gate(&edge), Gate::Open);
+    edge.second(10, down_with(Word::Up));
+    assert_eq!(gate(&edge), Gate::Closed);
+    edge.second(1, down_with(Word::Down));
+    assert_eq!(gate(&edge), Gate::Open, "nobody else is well: stay in DNS");
+}
+
+#[test]
+fn an_unchanged_world_publishes_nothing_new() {
+    let mut edge = Edge::steady(policy());
+    let before = edge.snapshot.as_ref().unwrap().number;
+    edge.second(20, |edge| {
+        edge.pods(true);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.snapshot.as_ref().unwrap().number, before);
+}
+
+#[test]
+fn endpoint_statistics_survive_a_new_resolution() {
+    let mut edge = Edge::steady(policy());
+    let endpoint = |edge: &Edge, n: u8| {
+        let service = &edge.snapshot.as_ref().unwrap().services[&web()];
+        let found = service.endpoints.iter().find(|e| e.endpoint.address() == pod(n)).unwrap();
+        Arc::clone(&found.endpoint)
+    };
+    let before = endpoint(&edge, 1);
+    edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1), pod(3)] });
+    edge.second(1, |_| {});
+    assert!(Arc::ptr_eq(&before, &endpoint(&edge, 1)));
+    assert_eq!(endpoint(&edge, 3).in_flight(), 0);
+}
