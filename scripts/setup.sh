@@ -75,7 +75,7 @@ unpack() {
     local commands=$1 package=$2 alone=${3:-} command missing=
     for command in $commands; do have "$command" || missing=1; done
     [ -n "$missing" ] || return 0
-    have apt-get && have dpkg || die "please install the programs: $commands"
+    { have apt-get && have dpkg; } || die "please install the programs: $commands"
     apt_refresh
     say "unpacking $package into target/tools"
     local packages=$package
@@ -87,10 +87,13 @@ unpack() {
     fi
     mkdir -p "$tools/bin" "$tools/root" "$tools/deb"
     # shellcheck disable=SC2086 # a list of package names
-    (cd "$tools/deb" && apt-get download -qq $packages 2>&1 | grep -v '^W: Download is performed unsandboxed' >&2 || true)
+    (
+        cd "$tools/deb"
+        # As root apt warns that its own user cannot write here; what failed shows below.
+        apt-get download -qq $packages 2>&1 | sed '/^W: Download is performed unsandboxed/d' >&2
+    ) || die "could not download $package; please run: sudo apt-get install $package"
     local file
     for file in "$tools"/deb/*.deb; do
-        [ -e "$file" ] || die "could not download $package; please run: sudo apt-get install $package"
         dpkg -x "$file" "$tools/root"
         rm "$file"
     done
@@ -98,7 +101,7 @@ unpack() {
 }
 
 wrap() {
-    local command=$1 package=$2 program= folder
+    local command=$1 package=$2 program='' folder
     for folder in sbin bin usr/sbin usr/bin; do
         [ ! -x "$tools/root/$folder/$command" ] || program=$folder/$command
     done
