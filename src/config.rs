@@ -1,1 +1,198 @@
-//! config.
+//! TOML file -> `Config`, valid by construction.
+//!
+//! `Config` holds no lock, handle or counter. It is what every edge of the
+//! planet may share: only `own` differs, and may come from the environment.
+
+use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::policy::Policy;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A whole, consistent configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the core decides by.
+    pub policy: Arc<Policy>,
+    pub listeners: Vec<Listener>,
+    pub tls: Option<Tls>,
+    /// `None` with a single region.
+    pub peer: Option<Peer>,
+    /// Every configured region, the own one among them.
+    pub regions: BTreeMap<RegionId, Region>,
+    pub probes: Probes,
+    pub services: BTreeMap<ServiceId, Service>,
+    pub names: BTreeMap<DnsName, Name>,
+    pub dns: Option<Dns>,
+    pub resolver: Resolver,
+    pub admin: Admin,
+    pub drain: Drain,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub name: String,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, and HTTP/2 by prior knowledge.
+    Http,
+    /// TLS; HTTP/2 or HTTP/1.1 by ALPN.
+    Https,
+}
+
+/// The server certificate of the `https` listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM files: chain, then private key.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The listener for other regions and the identity shown to them (mutual TLS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// PEM roots that sign every region's peer certificate.
+    pub ca: PathBuf,
+}
+
+/// A region and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// Its peer listener.
+    pub peer: HostPort,
+    /// Name that its peer certificate must carry.
+    pub server_name: String,
+    /// AWS region whose place in the world it has; only the embedded world reads it.
+    pub place: String,
+    /// What DNS gives to users who enter there: its load balancer's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Port of `/health/edge` and `/health/gate` at `addresses`, for Route 53's checkers.
+    pub health_port: u16,
+}
+
+/// A name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    pub host: Host,
+    pub port: u16,
+}
+
+/// What stands before the port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    Address(IpAddr),
+    /// Resolved off the request path.
+    Name(DnsName),
+}
+
+/// How often and how patiently regions and endpoints are probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probes {
+    pub interval: Duration,
+    /// Below `interval`.
+    pub timeout: Duration,
+    /// A connection to a region is replaced at least this often.
+    pub fresh_connection: Duration,
+}
+
+/// A service and its endpoints in the own region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Endpoints of the own region; empty: served elsewhere only.
+    pub endpoints: Vec<HostPort>,
+    pub protocol: UpstreamProtocol,
+    /// Path of the endpoint probe: 2xx is healthy.
+    pub health_path: String,
+    pub connect_timeout: Duration,
+    /// To the first byte of the response, and between two reads.
+    pub read_timeout: Duration,
+    /// Attempts at one request in all, the first one among them. At least 1.
+    pub attempts: u32,
+}
+
+/// What a service's endpoints speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    Http1,
+    /// HTTP/2 by prior knowledge (gRPC).
+    Http2,
+}
+
+/// A DNS name that Proxima moves users under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub form: Form,
+    /// One TTL for every record of every set.
+    pub ttl: Duration,
+}
+
+/// How the records of a name are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A latency alias a region, each onto a weighted set of its own.
+    Global,
+    /// One weighted set.
+    Simple,
+}
+
+/// Access to Route 53.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    pub mode: DnsMode,
+    pub zone_id: String,
+    /// Another server that speaks Route 53's API; `None`: AWS.
+    pub endpoint: Option<String>,
+    /// How often control record and sets are read.
+    pub poll: Duration,
+    /// How often GetChange is asked while PENDING.
+    pub insync_poll: Duration,
+    /// Interval of the Route 53 health checks that `bootstrap` creates: 10 s or 30 s.
+    pub health_interval: Duration,
+    /// Failures in a row that turn such a check: 1..=10.
+    pub health_threshold: u8,
+}
+
+/// Whether plans are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsMode {
+    /// Plan, show, write nothing.
+    Observe,
+    Act,
+}
+
+/// How names are resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// Empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// Bounds on the time between two look-ups of one name, whatever its TTL says.
+    pub ttl_min: Duration,
+    pub ttl_max: Duration,
+    pub timeout: Duration,
+}
+
+/// The listener for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    pub address: SocketAddr,
+}
+
+/// What SIGTERM does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// Not ready but still accepting, for the load balancer to notice.
+    pub notice: Duration,
+    /// Longest time for what is in flight, after `notice`.
+    pub deadline: Duration,
+}

@@ -1,1 +1,8 @@
-//! metrics.
+//! Every metric name, one place: a file an area, one registry.
+//!
+//! `proxima_<noun>_<unit>` and `_total`; labels only from closed sets (region,
+//! service, route, class, rule), never a path, host or error text.
+
+pub mod control;
+pub mod dns;
+pub mod request;

@@ -1,1 +1,20 @@
-//! peer.
+//! What passes between regions: paths, headers, and the size bound of a view.
+//!
+//! Believed on the peer listener (mutual TLS) only, and stripped everywhere
+//! else. A forwarded request is served or refused with a typed 503; it is
+//! never forwarded again, so loops and cascades cannot form.
+
+/// Path of the probe on the peer listener; answers the region's view as JSON.
+pub const VIEW_PATH: &str = "/.proxima/view";
+/// Largest view in bytes that is read; 64 KiB holds 100 names x 100 regions of votes.
+pub const VIEW_BYTES_MAX: usize = 64 * 1024;
+/// On a forwarded request: the region that forwarded it.
+pub const FORWARDED_BY: &str = "x-proxima-forwarded-by";
+/// On a forwarded request: the service that the first edge chose.
+pub const SERVICE: &str = "x-proxima-service";
+/// On a typed 503: why (`no_service` or `no_room`); its presence makes the 503 typed.
+pub const REFUSED: &str = "x-proxima-refused";
+/// On answers of the peer listener: requests a second that may still come.
+pub const HEADROOM: &str = "x-proxima-headroom";
+/// Every internal header starts with this; clients' are stripped.
+pub const INTERNAL_PREFIX: &str = "x-proxima-";

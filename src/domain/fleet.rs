@@ -1,0 +1,197 @@
+//! The fleet: the one owner of latency, health, votes and plans.
+//!
+//! `handle(input, now) -> outputs`; no clock, no I/O, no lock. The control task
+//! runs it in production; tests run many of them in virtual time.
+
+use crate::domain::health::{State, Word};
+use crate::domain::latency::Rtt;
+use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::plan::{Generation, NameState, Plan, Refusal};
+use crate::domain::policy::Policy;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::view::View;
+use crate::domain::votes::{Verdict, Witness};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A new configuration; what it leaves out is forgotten, the rest is kept.
+    Configure(Arc<Policy>),
+    /// Addresses of a name were resolved (the last good ones stay until others come).
+    Resolved {
+        target: Target,
+        addresses: Vec<SocketAddr>,
+    },
+    Probed(Probe),
+    /// What a request of this edge met. Dropped and counted when the channel is full.
+    Outcome(Outcome),
+    /// Requests a second over the last tick: sent by clients, and served in this region.
+    Load {
+        entered_rps: f64,
+        served_rps: f64,
+    },
+    Dns(DnsReport),
+    Tick,
+}
+
+/// What addresses belong to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Pods of a service in the own region.
+    Service(ServiceId),
+    /// The peer listener of another region.
+    Peer(RegionId),
+}
+
+/// The result of one probe.
+#[derive(Debug, Clone)]
+pub enum Probe {
+    /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
+    Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
+    /// An endpoint of a service in the own region.
+    Endpoint { service: ServiceId, address: SocketAddr, result: Result<Rtt, ProbeFailure> },
+}
+
+/// A region's good answer.
+#[derive(Debug, Clone)]
+pub struct RegionAnswer {
+    /// `None` when the answer came on a fresh connection and would count set-up.
+    pub rtt: Option<Rtt>,
+    pub view: Box<View>,
+}
+
+/// Why a probe did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeFailure {
+    Connect,
+    Tls,
+    Timeout,
+    /// Connection closed or reset before the answer.
+    Closed,
+    /// An answer that is not a success status.
+    Status,
+    /// A body that is no view of that region, or too large.
+    Malformed,
+}
+
+impl ProbeFailure {
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Tls, Self::Timeout, Self::Closed, Self::Status, Self::Malformed];
+
+    /// The failure as metrics and logs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Status => "status",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// What a request met at one endpoint of one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub service: ServiceId,
+    pub region: RegionId,
+    /// The endpoint's address: a pod (own region) or a peer listener's node.
+    pub address: SocketAddr,
+    pub result: OutcomeResult,
+}
+
+/// The passive signal of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeResult {
+    /// A response that is no 502, 503 or 504.
+    Success,
+    /// Connect error, reset, timeout, or 502, 503, 504.
+    Failure,
+    /// The peer's typed 503: it is well but has no room or no service.
+    Refused,
+}
+
+/// What the DNS side reports.
+#[derive(Debug, Clone)]
+pub enum DnsReport {
+    /// A name's control record and sets, as read.
+    Read { name: DnsName, state: NameState },
+    /// A plan was accepted by Route 53 and is PENDING.
+    Submitted { name: DnsName, generation: Generation },
+    /// The change reached all of Route 53's servers.
+    InSync { name: DnsName, generation: Generation },
+    /// Someone else changed the records first; nothing was written.
+    Conflict { name: DnsName },
+    /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
+    Failed { name: DnsName },
+    /// What Route 53's checkers say of a region's `/health/edge`.
+    Witness { region: RegionId, witness: Witness },
+}
+
+/// Something to do or to tell.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// A decision changed: requests read this from now on.
+    Publish(Arc<Snapshot>),
+    /// The view to answer probes with from now on.
+    View(Arc<View>),
+    /// Submit this, if still valid.
+    Propose(Plan),
+    /// Something changed state: for the log and the metrics.
+    Moved(Transition),
+}
+
+/// A change worth a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    Service {
+        service: ServiceId,
+        region: RegionId,
+        from: State,
+        to: State,
+    },
+    Endpoint {
+        service: ServiceId,
+        address: SocketAddr,
+        from: State,
+        to: State,
+    },
+    Vote {
+        name: DnsName,
+        region: RegionId,
+        from: Word,
+        to: Word,
+    },
+    Verdict {
+        name: DnsName,
+        region: RegionId,
+        from: Option<Verdict>,
+        to: Verdict,
+    },
+    /// A change that the verdicts call for is held back by a rule (`None`: no longer).
+    Refused {
+        name: DnsName,
+        refusal: Option<Refusal>,
+    },
+    Gate {
+        name: DnsName,
+        closed: bool,
+    },
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Fleet {
+    #[allow(dead_code)]
+    policy: Arc<Policy>,
+}
+
+impl Fleet {
+    /// `boot`: a random number, so that a restarted process is told from its past.
+    pub fn new(policy: Arc<Policy>, _boot: u64) -> Self {
+        Self { policy }
+    }
+}

@@ -1,0 +1,357 @@
+//! Health of one thing: a service in a region, or an endpoint.
+//!
+//! Two sources, kept apart: *active* (probes, and the target's own word) and
+//! *passive* (outcomes of requests of this edge). Votes read the active side
+//! only: one poison path must not take the world down.
+
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What requests may do with a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not heard of yet: used only when nothing healthy is left.
+    Unknown,
+    Healthy,
+    /// Back after an ejection: gets a growing share.
+    Probation,
+    Ejected,
+    /// Taken out by an operator: finishes what it has, gets nothing new.
+    Draining,
+}
+
+impl State {
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Healthy, Self::Probation, Self::Ejected, Self::Draining];
+
+    /// The state as metrics and logs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Probation => "probation",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether new requests may go there (in probation: a share of them).
+    pub const fn usable(self) -> bool {
+        matches!(self, Self::Healthy | Self::Probation)
+    }
+}
+
+/// What a probe or the target's own word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    Unknown,
+    Up,
+    Down,
+}
+
+/// The rules of ejection and return.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthPolicy {
+    /// Failed probes in a row that eject. At least 1.
+    pub fall: u32,
+    /// Good probes in a row that readmit. At least 1.
+    pub rise: u32,
+    /// Failed requests in a row that eject in this edge. At least 1.
+    pub consecutive_failures: u32,
+    /// Share of failed requests, 0..=1, that ejects once `failure_volume` were seen in the window.
+    pub failure_share: f64,
+    pub failure_volume: u32,
+    pub failure_window: Duration,
+    /// First ejection by outcomes; each further one doubles it, up to `ejection_max`.
+    pub ejection: Duration,
+    pub ejection_max: Duration,
+    /// Time in probation, over which the share grows from a tenth to all.
+    pub probation: Duration,
+}
+
+impl Default for HealthPolicy {
+    fn default() -> Self {
+        Self {
+            fall: 3,
+            rise: 2,
+            consecutive_failures: 3,
+            failure_share: 0.5,
+            failure_volume: 20,
+            failure_window: Duration::from_secs(10),
+            ejection: Duration::from_secs(10),
+            ejection_max: Duration::from_secs(300),
+            probation: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The share of requests that a target in probation starts with.
+const PROBATION_START: f64 = 0.1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Active {
+    Unknown,
+    Up,
+    Down,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Passive {
+    /// Serving; counts of the current window.
+    Open { window: Time, good: u32, bad: u32, in_a_row: u32 },
+    /// Ejected by outcomes until then.
+    Ejected { until: Time },
+}
+
+/// The health of one target.
+#[derive(Debug, Clone)]
+pub struct Health {
+    active: Active,
+    /// When `active` last changed.
+    since: Time,
+    good_in_a_row: u32,
+    bad_in_a_row: u32,
+    passive: Passive,
+    /// Ejections by outcomes without a full probation in between: the exponent of the back-off.
+    ejections: u32,
+    probation: Option<Time>,
+    draining: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            active: Active::Unknown,
+            since: Time::ZERO,
+            good_in_a_row: 0,
+            bad_in_a_row: 0,
+            passive: open(Time::ZERO),
+            ejections: 0,
+            probation: None,
+            draining: false,
+        }
+    }
+}
+
+const fn open(window: Time) -> Passive {
+    Passive::Open { window, good: 0, bad: 0, in_a_row: 0 }
+}
+
+impl Health {
+    /// A probe answered well (or the target says "up").
+    pub fn probe_succeeded(&mut self, now: Time, policy: &HealthPolicy) {
+        self.bad_in_a_row = 0;
+        self.good_in_a_row = self.good_in_a_row.saturating_add(1);
+        match self.active {
+            // The first word counts at once: a booting edge must not wait to be useful.
+            Active::Unknown => self.turn(Active::Up, now),
+            Active::Down if self.good_in_a_row >= policy.rise => {
+                self.turn(Active::Up, now);
+                self.probation = Some(now);
+            }
+            Active::Down | Active::Up => {}
+        }
+    }
+
+    /// A probe failed (or the target says "down").
+    pub fn probe_failed(&mut self, now: Time, policy: &HealthPolicy) {
+        self.good_in_a_row = 0;
+        self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
+        if self.active != Active::Down && self.bad_in_a_row >= policy.fall {
+            self.turn(Active::Down, now);
+            self.probation = None;
+        }
+    }
+
+    /// The target itself says that it is down: believed at once, there is no one better to ask.
+    pub fn declared_down(&mut self, now: Time) {
+        self.good_in_a_row = 0;
+        if self.active != Active::Down {
+            self.turn(Active::Down, now);
+            self.probation = None;
+        }
+    }
+
+    fn turn(&mut self, active: Active, now: Time) {
+        self.active = active;
+        self.since = now;
+    }
+
+    /// The outcome of a request of this edge. Never read by votes.
+    pub fn outcome(&mut self, success: bool, now: Time, policy: &HealthPolicy) {
+        self.advance(now, policy);
+        let Passive::Open { window, good, bad, in_a_row } = self.passive else { return };
+        let (window, good, bad) =
+            if now.since(window) > policy.failure_window { (now, 0, 0) } else { (window, good, bad) };
+        if success {
+            self.passive = Passive::Open { window, good: good.saturating_add(1), bad, in_a_row: 0 };
+            return;
+        }
+        let (bad, in_a_row) = (bad.saturating_add(1), in_a_row.saturating_add(1));
+        let volume = good.saturating_add(bad);
+        let share_reached =
+            volume >= policy.failure_volume && f64::from(bad) >= policy.failure_share * f64::from(volume);
+        // Someone in probation has to behave: one failure is enough.
+        let eject = in_a_row >= policy.consecutive_failures || share_reached || self.probation.is_some();
+        self.passive = if eject {
+            let doubled = policy.ejection.saturating_mul(1u32 << self.ejections.min(16));
+            self.ejections = self.ejections.saturating_add(1);
+            self.probation = None;
+            Passive::Ejected { until: now + doubled.min(policy.ejection_max) }
+        } else {
+            Passive::Open { window, good, bad, in_a_row }
+        };
+    }
+
+    /// An operator's drain begins or ends.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// Lets time pass: ejections end in probation, probations end in full health.
+    pub fn advance(&mut self, now: Time, policy: &HealthPolicy) {
+        if let Passive::Ejected { until } = self.passive
+            && now >= until
+        {
+            self.passive = open(now);
+            self.probation = Some(now);
+        }
+        if let Some(began) = self.probation
+            && now.since(began) >= policy.probation
+        {
+            self.probation = None;
+            self.ejections = 0;
+        }
+    }
+
+    pub fn state(&self) -> State {
+        if self.draining {
+            return State::Draining;
+        }
+        match (self.active, self.passive, self.probation) {
+            (Active::Unknown, _, _) => State::Unknown,
+            (Active::Down, _, _) | (_, Passive::Ejected { .. }, _) => State::Ejected,
+            (Active::Up, Passive::Open { .. }, Some(_)) => State::Probation,
+            (Active::Up, Passive::Open { .. }, None) => State::Healthy,
+        }
+    }
+
+    /// The share of its requests that the target should get now, 0..=1.
+    pub fn share(&self, now: Time, policy: &HealthPolicy) -> f64 {
+        match self.state() {
+            State::Healthy => 1.0,
+            State::Probation => {
+                let began = self.probation.unwrap_or(now);
+                let done = now.since(began).as_secs_f64() / policy.probation.as_secs_f64().max(1e-9);
+                (PROBATION_START + (1.0 - PROBATION_START) * done).clamp(PROBATION_START, 1.0)
+            }
+            State::Unknown | State::Ejected | State::Draining => 0.0,
+        }
+    }
+
+    /// What probes alone say, and since when: the ground of a vote.
+    pub fn word(&self) -> (Word, Time) {
+        let word = match self.active {
+            Active::Unknown => Word::Unknown,
+            Active::Up => Word::Up,
+            Active::Down => Word::Down,
+        };
+        (word, self.since)
+    }
+
+    /// When `advance` next has something to do.
+    pub fn deadline(&self, policy: &HealthPolicy) -> Option<Time> {
+        match (self.passive, self.probation) {
+            (Passive::Ejected { until }, _) => Some(until),
+            (Passive::Open { .. }, Some(began)) => Some(began + policy.probation),
+            (Passive::Open { .. }, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    fn healthy(policy: &HealthPolicy) -> Health {
+        let mut health = Health::default();
+        health.probe_succeeded(at(0), policy);
+        health
+    }
+
+    #[test]
+    fn the_first_good_probe_makes_it_healthy_and_fall_bad_ones_eject_it() {
+        let policy = HealthPolicy::default();
+        let mut health = Health::default();
+        assert_eq!(health.state(), State::Unknown);
+        health.probe_succeeded(at(0), &policy);
+        assert_eq!(health.state(), State::Healthy);
+        for n in 1..policy.fall {
+            health.probe_failed(at(u64::from(n)), &policy);
+            assert_eq!(health.state(), State::Healthy);
+        }
+        health.probe_failed(at(5), &policy);
+        assert_eq!(health.state(), State::Ejected);
+        assert_eq!(health.word(), (Word::Down, at(5)));
+    }
+
+    #[test]
+    fn it_returns_through_probation_with_a_growing_share() {
+        let policy = HealthPolicy::default();
+        let mut health = healthy(&policy);
+        health.declared_down(at(1));
+        for _ in 0..policy.rise {
+            health.probe_succeeded(at(2), &policy);
+        }
+        assert_eq!(health.state(), State::Probation);
+        assert!(health.share(at(2), &policy) <= 0.11);
+        assert!(health.share(at(12), &policy) > 0.5);
+        health.advance(at(2) + policy.probation, &policy);
+        assert_eq!(health.state(), State::Healthy);
+    }
+
+    #[test]
+    fn failed_requests_in_a_row_eject_without_touching_the_word() {
+        let policy = HealthPolicy::default();
+        let mut health = healthy(&policy);
+        for _ in 0..policy.consecutive_failures {
+            health.outcome(false, at(1), &policy);
+        }
+        assert_eq!(health.state(), State::Ejected);
+        assert_eq!(health.word().0, Word::Up);
+    }
+
+    #[test]
+    fn a_share_of_failures_ejects_only_with_enough_volume() {
+        let policy = HealthPolicy::default();
+        let mut health = healthy(&policy);
+        for n in 0..policy.failure_volume - 1 {
+            health.outcome(n % 2 == 0, at(1), &policy);
+        }
+        assert_eq!(health.state(), State::Healthy);
+        health.outcome(false, at(1), &policy);
+        assert_eq!(health.state(), State::Ejected);
+    }
+
+    #[test]
+    fn each_relapse_doubles_the_ejection() {
+        let policy = HealthPolicy::default();
+        let mut health = healthy(&policy);
+        for _ in 0..policy.consecutive_failures {
+            health.outcome(false, at(0), &policy);
+        }
+        health.advance(at(0) + policy.ejection, &policy);
+        assert_eq!(health.state(), State::Probation);
+        health.outcome(false, at(10), &policy);
+        assert_eq!(health.deadline(&policy), Some(at(10) + policy.ejection * 2));
+        health.advance(at(30), &policy);
+        health.advance(at(30) + policy.probation, &policy);
+        assert_eq!(health.state(), State::Healthy, "a full probation clears the record");
+    }
+}

@@ -1,0 +1,97 @@
+//! What an operator asked for, as the core reads it. Made by `config`, replaced whole on reload.
+
+use crate::domain::health::HealthPolicy;
+use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::routing::RouteTable;
+use crate::domain::selection::Margin;
+use crate::domain::weights::WeightedSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that `Fleet` decides by.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub own: RegionId,
+    /// All configured regions, the own one among them.
+    pub regions: BTreeMap<RegionId, RegionPolicy>,
+    pub services: BTreeSet<ServiceId>,
+    pub routes: Arc<RouteTable>,
+    pub names: BTreeMap<DnsName, NamePolicy>,
+    pub health: HealthPolicy,
+    pub margin: Margin,
+    /// Samples older than this leave a region's median.
+    pub rtt_window: Duration,
+    pub failover: FailoverPolicy,
+}
+
+/// A region as the core knows it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RegionPolicy {
+    /// Requests a second that the region can serve; `None`: no bound known.
+    pub capacity_rps: Option<f64>,
+}
+
+/// A DNS name and the weighted sets below it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamePolicy {
+    /// Each entry's set when all is well. Global form: an entry a region, that
+    /// region alone. Simple form: one entry `all` with every region.
+    pub entries: BTreeMap<EntryId, WeightedSet>,
+    /// Services that a region must serve to be up for this name.
+    pub services: BTreeSet<ServiceId>,
+}
+
+impl NamePolicy {
+    /// Every region that any entry of the name uses when all is well.
+    pub fn regions(&self) -> BTreeSet<&RegionId> {
+        self.entries.values().flat_map(|set| set.iter().map(|(region, _)| region)).collect()
+    }
+}
+
+/// When users may be moved, and how fast.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailoverPolicy {
+    /// How long a region must be seen down before this edge votes so.
+    pub down_after: Duration,
+    /// A view older than this has no vote.
+    pub view_fresh: Duration,
+    /// Regions that must be up for a name before anyone is moved away from another.
+    pub min_live: usize,
+    /// Share of an entry's users, 0..=1, that one ramp step may move.
+    pub max_shift: f64,
+    /// Pause after any change before a ramp step. At least TTL + time to INSYNC.
+    pub hold_down: Duration,
+    /// How long a plan may wait for its submission.
+    pub plan_expiry: Duration,
+    /// How long each next-ranked writer waits for the one before it.
+    pub writer_patience: Duration,
+}
+
+impl Default for FailoverPolicy {
+    fn default() -> Self {
+        Self {
+            down_after: Duration::from_secs(5),
+            view_fresh: Duration::from_secs(5),
+            min_live: 1,
+            max_shift: 0.25,
+            hold_down: Duration::from_secs(180),
+            plan_expiry: Duration::from_secs(30),
+            writer_patience: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Policy {
+    /// A number that is equal in two regions exactly when they would decide by
+    /// the same membership and rules; it travels in views.
+    ///
+    /// FNV-1a, 64 bits. Source: Fowler, Noll, Vo; offset basis and prime of
+    /// draft-eastlake-fnv.
+    pub fn agreement_hash(&self) -> u64 {
+        let text = format!("{:?}|{:?}|{:?}", self.regions, self.names, self.failover);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}

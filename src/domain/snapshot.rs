@@ -1,0 +1,121 @@
+//! What a request reads: one `Snapshot`, published whole, never changed.
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::health::State;
+use crate::domain::latency::Rtt;
+use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::plan::Generation;
+use crate::domain::routing::RouteTable;
+use crate::domain::time::Time;
+use crate::domain::votes::{Verdict, Witness};
+use crate::domain::weights::WeightedSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All that the request path needs, and what `/snapshot` and metrics show.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Counts publications, from 1; 0 before the first.
+    pub number: u64,
+    pub at: Time,
+    pub own: RegionId,
+    pub routes: Arc<RouteTable>,
+    pub services: BTreeMap<ServiceId, Arc<ServiceSnapshot>>,
+    pub regions: BTreeMap<RegionId, RegionStatus>,
+    pub names: BTreeMap<DnsName, NameStatus>,
+    /// Peer listener addresses of every other region: what to probe and where to forward.
+    pub peers: BTreeMap<RegionId, Arc<[Arc<Endpoint>]>>,
+}
+
+impl Snapshot {
+    /// The empty world before the first decision: no route matches.
+    pub fn empty(own: RegionId) -> Self {
+        Self {
+            number: 0,
+            at: Time::ZERO,
+            own,
+            routes: Arc::default(),
+            services: BTreeMap::new(),
+            regions: BTreeMap::new(),
+            names: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where requests for one service may go.
+#[derive(Debug, Clone)]
+pub struct ServiceSnapshot {
+    pub id: ServiceId,
+    /// In the order to try. Never empty while any endpoint is known.
+    pub candidates: Vec<Candidate>,
+    /// No region is healthy: candidates are a last resort.
+    pub panic: bool,
+    /// Whether this region serves forwarded requests for it now.
+    pub accepts_forwarded: bool,
+    /// Every known endpoint in the own region, for probes and display.
+    pub endpoints: Vec<EndpointStatus>,
+    /// State of the service in each region.
+    pub states: BTreeMap<RegionId, State>,
+}
+
+/// One place to send a request to.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub region: RegionId,
+    pub place: Place,
+    /// Share of requests to take when its turn comes, 0..=1; below 1 in probation or spill.
+    pub share: f64,
+    /// Pods of the service (own region) or nodes of the peer listener (another region).
+    pub endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+/// Whether a candidate is served here or forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    Own,
+    Peer,
+}
+
+/// An endpoint with its state, for probes and display.
+#[derive(Debug, Clone)]
+pub struct EndpointStatus {
+    pub endpoint: Arc<Endpoint>,
+    pub state: State,
+}
+
+/// A region as this edge sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegionStatus {
+    pub rtt: Option<Rtt>,
+    /// Whether its last view is fresh.
+    pub heard: bool,
+    /// Worst state of any service there.
+    pub state: State,
+    pub witness: Witness,
+}
+
+/// A DNS name as this edge sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NameStatus {
+    pub verdicts: BTreeMap<RegionId, Verdict>,
+    /// Weights last read.
+    pub applied: BTreeMap<EntryId, WeightedSet>,
+    /// Weights that the current verdicts call for, before ramps and hold-downs.
+    pub wanted: BTreeMap<EntryId, WeightedSet>,
+    pub generation: Option<Generation>,
+    /// The rule that holds back a change now, if any.
+    pub refusal: Option<&'static str>,
+    pub gate: Gate,
+    /// Fresh votes: voter -> target -> word.
+    pub votes: BTreeMap<RegionId, BTreeMap<RegionId, crate::domain::health::Word>>,
+}
+
+/// What `/health/gate` answers for a name: the health check attached to this region's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// 200, the answer whenever in doubt.
+    Open,
+    /// 503: the own service is down (or drained) and enough peers are well.
+    Closed,
+}

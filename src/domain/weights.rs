@@ -1,0 +1,127 @@
+//! Sparse weighted sets: who gets which share of an entry's users.
+//!
+//! A region at weight 0 has no record. Route 53 uses zero-weight records when
+//! every positive one is unhealthy, which would spray users over drained
+//! regions; and reads all-zero as "everyone, equally".
+
+use crate::domain::name::RegionId;
+use std::collections::BTreeMap;
+use std::num::NonZeroU8;
+
+/// A positive record weight, 1..=255. Source: Route 53 developer guide, "Weighted routing".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(NonZeroU8);
+
+impl Weight {
+    /// `None` for zero: a region at zero has no record.
+    pub fn new(weight: u8) -> Option<Self> {
+        NonZeroU8::new(weight).map(Self)
+    }
+
+    pub const fn get(self) -> u8 {
+        self.0.get()
+    }
+}
+
+/// The records of one entry: never empty, never a zero.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightedSet(BTreeMap<RegionId, Weight>);
+
+/// What the weights of a set that Proxima writes add up to.
+pub const TOTAL: u32 = 100;
+
+impl WeightedSet {
+    /// `None` when no region is given.
+    pub fn new(weights: BTreeMap<RegionId, Weight>) -> Option<Self> {
+        (!weights.is_empty()).then_some(Self(weights))
+    }
+
+    /// Everyone to one region.
+    pub fn only(region: RegionId) -> Self {
+        let whole = Weight(NonZeroU8::MIN.saturating_add(TOTAL as u8 - 1));
+        Self(BTreeMap::from([(region, whole)]))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&RegionId, Weight)> {
+        self.0.iter().map(|(region, weight)| (region, *weight))
+    }
+
+    pub fn get(&self, region: &RegionId) -> Option<Weight> {
+        self.0.get(region).copied()
+    }
+
+    /// Share of users a region gets, 0..=1.
+    pub fn share(&self, region: &RegionId) -> f64 {
+        let total: u32 = self.0.values().map(|w| u32::from(w.get())).sum();
+        self.get(region).map_or(0.0, |w| f64::from(w.get()) / f64::from(total.max(1)))
+    }
+
+    /// The set as shares that add up to 1.
+    pub fn shares(&self) -> BTreeMap<RegionId, f64> {
+        self.0.keys().map(|region| (region.clone(), self.share(region))).collect()
+    }
+
+    /// Rounds shares to weights that add up to `TOTAL`, by largest remainder.
+    ///
+    /// A positive share never rounds to nothing unless it is under half a
+    /// point. `None` when no share is positive.
+    pub fn from_shares(shares: &BTreeMap<RegionId, f64>) -> Option<Self> {
+        let sum: f64 = shares.values().filter(|s| **s > 0.0).sum();
+        if sum <= 0.0 || !sum.is_finite() {
+            return None;
+        }
+        let exact = |share: f64| share / sum * f64::from(TOTAL);
+        let mut points: BTreeMap<&RegionId, u32> =
+            shares.iter().filter(|(_, s)| **s > 0.0).map(|(r, s)| (r, exact(*s).floor() as u32)).collect();
+        let mut by_remainder: Vec<&RegionId> = points.keys().copied().collect();
+        let remainder = |region: &RegionId| exact(shares[region]).fract();
+        // Ties fall to the first name: the order of the keys, kept by the stable sort.
+        by_remainder.sort_by(|a, b| remainder(b).total_cmp(&remainder(a)));
+        let missing = TOTAL.saturating_sub(points.values().sum()) as usize;
+        for region in by_remainder.into_iter().cycle().take(missing) {
+            *points.entry(region).or_insert(0) += 1;
+        }
+        Self::new(
+            points
+                .into_iter()
+                .filter_map(|(r, p)| Some((r.clone(), Weight::new(u8::try_from(p).ok()?)?)))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(name: &str) -> RegionId {
+        RegionId::parse(name).unwrap()
+    }
+
+    fn shares(of: &[(&str, f64)]) -> BTreeMap<RegionId, f64> {
+        of.iter().map(|(name, share)| (region(name), *share)).collect()
+    }
+
+    #[test]
+    fn no_shares_is_no_set() {
+        assert_eq!(WeightedSet::from_shares(&shares(&[])), None);
+        assert_eq!(WeightedSet::from_shares(&shares(&[("a", 0.0)])), None);
+        assert_eq!(WeightedSet::new(BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn rounding_keeps_the_total() {
+        for split in [&[("a", 1.0), ("b", 1.0), ("c", 1.0)][..], &[("a", 0.005), ("b", 0.995)], &[("a", 3.0)]]
+        {
+            let set = WeightedSet::from_shares(&shares(split)).unwrap();
+            assert_eq!(set.iter().map(|(_, w)| u32::from(w.get())).sum::<u32>(), TOTAL, "{split:?}");
+        }
+    }
+
+    #[test]
+    fn a_region_without_share_has_no_record() {
+        let set = WeightedSet::from_shares(&shares(&[("a", 1.0), ("b", 0.0)])).unwrap();
+        assert_eq!(set, WeightedSet::only(region("a")));
+        assert_eq!(set.get(&region("b")), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Metrics of the control side: probes, states, votes, snapshots, reloads.

@@ -1,0 +1,1 @@
+//! Metrics of the DNS side: weights, changes, conflicts, time to INSYNC.

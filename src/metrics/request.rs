@@ -1,0 +1,1 @@
+//! Metrics of the request path: handles are resolved when config is applied.
