@@ -202,7 +202,7 @@ fn code() -> BTreeMap<String, String> {
     code
 }
 
-fn hold(check: fn(&str, &str) -> Vec<Problem>, files: &BTreeMap<String, String>) {
+fn hold(check: Check, files: &BTreeMap<String, String>) {
     let problems: Vec<String> = files
         .iter()
         .flat_map(|(path, text)| check(path, text))
@@ -244,10 +244,10 @@ fn every_module_has_its_layer() {
 
 // ---- the guards bite ----
 
-/// (check, path, violating text, a word of the problem)
-type Sample = (fn(&str, &str) -> Vec<Problem>, &'static str, &'static str, &'static str);
+type Check = fn(&str, &str) -> Vec<Problem>;
 
-const CAUGHT: &[Sample] = &[
+/// (check, path, violating text, a word of the problem)
+const CAUGHT: &[(Check, &str, &str, &str)] = &[
     (layering, "src/proxy.rs", "use crate::dns::Writer;", "dns"),
     (layering, "src/proxy/session.rs", "use super::super::dns;", "dns"),
     (layering, "src/proxy.rs", "use super::{domain, probe::Sender};", "probe"),
@@ -280,7 +280,8 @@ const CAUGHT: &[Sample] = &[
     (machine_paths, "scripts/a.sh", concat!("cd /ro", "ot/x"), "root"),
 ];
 
-const CLEAN: &[(fn(&str, &str) -> Vec<Problem>, &str, &str)] = &[
+/// (check, path, good text)
+const CLEAN: &[(Check, &str, &str)] = &[
     (layering, "src/proxy/session.rs", "use super::tls; use crate::{domain::Rtt, config, metrics};"),
     (
         layering,
