@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all the set-up there is: each first runs
+# scripts/setup.sh, which installs what is missing or says what to install.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test test-unit lint check-config fmt setup-demo setup-test setup-lint clean-tools
+
+# Test tools that the system lacks are unpacked under target/tools (no root, no
+# service left running). nginx lives in sbin, which is not on every user's PATH.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
+
+CARGO ?= cargo
+# Extra arguments of the demo, as in `make demo ARGS='--seed 7 --hold'`.
+ARGS ?=
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: setup-demo ## Build, then watch regions die and come back (ARGS='--seed 7 --hold')
+	$(CARGO) run --locked -- demo $(ARGS)
+
+build: setup-demo ## Build the binary: target/debug/proxima
+	$(CARGO) build --locked
+
+# Under make a missing test tool is a failure; under plain `cargo test` the
+# tests that need it say loudly that they are skipped.
+test: export PROXIMA_REQUIRE_TOOLS := 1
+test: setup-test ## Every test, doc tests included; installs the test tools
+	$(CARGO) test --locked
+
+test-unit: setup-demo ## The inner loop: unit tests of the library and the architecture test
+	$(CARGO) test --locked --lib --test architecture
+
+lint: setup-lint ## Format, clippy, docs, the production build, dependencies, shell scripts
+	scripts/lint.sh
+
+check-config: build ## `proxima check` on every file in config/
+	@shopt -s nullglob; for file in config/*.toml; do \
+	  echo "check $$file"; target/debug/proxima check "$$file" || exit 1; done
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+setup-demo:
+	@scripts/setup.sh build
+
+setup-test:
+	@scripts/setup.sh build test
+
+setup-lint:
+	@scripts/setup.sh build lint
+
+clean-tools: ## Remove the downloaded test tools (the build stays)
+	rm -rf target/tools target/venv target/setup
