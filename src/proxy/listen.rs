@@ -12,7 +12,7 @@ use pingora::server::configuration::ServerConf;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -27,6 +27,9 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Pause after a failed accept: out of descriptors does not end by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections taken at the end; what Tokio asks the kernel to queue.
+const BACKLOG: usize = 1024;
 
 /// Binds the listeners of a configuration.
 pub(super) async fn bind(config: &Config) -> Result<(Vec<Bound>, Addresses), Error> {
@@ -104,24 +107,35 @@ async fn accept_on(bound: Bound, server: Arc<Server>) {
     let mut closing = server.closing.clone();
     loop {
         let accepted = tokio::select! {
-            // What the kernel has accepted already is served first, then the end is seen.
-            biased;
             accepted = bound.listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => break,
         };
-        match accepted {
-            Ok((tcp, remote)) => {
-                let server = Arc::clone(&server);
-                tokio::spawn(async move { server.serve(tcp, remote, bound.kind).await });
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionAborted => {
-                debug!(listener = bound.name, error = %e, "a client left before it was accepted");
-            }
-            Err(e) => {
-                warn!(listener = bound.name, error = %e, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        take(accepted, &bound, &server).await;
+    }
+    // Clients that the kernel has let in already may have sent a request.
+    for _ in 0..BACKLOG {
+        let accepted = tokio::select! {
+            biased;
+            accepted = bound.listener.accept() => accepted,
+            () = std::future::ready(()) => break,
+        };
+        take(accepted, &bound, &server).await;
     }
     debug!(listener = bound.name, "closed");
+}
+
+async fn take(accepted: std::io::Result<(TcpStream, SocketAddr)>, bound: &Bound, server: &Arc<Server>) {
+    match accepted {
+        Ok((tcp, remote)) => {
+            let (server, kind) = (Arc::clone(server), bound.kind);
+            tokio::spawn(async move { server.serve(tcp, remote, kind).await });
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionAborted => {
+            debug!(listener = bound.name, error = %e, "a client left before it was accepted");
+        }
+        Err(e) => {
+            warn!(listener = bound.name, error = %e, "cannot accept");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
 }
