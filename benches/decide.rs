@@ -1,0 +1,120 @@
+//! What the core costs: a request's decision, and an evaluation of the fleet.
+//!
+//! `cargo bench --bench decide`. Figures are medians of interleaved rounds, as
+//! ratios to a peer in the same run: cloning a two-kilobyte request head, which
+//! any proxy does at least once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+use proxima::domain::endpoint::{Endpoint, pick};
+use proxima::domain::fleet::{Fleet, Input, Probe, Target};
+use proxima::domain::health::HealthPolicy;
+use proxima::domain::latency::Rtt;
+use proxima::domain::name::{RegionId, RouteId, ServiceId};
+use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy};
+use proxima::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
+use proxima::domain::selection::Margin;
+use proxima::domain::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 21;
+const CALLS: u32 = 2_000;
+
+struct Job {
+    name: &'static str,
+    run: Box<dyn FnMut()>,
+    nanos: Vec<f64>,
+}
+
+fn job(name: &'static str, run: impl FnMut() + 'static) -> Job {
+    Job { name, run: Box::new(run), nanos: Vec::new() }
+}
+
+fn head() -> Vec<(String, String)> {
+    (0..20).map(|n| (format!("x-header-{n}"), "v".repeat(90))).collect()
+}
+
+fn routes(hosts: usize) -> RouteTable {
+    let service = ServiceId::parse("web").unwrap();
+    let route = |host: usize, n: usize| Route {
+        id: RouteId::parse(&format!("r-{host}-{n}")).unwrap(),
+        hosts: vec![HostPattern::Exact(format!("host-{host}.example.com"))],
+        prefix: PathPrefix::parse(&format!("/api/v{n}")).unwrap(),
+        service: service.clone(),
+    };
+    RouteTable::new((0..hosts).flat_map(|h| (0..10).map(move |n| (h, n))).map(|(h, n)| route(h, n)).collect())
+        .unwrap()
+}
+
+fn fleet(regions: usize, endpoints: u8) -> Fleet {
+    let name = |n: usize| RegionId::parse(&format!("region-{n}")).unwrap();
+    let web = ServiceId::parse("web").unwrap();
+    let policy = Policy {
+        own: name(0),
+        regions: (0..regions).map(|n| (name(n), RegionPolicy::default())).collect(),
+        services: BTreeSet::from([web.clone()]),
+        routes: Arc::new(RouteTable::default()),
+        names: BTreeMap::new(),
+        health: HealthPolicy::default(),
+        margin: Margin::default(),
+        rtt_window: Duration::from_secs(30),
+        failover: FailoverPolicy::default(),
+    };
+    let mut fleet = Fleet::new(Arc::new(policy), 1);
+    let addresses: Vec<SocketAddr> =
+        (1..=endpoints).map(|n| SocketAddr::from(([127, 0, 0, n], 80))).collect();
+    let target = Target::Service(web.clone());
+    fleet.handle(Input::Resolved { target, addresses: addresses.clone() }, Time::ZERO);
+    for address in addresses {
+        let probe = Probe::Endpoint { service: web.clone(), address, result: Ok(Rtt::millis(1)) };
+        fleet.handle(Input::Probed(probe), Time::ZERO);
+    }
+    fleet
+}
+
+fn main() {
+    let head = head();
+    let table = routes(1_000);
+    let pods: Vec<Arc<Endpoint>> =
+        (1..=100).map(|n| Arc::new(Endpoint::new(SocketAddr::from(([127, 0, 0, n], 80))))).collect();
+    let (mut draw, mut millis, mut fleet) = (0u64, 0u64, fleet(14, 100));
+    let mut jobs = [
+        job("peer: clone a 2 KB request head", move || {
+            black_box(head.clone());
+        }),
+        job("route: 1,000 hosts, 10,000 routes", move || {
+            black_box(table.find(black_box("host-500.example.com"), black_box("/api/v5/items")));
+        }),
+        job("endpoint: two choices of 100", move || {
+            draw = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            black_box(pick(&pods, &[], draw, Time::from_millis(1)));
+        }),
+        job("fleet: evaluate 14 regions, 100 endpoints", move || {
+            millis += 250;
+            black_box(fleet.handle(Input::Tick, Time::from_millis(millis)));
+        }),
+    ];
+    for _ in 0..ROUNDS {
+        for job in &mut jobs {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                (job.run)();
+            }
+            job.nanos.push(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        }
+    }
+    let medians: Vec<f64> = jobs
+        .iter_mut()
+        .map(|job| {
+            job.nanos.sort_by(f64::total_cmp);
+            job.nanos[ROUNDS / 2]
+        })
+        .collect();
+    println!("{:<44} {:>12} {:>10}", "", "ns a call", "x peer");
+    for (job, nanos) in jobs.iter().zip(&medians) {
+        println!("{:<44} {:>12.0} {:>10.2}", job.name, nanos, nanos / medians[0]);
+    }
+}
