@@ -1,0 +1,156 @@
+//! Runs the health checks: looks at endpoints and tells the store what it saw.
+//!
+//! Limits as Route 53's: four seconds to connect, two more to answer, both
+//! scaled with the interval but never below [`TIMEOUT_MIN`].
+//! Source: developer guide, "How Amazon Route 53 determines whether a health
+//! check is healthy".
+
+use super::health::{CheckConfig, CheckKind, HealthCheck, Outcome};
+use super::state::{State, locked};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Below this a busy machine looks like a dead endpoint.
+const TIMEOUT_MIN: Duration = Duration::from_millis(300);
+/// More than a status line is not read.
+const STATUS_LINE_MAX: usize = 4096;
+
+/// Starts the checkers of a new check, spread over one interval.
+pub fn start(state: &Arc<State>, check: &HealthCheck) {
+    let mut tasks = locked(&state.tasks);
+    while tasks.try_join_next().is_some() {} // Forget the checkers of deleted checks.
+    for index in 0..check.config.regions.len() {
+        tasks.spawn(run(Arc::clone(state), check.id.clone(), check.config.clone(), index));
+    }
+}
+
+async fn run(state: Arc<State>, id: String, config: CheckConfig, index: usize) {
+    let scale = state.health_interval.as_secs_f64() / 10.0;
+    let period = Duration::from_secs(config.interval.seconds().into()).mul_f64(scale);
+    let limits = Limits {
+        connect: CONNECT_TIMEOUT.mul_f64(scale).clamp(TIMEOUT_MIN, CONNECT_TIMEOUT),
+        answer: ANSWER_TIMEOUT.mul_f64(scale).clamp(TIMEOUT_MIN, ANSWER_TIMEOUT),
+    };
+    let share = index as f64 / config.regions.len() as f64;
+    let mut ticks = interval_at(Instant::now() + period.mul_f64(share), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shutdown = state.shutdown.clone();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        if config.disabled {
+            continue;
+        }
+        let outcome = tokio::select! {
+            outcome = look(&config, limits) => outcome,
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        };
+        let now = state.now();
+        let mut store = state.store();
+        if store.check(&id).is_err() {
+            return; // Deleted: nobody asks any more.
+        }
+        store.observe(&id, index, outcome, now);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    answer: Duration,
+}
+
+/// One look at the endpoint, in Route 53's words.
+async fn look(config: &CheckConfig, limits: Limits) -> Outcome {
+    let address = SocketAddr::new(config.address, config.port);
+    let mut stream = match timeout(limits.connect, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Outcome::Failure(format!("Failure: {error}")),
+        Err(_) => {
+            return Outcome::Failure(
+                "Failure: Connection timed out. The endpoint or the internet connection is down, or requests are being blocked by your firewall.".into(),
+            );
+        }
+    };
+    match config.kind {
+        CheckKind::Tcp => Outcome::Success("Success: TCP connection established".into()),
+        CheckKind::Http => match timeout(limits.answer, ask(&mut stream, config)).await {
+            Ok(Ok(line)) => judge(&line),
+            Ok(Err(error)) => Outcome::Failure(format!("Failure: {error}")),
+            Err(_) => Outcome::Failure(
+                "Failure: Response timed out. The endpoint accepted the connection and did not answer in time."
+                    .into(),
+            ),
+        },
+    }
+}
+
+/// Asks for the path and returns the answer's status line.
+async fn ask(stream: &mut TcpStream, config: &CheckConfig) -> std::io::Result<String> {
+    let host = config.host.clone().unwrap_or_else(|| config.address.to_string());
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Amazon-Route53-Health-Check-Service (zone server)\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        config.path
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut line = Vec::new();
+    let mut buffer = [0_u8; 512];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        line.extend_from_slice(&buffer[..read]);
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            line.truncate(end);
+            return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        if read == 0 || line.len() > STATUS_LINE_MAX {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP status line"));
+        }
+    }
+}
+
+/// 2xx and 3xx are healthy. Source: as above.
+fn judge(status_line: &str) -> Outcome {
+    let mut words = status_line.splitn(3, ' ');
+    let version = words.next().unwrap_or_default();
+    let code: Option<u16> = words.next().and_then(|word| word.parse().ok());
+    let reason = words.next().unwrap_or_default();
+    match code {
+        Some(code) if version.starts_with("HTTP/1.") => {
+            let said = format!("HTTP Status Code {code}, {reason}");
+            if (200..400).contains(&code) {
+                Outcome::Success(format!("Success: {said}"))
+            } else {
+                Outcome::Failure(format!("Failure: {said}"))
+            }
+        }
+        _ => Outcome::Failure("Failure: the endpoint does not speak HTTP/1.1".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_and_three_hundreds_are_healthy() {
+        for (line, healthy) in [
+            ("HTTP/1.1 200 OK", true),
+            ("HTTP/1.0 302 Found", true),
+            ("HTTP/1.1 503 Service Unavailable", false),
+            ("HTTP/1.1 404 Not Found", false),
+            ("SSH-2.0-OpenSSH", false),
+            ("HTTP/1.1", false),
+        ] {
+            assert_eq!(matches!(judge(line), Outcome::Success(_)), healthy, "{line}");
+        }
+        assert_eq!(judge("HTTP/1.1 200 OK"), Outcome::Success("Success: HTTP Status Code 200, OK".into()));
+    }
+}
