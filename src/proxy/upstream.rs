@@ -1,6 +1,6 @@
 //! From an attempt to the connection it asks for.
 
-use crate::config::{Service, UpstreamProtocol};
+use crate::config::{PeerAddress, Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::proxy::attempts::Attempt;
 use crate::proxy::settings::Settings;
@@ -57,15 +57,8 @@ pub(super) fn connection(
     let mut peer = match attempt.place {
         Place::Own => own(attempt, service),
         Place::Peer => {
-            let peer = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
-            forward(
-                attempt,
-                service,
-                &peer.server_name,
-                settings.peer.as_ref()?,
-                upgrade,
-                settings.generation,
-            )
+            let region = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
+            forward(attempt, service, region, settings.peer.as_ref()?, upgrade, settings.generation)
         }
     };
     if upgrade == Upgrade::Asked {
@@ -99,13 +92,13 @@ fn own(attempt: &Attempt, service: &Service) -> HttpPeer {
 fn forward(
     attempt: &Attempt,
     service: &Service,
-    server_name: &str,
+    region: &PeerAddress,
     identity: &PeerIdentity,
     upgrade: Upgrade,
     generation: u64,
 ) -> HttpPeer {
     let address = attempt.endpoint.endpoint().address();
-    let mut peer = HttpPeer::new_mtls(address, server_name.to_owned(), identity.certificate.clone());
+    let mut peer = HttpPeer::new_mtls(address, region.server_name.clone(), identity.certificate.clone());
     let options = &mut peer.options;
     options.ca = Some(identity.roots.clone());
     options.connection_timeout = Some(service.connect_timeout);
