@@ -2,14 +2,97 @@
 //!
 //! `Config` holds no lock, handle or counter. It is what every edge of the
 //! planet may share: only `own` differs, and may come from the environment.
+//!
+//! The way: text -> sections (`decode`, into the types of `file`) -> `Config`
+//! (`convert`). All problems are told, each with its place (`problems`).
+
+mod convert;
+mod decode;
+mod file;
+mod files;
+mod problems;
+mod read;
+mod report;
+mod units;
+
+pub use problems::Problems;
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
+use problems::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What the environment adds to the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
+    pub region: Option<String>,
+}
+
+/// Reads a configuration file.
+///
+/// Relative paths in it are taken from its folder. The files that it names are
+/// not looked at: where a configuration is written, keys often are not.
+///
+/// # Errors
+/// Every problem of the file, in its order.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+    let text = read(path)?;
+    Config::from_text(&path.to_string_lossy(), &text, environment)
+}
+
+/// Reads a configuration file like [`load`], and the certificates and keys that it names:
+/// whether they are there and are what they should be.
+///
+/// # Errors
+/// Every problem of the file and of those it names, in the order of the file.
+pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+    let text = read(path)?;
+    parse(&path.to_string_lossy(), &text, environment, NamedFiles::Read)
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    read::text(path).map_err(|problem| Problems::new(&path.to_string_lossy(), "", vec![problem]))
+}
+
+/// Whether the files that the text names are read too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedFiles {
+    Read,
+    Leave,
+}
+
+fn parse(
+    file_name: &str,
+    text: &str,
+    environment: &Environment,
+    named: NamedFiles,
+) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let Some((file, damage)) = decode::decode(text, &mut problems) else {
+        return Err(Problems::new(file_name, text, problems));
+    };
+    let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+    let mut report = report::Report::new(text, damage, problems);
+    let config = convert::convert(&file, folder, environment, &mut report);
+    if named == NamedFiles::Read {
+        let found = convert::named_files(&file, folder).into_iter().filter_map(|named| named.problem());
+        found.for_each(|problem| report.add(problem));
+    }
+    match (config, report.into_problems()) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, mut problems) => {
+            if problems.is_empty() {
+                problems.push(Problem::outside("refused without a reason: this is a bug in proxima"));
+            }
+            Err(Problems::new(file_name, text, problems))
+        }
+    }
+}
 
 /// A whole, consistent configuration.
 #[derive(Debug, Clone)]
@@ -29,6 +112,16 @@ pub struct Config {
     pub resolver: Resolver,
     pub admin: Admin,
     pub drain: Drain,
+}
+
+impl Config {
+    /// Reads a configuration from text; `file_name` is for problems and relative paths.
+    ///
+    /// # Errors
+    /// Every problem of the text, in its order.
+    pub fn from_text(file_name: &str, text: &str, environment: &Environment) -> Result<Self, Problems> {
+        parse(file_name, text, environment, NamedFiles::Leave)
+    }
 }
 
 /// Where clients connect.
@@ -69,16 +162,22 @@ pub struct Peer {
 /// A region and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Its peer listener.
-    pub peer: HostPort,
-    /// Name that its peer certificate must carry.
-    pub server_name: String,
+    /// Its peer listener. `Some` in every region when there are two or more.
+    pub peer: Option<PeerAddress>,
     /// AWS region whose place in the world it has; only the embedded world reads it.
     pub place: String,
     /// What DNS gives to users who enter there: its load balancer's addresses.
     pub addresses: Vec<IpAddr>,
     /// Port of `/health/edge` and `/health/gate` at `addresses`, for Route 53's checkers.
     pub health_port: u16,
+}
+
+/// Where a region's peer listener is, and how it is known for the right one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    pub at: HostPort,
+    /// Name that its certificate must carry.
+    pub server_name: String,
 }
 
 /// A name or address, and a port.
@@ -195,4 +294,38 @@ pub struct Drain {
     pub notice: Duration,
     /// Longest time for what is in flight, after `notice`.
     pub deadline: Duration,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(800),
+            fresh_connection: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self {
+            nameservers: Vec::new(),
+            ttl_min: Duration::from_secs(1),
+            ttl_max: Duration::from_secs(300),
+            timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Admin {
+    /// Loopback: who may read the admin pages is for the operator to widen.
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)) }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { notice: Duration::from_secs(5), deadline: Duration::from_secs(20) }
+    }
 }

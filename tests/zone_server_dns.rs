@@ -342,7 +342,8 @@ async fn checks_speak_as_route_53_does_and_are_created_once() {
 async fn check_configurations_are_held_to_route_53s_ranges() {
     let fixture = fixture(|_| {}).await;
     let base = check_config("127.0.0.1:1".parse().unwrap(), "/");
-    let rows: [(&str, fn(&mut HealthCheckConfig)); 5] = [
+    type Row = (&'static str, fn(&mut HealthCheckConfig));
+    let rows: [Row; 5] = [
         ("interval 15", |config| config.request_interval = Some(15)),
         ("threshold 0", |config| config.failure_threshold = Some(0)),
         ("threshold 11", |config| config.failure_threshold = Some(11)),

@@ -153,9 +153,10 @@ const REQUEST_ID: &str = "00000000-0000-4000-a000-000000000000";
 /// Rust SDK reads the code only from an `ErrorResponse`, which Route 53 sends
 /// as well, with the messages in brackets.
 fn refused(refusal: &Refusal) -> Answered {
+    let kind = if refusal.status() < 500 { "Sender" } else { "Receiver" };
     let body = wire::ErrorResponse {
         xmlns: wire::Xmlns,
-        error: wire::ErrorBody { kind: "Sender", code: refusal.code(), message: refusal.to_string() },
+        error: wire::ErrorBody { kind, code: refusal.code(), message: refusal.to_string() },
         request_id: REQUEST_ID.to_owned(),
     };
     let mut document = Document::xml("ErrorResponse", &body)?;

@@ -7,6 +7,7 @@
 
 use super::health::{CheckConfig, CheckKind, HealthCheck, Outcome};
 use super::state::{State, locked};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,7 @@ async fn look(config: &CheckConfig, limits: Limits) -> Outcome {
     let address = SocketAddr::new(config.address, config.port);
     let mut stream = match timeout(limits.connect, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Outcome::Failure(format!("Failure: {error}")),
+        Ok(Err(error)) => return Outcome::Failure(broken(&error)),
         Err(_) => {
             return Outcome::Failure(
                 "Failure: Connection timed out. The endpoint or the internet connection is down, or requests are being blocked by your firewall.".into(),
@@ -84,12 +85,21 @@ async fn look(config: &CheckConfig, limits: Limits) -> Outcome {
         CheckKind::Tcp => Outcome::Success("Success: TCP connection established".into()),
         CheckKind::Http => match timeout(limits.answer, ask(&mut stream, config)).await {
             Ok(Ok(line)) => judge(&line),
-            Ok(Err(error)) => Outcome::Failure(format!("Failure: {error}")),
+            Ok(Err(error)) => Outcome::Failure(broken(&error)),
             Err(_) => Outcome::Failure(
                 "Failure: Response timed out. The endpoint accepted the connection and did not answer in time."
                     .into(),
             ),
         },
+    }
+}
+
+/// What a failed connection is called: no number of this machine's errors.
+fn broken(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "Failure: Connection refused".into(),
+        ErrorKind::ConnectionReset => "Failure: Connection reset by the endpoint".into(),
+        _ => format!("Failure: {error}"),
     }
 }
 
@@ -111,7 +121,7 @@ async fn ask(stream: &mut TcpStream, config: &CheckConfig) -> std::io::Result<St
             return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
         }
         if read == 0 || line.len() > STATUS_LINE_MAX {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP status line"));
+            return Err(std::io::Error::new(ErrorKind::InvalidData, "no HTTP status line"));
         }
     }
 }

@@ -2,6 +2,9 @@
 //! client in front of it.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod ministack;
+pub mod rules;
+
 use aws_sdk_route53::Client;
 use aws_sdk_route53::config::retry::RetryConfig;
 use aws_sdk_route53::config::{BehaviorVersion, Credentials, Region};
@@ -59,15 +62,24 @@ pub fn sdk(api: SocketAddr) -> Client {
     Client::from_conf(config)
 }
 
+/// Sends a batch to any Route 53.
+pub async fn send(
+    client: &Client,
+    zone: &str,
+    changes: Vec<Change>,
+) -> Result<ChangeInfo, SdkError<ChangeResourceRecordSetsError>> {
+    let batch = ChangeBatch::builder().set_changes(Some(changes)).build().unwrap();
+    let sent = client.change_resource_record_sets().hosted_zone_id(zone).change_batch(batch);
+    sent.send().await.map(|output| output.change_info.unwrap())
+}
+
 impl Fixture {
     /// Sends a batch.
     pub async fn change(
         &self,
         changes: Vec<Change>,
     ) -> Result<ChangeInfo, SdkError<ChangeResourceRecordSetsError>> {
-        let batch = ChangeBatch::builder().set_changes(Some(changes)).build().unwrap();
-        let sent = self.client.change_resource_record_sets().hosted_zone_id(&self.zone).change_batch(batch);
-        sent.send().await.map(|output| output.change_info.unwrap())
+        send(&self.client, &self.zone, changes).await
     }
 
     /// Sends a batch that must pass.

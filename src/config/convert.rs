@@ -1,0 +1,142 @@
+//! Sections -> `Config`: what is required, in range and consistent, all problems told.
+
+mod dns;
+mod edge;
+mod names;
+mod policy;
+mod regions;
+mod routes;
+mod services;
+
+use crate::config::file::{Entries, File, Placed};
+use crate::config::files::NamedFile;
+use crate::config::problems::Problem;
+use crate::config::report::{Known, Report};
+use crate::config::{Config, Environment};
+use crate::domain::name::RegionId;
+use crate::domain::policy::Policy;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+/// `None` exactly when `report` holds a problem.
+pub(super) fn convert(
+    file: &File,
+    folder: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Config> {
+    let regions_known = known("region", "regions", file.regions.as_ref());
+    let services_known = known("service", "services", file.services.as_ref());
+    let own = own_region(file, environment, &regions_known, report);
+    let several = regions_known.names.len() > 1;
+
+    let listeners = edge::listeners(file, report);
+    let tls = edge::tls(file, folder, report);
+    let peer = edge::peer(file, folder, several, report);
+    let admin = edge::admin(file);
+    edge::clashes(file, &admin, report);
+    let (regions, region_policies) = regions::regions(file, several, report);
+    let services = services::services(file, own.as_ref(), &regions_known, report);
+    let routes = routes::routes(file, &services_known, report);
+    let probes = policy::probes(file, report);
+    let health = policy::health(file, report);
+    let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
+    let failover = policy::failover(file, probes.interval, report);
+    let dns = dns::dns(file, report);
+    let (names, name_policies) = names::names(file, &regions_known, &services_known, report);
+    names::check_failover(file, &failover, (&names, &name_policies), report);
+    let resolver = dns::resolver(file, report);
+    let drain = edge::drain(file, report);
+
+    let policy = Policy {
+        own: own?,
+        regions: region_policies,
+        services: services.keys().cloned().collect(),
+        routes: Arc::new(routes?),
+        names: name_policies,
+        health,
+        margin,
+        rtt_window,
+        failover,
+    };
+    Some(Config {
+        policy: Arc::new(policy),
+        listeners,
+        tls,
+        peer,
+        regions,
+        probes,
+        services,
+        names,
+        dns,
+        resolver,
+        admin,
+        drain,
+    })
+}
+
+/// Files that the configuration names, wherever it is right enough to name them.
+pub(super) fn named_files(file: &File, folder: &Path) -> Vec<NamedFile> {
+    edge::named_files(file, folder)
+}
+
+fn known<K: Display, V>(kind: &'static str, section: &'static str, entries: Option<&Entries<K, V>>) -> Known {
+    let entries = entries.into_iter().flat_map(|entries| &entries.0);
+    Known { kind, section, names: entries.map(|(key, _)| key.value.to_string()).collect() }
+}
+
+/// The environment wins: all edges share one file.
+fn own_region(
+    file: &File,
+    environment: &Environment,
+    known: &Known,
+    report: &mut Report,
+) -> Option<RegionId> {
+    let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().region.as_ref());
+    let from_file = stated.filter(|placed| report.refers(known, placed)).map(|placed| placed.value.clone());
+    let Some(text) = environment.region.as_deref().filter(|text| !text.is_empty()) else {
+        if stated.is_none() {
+            own_region_missing(file, report);
+        }
+        return from_file;
+    };
+    let region = RegionId::parse(text).ok().filter(|region| known.names.contains(region.as_str()));
+    if region.is_none() && !report.damaged("regions") {
+        report.add(
+            known.unknown(text, |wrong| {
+                Problem::outside(format!("PROXIMA_REGION in the environment: {wrong}"))
+            }),
+        );
+    }
+    region
+}
+
+fn own_region_missing(file: &File, report: &mut Report) {
+    let wrong = "the own region is not stated";
+    let right = "`region` in [edge], or PROXIMA_REGION in the environment";
+    match &file.edge {
+        None => report.missing_section("edge", wrong, right),
+        Some(edge) if report.damaged_at(&edge.span(), "region") => {}
+        Some(edge) => {
+            let problem = Problem::at(&edge.span(), wrong).here("`region` is missing");
+            report.add(problem.right(format!("expected {right}")));
+        }
+    }
+}
+
+/// Keys that are equal once read: letters of DNS names differ in case only.
+fn duplicates<K: Ord + Display, V>(what: &str, entries: &[(Placed<K>, V)], report: &mut Report) {
+    let mut seen: BTreeMap<&K, &Placed<K>> = BTreeMap::new();
+    // The parser hands them out by their spelling.
+    let mut keys: Vec<&Placed<K>> = entries.iter().map(|(key, _)| key).collect();
+    keys.sort_by_key(|key| key.span.start);
+    for key in keys {
+        if let Some(first) = seen.insert(&key.value, key) {
+            let problem = Problem::at(&key.span, format!("{what} `{}` is defined twice", key.value));
+            let problem = problem.here("again here").also(&first.span, "first here");
+            report.add(problem.right("expected each once; letters differ in case only, or by a final dot"));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where the edge listens, with which certificates, and how it leaves.
+
+use crate::config::file::{File, Placed};
+use crate::config::files::{Holds, NamedFile};
+use crate::config::problems::Problem;
+use crate::config::report::Report;
+use crate::config::units::FilePath;
+use crate::config::{Admin, Drain, Listener, Peer, Protocol, Tls};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
+    let sections = file.listeners.as_deref().unwrap_or_default();
+    if sections.is_empty() {
+        let right = "[[listeners]] with name, address and protocol";
+        report.missing_section("listeners", "no listener: nobody could connect", right);
+    }
+    let mut names: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for section in sections {
+        let (span, listener) = (section.span(), section.get_ref());
+        let name = report.required(&span, "name", &listener.name, "name = \"http\"");
+        let address = report.required(&span, "address", &listener.address, "address = \"0.0.0.0:8080\"");
+        let protocol = listener.protocol.as_ref().map_or(Protocol::Http, |p| p.value);
+        if let Some(placed) = &listener.name
+            && let Some(first) = names.insert(placed.value.0.clone(), placed.span.clone())
+        {
+            let wrong = format!("two listeners are named `{}`", placed.value.0);
+            let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
+            report.add(problem.right("expected a name of its own for each: metrics tell them apart by it"));
+        }
+        if let (Protocol::Https, None, Some(placed)) = (protocol, &file.tls, &listener.protocol)
+            && !report.damaged("tls")
+        {
+            let problem = Problem::at(&placed.span, "a listener speaks https but there is no [tls]");
+            report.add(problem.here("needs a certificate").right("expected [tls] with certificate and key"));
+        }
+        if let (Some(name), Some(address)) = (name, address) {
+            listeners.push(Listener { name: name.0, address, protocol });
+        }
+    }
+    listeners
+}
+
+pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls> {
+    let section = file.tls.as_ref()?;
+    let (span, tls) = (section.span(), section.get_ref());
+    let certificate =
+        report.required(&span, "certificate", &tls.certificate, "certificate = \"tls/server.pem\"");
+    let key = report.required(&span, "key", &tls.key, "key = \"tls/server.key\"");
+    Some(Tls { certificate: folder.join(certificate?.0), key: folder.join(key?.0) })
+}
+
+pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Report) -> Option<Peer> {
+    let Some(section) = &file.peer else {
+        if several {
+            let right = "[peer] with address, certificate, key and ca";
+            report.missing_section("peer", "several regions but no [peer]: they could not meet", right);
+        }
+        return None;
+    };
+    let (span, peer) = (section.span(), section.get_ref());
+    let address = report.required(&span, "address", &peer.address, "address = \"0.0.0.0:8443\"");
+    let certificate =
+        report.required(&span, "certificate", &peer.certificate, "certificate = \"tls/peer.pem\"");
+    let key = report.required(&span, "key", &peer.key, "key = \"tls/peer.key\"");
+    let ca = report.required(&span, "ca", &peer.ca, "ca = \"tls/peer-ca.pem\"");
+    Some(Peer {
+        address: address?,
+        certificate: folder.join(certificate?.0),
+        key: folder.join(key?.0),
+        ca: folder.join(ca?.0),
+    })
+}
+
+pub(super) fn admin(file: &File) -> Admin {
+    let address = file.admin.as_ref().and_then(|admin| admin.get_ref().address.as_ref());
+    address.map_or_else(Admin::default, |placed| Admin { address: placed.value })
+}
+
+/// Addresses that cannot all be bound.
+pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
+    let listeners = file.listeners.iter().flatten().filter_map(|l| l.get_ref().address.as_ref());
+    let peer = file.peer.as_ref().and_then(|peer| peer.get_ref().address.as_ref());
+    let stated = file.admin.as_ref().and_then(|admin| admin.get_ref().address.as_ref());
+    let placed: Vec<&Placed<SocketAddr>> = listeners.chain(peer).chain(stated).collect();
+    for (index, later) in placed.iter().enumerate() {
+        if let Some(first) = placed.iter().take(index).find(|first| clash(first.value, later.value)) {
+            let wrong = format!("{} is taken twice", later.value);
+            let problem = Problem::at(&later.span, wrong).here("again here").also(&first.span, "first here");
+            report.add(problem.right("expected an address and port of its own for each listener"));
+        }
+    }
+    if stated.is_none()
+        && let Some(taken) = placed.iter().find(|placed| clash(placed.value, admin.address))
+    {
+        let wrong = format!("{} is the default address of [admin]", admin.address);
+        let problem = Problem::at(&taken.span, wrong).here("taken twice");
+        report.add(problem.right("expected another port here, or another `address` in [admin]"));
+    }
+}
+
+/// Port 0 is a free port of the system's choice. An unspecified address takes its port on all of its family.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = a.ip().is_unspecified() || b.ip().is_unspecified();
+    let same = a.ip() == b.ip() || (covers && a.is_ipv4() == b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && same
+}
+
+pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
+    let default = Drain::default();
+    let Some(edge) = &file.edge else { return default };
+    let edge = edge.get_ref();
+    let (minutes, hour) = (Duration::from_secs(600), Duration::from_secs(3600));
+    Drain {
+        notice: report.duration(
+            "edge.drain_notice",
+            &edge.drain_notice,
+            Duration::ZERO..=minutes,
+            default.notice,
+        ),
+        deadline: report.duration(
+            "edge.drain_deadline",
+            &edge.drain_deadline,
+            Duration::ZERO..=hour,
+            default.deadline,
+        ),
+    }
+}
+
+pub(super) fn named_files(file: &File, folder: &Path) -> Vec<NamedFile> {
+    let tls = file.tls.as_ref().map(|tls| tls.get_ref());
+    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
+    let path = |placed: &Placed<FilePath>| -> PathBuf { folder.join(&placed.value.0) };
+    [
+        (tls.and_then(|tls| tls.certificate.as_ref()), Holds::Certificates),
+        (tls.and_then(|tls| tls.key.as_ref()), Holds::Key),
+        (peer.and_then(|peer| peer.certificate.as_ref()), Holds::Certificates),
+        (peer.and_then(|peer| peer.key.as_ref()), Holds::Key),
+        (peer.and_then(|peer| peer.ca.as_ref()), Holds::Certificates),
+    ]
+    .into_iter()
+    .filter_map(|(placed, holds)| {
+        placed.map(|placed| NamedFile { path: path(placed), span: placed.span.clone(), holds })
+    })
+    .collect()
+}

@@ -1,0 +1,100 @@
+//! Services and their endpoints.
+
+use super::duplicates;
+use crate::config::file::{File, Section, ServiceSection};
+use crate::config::problems::Problem;
+use crate::config::report::{Known, Report};
+use crate::config::{HostPort, Service, UpstreamProtocol};
+use crate::domain::name::{RegionId, ServiceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const HEALTH_PATH: &str = "/healthz";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Three: the second endpoint of the own region and the next region still get a chance.
+const ATTEMPTS: u32 = 3;
+
+/// `own` decides whose endpoints are kept; without it none are.
+pub(super) fn services(
+    file: &File,
+    own: Option<&RegionId>,
+    regions: &Known,
+    report: &mut Report,
+) -> BTreeMap<ServiceId, Service> {
+    let entries = file.services.as_ref().map(|entries| entries.0.as_slice()).unwrap_or_default();
+    if entries.is_empty() {
+        let right = "a table such as [services.web] with endpoints";
+        report.missing_section("services", "no service: nothing could be served", right);
+    }
+    duplicates("service", entries, report);
+    let convert = |(id, section): &(_, Section<ServiceSection>)| {
+        let id: &crate::config::file::Placed<ServiceId> = id;
+        (id.value.clone(), service(&id.value, section, own, regions, report))
+    };
+    entries.iter().map(convert).collect()
+}
+
+fn service(
+    id: &ServiceId,
+    section: &Section<ServiceSection>,
+    own: Option<&RegionId>,
+    regions: &Known,
+    report: &mut Report,
+) -> Service {
+    let service = section.get_ref();
+    let path = |key: &str| format!("services.{id}.{key}");
+    let range = Duration::from_millis(1)..=Duration::from_secs(60);
+    let connect_timeout =
+        report.duration(&path("connect_timeout"), &service.connect_timeout, range, CONNECT_TIMEOUT);
+    let range = Duration::from_millis(1)..=Duration::from_secs(3600);
+    let read_timeout = report.duration(&path("read_timeout"), &service.read_timeout, range, READ_TIMEOUT);
+    let attempts = report.whole(&path("attempts"), &service.attempts, 1..=10, ATTEMPTS);
+    Service {
+        endpoints: endpoints(id, section, own, regions, report),
+        protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
+        health_path: service
+            .health_path
+            .as_ref()
+            .map_or_else(|| HEALTH_PATH.to_owned(), |placed| placed.value.0.clone()),
+        connect_timeout,
+        read_timeout,
+        attempts,
+    }
+}
+
+fn endpoints(
+    id: &ServiceId,
+    section: &Section<ServiceSection>,
+    own: Option<&RegionId>,
+    regions: &Known,
+    report: &mut Report,
+) -> Vec<HostPort> {
+    let entries = section.get_ref().endpoints.iter().flat_map(|entries| &entries.get_ref().0);
+    let mut kept = Vec::new();
+    let mut served = false;
+    for (region, list) in entries {
+        report.refers(regions, region);
+        served |= !list.get_ref().is_empty();
+        let mut seen = BTreeSet::new();
+        for endpoint in list.get_ref() {
+            if !seen.insert(&endpoint.value) {
+                let wrong = format!("service `{id}` lists an endpoint twice in `{}`", region.value);
+                let problem = Problem::at(&endpoint.span, wrong).here("again here");
+                report.add(problem.right("expected each endpoint once"));
+            }
+        }
+        if Some(&region.value) == own {
+            kept.extend(list.get_ref().iter().map(|placed| placed.value.clone()));
+        }
+    }
+    let damaged = report.damaged_at(&section.span(), "endpoints")
+        || section.get_ref().endpoints.as_ref().is_some_and(|table| report.damaged_inside(&table.span()));
+    if !served && !damaged {
+        let problem = Problem::at(&section.span(), format!("service `{id}` is served nowhere"));
+        let right = "expected endpoints in one region at least, such as \
+                     endpoints.eu-west-1 = [\"web.example.net:8080\"]";
+        report.add(problem.here("no endpoint in any region").right(right));
+    }
+    kept
+}

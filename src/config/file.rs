@@ -1,0 +1,287 @@
+//! The file as it is written: sections and keys, every value with its place in the text.
+//!
+//! Each section refuses keys that it does not know. Everything is optional
+//! here: what is required, in range and consistent is for `convert` to say, so
+//! that all problems are told at once.
+
+use crate::config::units::{Capacity, FilePath, Label, ServerUrl, UrlPath, Whole, ZoneId};
+use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
+use crate::domain::routing::{HostPattern, PathPrefix};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+use toml::Spanned;
+
+/// A type with a rule for what may stand in the file.
+pub(super) trait FromFile: Sized {
+    /// A right value, in words that follow "expected".
+    const RULE: &'static str;
+
+    fn from_text(_text: &str) -> Option<Self> {
+        None
+    }
+
+    fn from_number(_number: f64) -> Option<Self> {
+        None
+    }
+}
+
+/// A value and its place: bytes of the text.
+#[derive(Debug, Clone)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+impl<'de, T: FromFile> Deserialize<'de> for Placed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Read<T>>::deserialize(deserializer)?;
+        Ok(Self { span: spanned.span(), value: spanned.into_inner().0 })
+    }
+}
+
+/// Reads a `T` by its rule; an error says what stands there and what the rule expects.
+struct Read<T>(T);
+
+impl<'de, T: FromFile> Deserialize<'de> for Read<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReadVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ReadVisitor<T>(PhantomData<T>);
+
+impl<T: FromFile> Visitor<'_> for ReadVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::RULE)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::from_text(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        // Exact up to 2^53; every range in the file ends far below.
+        T::from_number(number as f64).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::from_number(number as f64).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
+        T::from_number(number).ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
+/// A table of settings and its place: its header, or its braces.
+#[derive(Debug)]
+pub(super) struct Section<T>(Spanned<Settings<T>>);
+
+impl<T> Section<T> {
+    pub(super) fn span(&self) -> Range<usize> {
+        self.0.span()
+    }
+
+    pub(super) fn get_ref(&self) -> &T {
+        &self.0.get_ref().0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Read from a table only: serde would read a list, too, by the order of the fields.
+#[derive(Debug)]
+struct Settings<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Settings<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SettingsVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct SettingsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SettingsVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// The entries of a table whose keys are names, duplicates (after folding of case) kept.
+#[derive(Debug)]
+pub(super) struct Entries<K, V>(pub(super) Vec<(Placed<K>, V)>);
+
+impl<'de, K: FromFile, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+struct EntriesVisitor<K, V>(PhantomData<(K, V)>);
+
+impl<'de, K: FromFile, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<K, V> {
+    type Value = Entries<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a table whose keys are each {}", K::RULE)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Entries(entries))
+    }
+}
+
+/// One key of a section.
+pub(super) type Key<T> = Option<Placed<T>>;
+/// A list; the place is that of the whole list, and each item has its own.
+pub(super) type List<T> = Option<Spanned<Vec<Placed<T>>>>;
+
+/// Derives a section: `Deserialize` that refuses unknown keys.
+macro_rules! sections {
+    ($($name:ident { $($key:ident: $type:ty),* $(,)? })*) => {
+        $(
+            #[derive(Debug, Default, serde::Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub(super) struct $name {
+                $(pub(super) $key: $type,)*
+            }
+        )*
+    };
+}
+
+sections! {
+    File {
+        edge: Option<Section<EdgeSection>>,
+        listeners: Option<Vec<Section<ListenerSection>>>,
+        tls: Option<Section<TlsSection>>,
+        peer: Option<Section<PeerSection>>,
+        regions: Option<Entries<RegionId, Section<RegionSection>>>,
+        probes: Option<Section<ProbesSection>>,
+        ejection: Option<Section<EjectionSection>>,
+        services: Option<Entries<ServiceId, Section<ServiceSection>>>,
+        routes: Option<Vec<Section<RouteSection>>>,
+        names: Option<Entries<DnsName, Section<NameSection>>>,
+        failover: Option<Section<FailoverSection>>,
+        dns: Option<Section<DnsSection>>,
+        resolver: Option<Section<ResolverSection>>,
+        admin: Option<Section<AdminSection>>,
+    }
+    EdgeSection {
+        region: Key<RegionId>,
+        drain_notice: Key<Duration>,
+        drain_deadline: Key<Duration>,
+    }
+    ListenerSection {
+        name: Key<Label>,
+        address: Key<SocketAddr>,
+        protocol: Key<Protocol>,
+    }
+    TlsSection {
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
+    }
+    PeerSection {
+        address: Key<SocketAddr>,
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
+        ca: Key<FilePath>,
+    }
+    RegionSection {
+        peer: Key<HostPort>,
+        server_name: Key<DnsName>,
+        capacity: Key<Capacity>,
+        place: Key<Label>,
+        addresses: List<IpAddr>,
+        health_port: Key<Whole>,
+    }
+    ProbesSection {
+        interval: Key<Duration>,
+        timeout: Key<Duration>,
+        fresh_connection: Key<Duration>,
+        fall: Key<Whole>,
+        rise: Key<Whole>,
+        rtt_window: Key<Duration>,
+        switch_margin_relative: Key<f64>,
+        switch_margin_absolute: Key<Duration>,
+    }
+    EjectionSection {
+        consecutive_failures: Key<Whole>,
+        failure_share: Key<f64>,
+        failure_volume: Key<Whole>,
+        failure_window: Key<Duration>,
+        ejection: Key<Duration>,
+        ejection_max: Key<Duration>,
+        probation: Key<Duration>,
+    }
+    ServiceSection {
+        endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
+        protocol: Key<UpstreamProtocol>,
+        health_path: Key<UrlPath>,
+        connect_timeout: Key<Duration>,
+        read_timeout: Key<Duration>,
+        attempts: Key<Whole>,
+    }
+    RouteSection {
+        name: Key<RouteId>,
+        hosts: List<HostPattern>,
+        path_prefix: Key<PathPrefix>,
+        service: Key<ServiceId>,
+    }
+    NameSection {
+        form: Key<Form>,
+        services: List<ServiceId>,
+        regions: List<RegionId>,
+        weights: Option<Spanned<Entries<RegionId, Placed<Whole>>>>,
+        ttl: Key<Duration>,
+    }
+    FailoverSection {
+        down_after: Key<Duration>,
+        view_fresh: Key<Duration>,
+        min_live: Key<Whole>,
+        max_shift: Key<f64>,
+        hold_down: Key<Duration>,
+        plan_expiry: Key<Duration>,
+        writer_patience: Key<Duration>,
+    }
+    DnsSection {
+        mode: Key<DnsMode>,
+        zone_id: Key<ZoneId>,
+        endpoint: Key<ServerUrl>,
+        poll: Key<Duration>,
+        insync_poll: Key<Duration>,
+        insync_allowance: Key<Duration>,
+        health_interval: Key<Duration>,
+        health_threshold: Key<Whole>,
+    }
+    ResolverSection {
+        nameservers: List<SocketAddr>,
+        ttl_min: Key<Duration>,
+        ttl_max: Key<Duration>,
+        timeout: Key<Duration>,
+    }
+    AdminSection {
+        address: Key<SocketAddr>,
+    }
+}

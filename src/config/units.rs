@@ -1,0 +1,270 @@
+//! What single values of the file look like: one rule a type, told in words when it is broken.
+
+use crate::config::file::FromFile;
+use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
+use crate::domain::routing::{HostPattern, PathPrefix};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole number, exact; its range is checked where it is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole(pub(super) u32);
+
+/// Requests a second, above zero.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacity(pub(super) f64);
+
+/// A short name that metrics and logs may carry.
+#[derive(Debug, Clone)]
+pub(super) struct Label(pub(super) String);
+
+#[derive(Debug, Clone)]
+pub(super) struct FilePath(pub(super) PathBuf);
+
+/// The path of a request.
+#[derive(Debug, Clone)]
+pub(super) struct UrlPath(pub(super) String);
+
+/// A hosted zone's id, as Route 53 spells it without `/hostedzone/`.
+#[derive(Debug, Clone)]
+pub(super) struct ZoneId(pub(super) String);
+
+/// Scheme, host and port of an HTTP server.
+#[derive(Debug, Clone)]
+pub(super) struct ServerUrl(pub(super) String);
+
+/// A file's rule of one kind of value: its words, and how it is read from a string.
+macro_rules! from_text {
+    ($($type:ty, $rule:expr, $read:expr;)*) => {
+        $(
+            impl FromFile for $type {
+                const RULE: &'static str = $rule;
+
+                fn from_text(text: &str) -> Option<Self> {
+                    let read: fn(&str) -> Option<Self> = $read;
+                    read(text)
+                }
+            }
+        )*
+    };
+}
+
+const LABEL: &str = "a name of 1 to 63 lower-case letters, digits and hyphens, such as \"eu-west-1\"";
+
+from_text! {
+    Duration, r#"a duration: a whole number and a unit, such as "250ms", "5s", "3m" or "1h""#, duration;
+    SocketAddr, r#"an IP address and a port, such as "0.0.0.0:8080" or "[::]:8080""#, |text| text.parse().ok();
+    IpAddr, r#"an IP address, such as "203.0.113.10""#, |text| text.parse().ok();
+    HostPort, r#"a name or an IP address, and a port, such as "web.example.net:8080" or "[::1]:8080""#, host_port;
+    RegionId, LABEL, |text| RegionId::parse(text).ok();
+    ServiceId, LABEL, |text| ServiceId::parse(text).ok();
+    RouteId, LABEL, |text| RouteId::parse(text).ok();
+    Label, LABEL, |text| RouteId::parse(text).ok().map(|_| Self(text.to_owned()));
+    DnsName, r#"a DNS name, such as "www.example.com""#, |text| DnsName::parse(text).ok();
+    Protocol, r#""http" or "https""#, |text| match text {
+        "http" => Some(Self::Http),
+        "https" => Some(Self::Https),
+        _ => None,
+    };
+    UpstreamProtocol, r#""http1" or "http2""#, |text| match text {
+        "http1" => Some(Self::Http1),
+        "http2" => Some(Self::Http2),
+        _ => None,
+    };
+    Form, r#""global" or "simple""#, |text| match text {
+        "global" => Some(Self::Global),
+        "simple" => Some(Self::Simple),
+        _ => None,
+    };
+    DnsMode, r#""observe" or "act""#, |text| match text {
+        "observe" => Some(Self::Observe),
+        "act" => Some(Self::Act),
+        _ => None,
+    };
+    HostPattern, r#"a host name without a port, such as "www.example.com", or "*.example.com""#, host_pattern;
+    PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space", PathPrefix::parse;
+    FilePath, r#"the path of a file, such as "tls/server.pem""#, |text| {
+        (!text.is_empty() && !text.contains('\0')).then(|| Self(PathBuf::from(text)))
+    };
+    UrlPath, r#"a path that begins with "/", such as "/healthz""#, |text| {
+        let right = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        right.then(|| Self(text.to_owned()))
+    };
+    ZoneId, r#"the id of a hosted zone without "/hostedzone/", such as "Z0000000000000EXAMPLE""#, |text| {
+        let right = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        right.then(|| Self(text.to_owned()))
+    };
+    ServerUrl, r#"scheme, host and port of a server, such as "http://127.0.0.1:4580""#, server_url;
+}
+
+impl FromFile for f64 {
+    const RULE: &'static str = "a number, such as 0.25";
+
+    fn from_number(number: f64) -> Option<Self> {
+        number.is_finite().then_some(number)
+    }
+}
+
+impl FromFile for Whole {
+    const RULE: &'static str = "a whole number, such as 3";
+
+    fn from_number(number: f64) -> Option<Self> {
+        let whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+        whole.then_some(Self(number as u32))
+    }
+}
+
+impl FromFile for Capacity {
+    const RULE: &'static str = "requests a second, above 0, such as 5000";
+
+    fn from_number(number: f64) -> Option<Self> {
+        (number.is_finite() && number > 0.0).then_some(Self(number))
+    }
+}
+
+/// Units and their milliseconds, largest first.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*millis)?))
+}
+
+/// A duration as the file would spell it, in the largest unit that is exact.
+pub(super) fn spell(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    let exact = UNITS.iter().find(|(_, unit)| millis.is_multiple_of(u128::from(*unit)));
+    let (name, unit) = exact.copied().unwrap_or(("ms", 1));
+    format!("{}{name}", millis / u128::from(unit))
+}
+
+fn host_port(text: &str) -> Option<HostPort> {
+    let (host, port) = text.rsplit_once(':')?;
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse::<u16>().ok().filter(|port| digits && *port > 0)?;
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return Some(HostPort { host: Host::Address(inner.parse::<Ipv6Addr>().ok()?.into()), port });
+    }
+    match host.parse::<std::net::Ipv4Addr>() {
+        Ok(address) => Some(HostPort { host: Host::Address(address.into()), port }),
+        // A name that ends in a number is a mistyped address: RFC 1123, 2.1.
+        Err(_) => {
+            let name = DnsName::parse(host).ok()?;
+            let last = name.as_str().rsplit('.').next().unwrap_or_default();
+            let number = last.bytes().all(|b| b.is_ascii_digit());
+            (!number).then_some(HostPort { host: Host::Name(name), port })
+        }
+    }
+}
+
+fn host_pattern(text: &str) -> Option<HostPattern> {
+    match text.strip_prefix("*.") {
+        Some(rest) => Some(HostPattern::Wildcard(format!(".{}", DnsName::parse(rest).ok()?))),
+        None => Some(HostPattern::Exact(DnsName::parse(text).ok()?.as_str().to_owned())),
+    }
+}
+
+fn server_url(text: &str) -> Option<ServerUrl> {
+    let uri: http::Uri = text.parse().ok()?;
+    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    let bare = uri.path() == "/" && uri.query().is_none() && !text.contains(['@', '#']);
+    let host = uri.host().is_some_and(|host| !host.is_empty());
+    (scheme && bare && host).then(|| ServerUrl(text.trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_whole_number_and_a_unit() {
+        for (text, millis) in [
+            ("250ms", Some(250)),
+            ("5s", Some(5000)),
+            ("3m", Some(180_000)),
+            ("1h", Some(3_600_000)),
+            ("0s", Some(0)),
+            ("5", None),
+            ("s", None),
+            ("", None),
+            ("-5s", None),
+            ("+5s", None),
+            ("1.5s", None),
+            ("5 s", None),
+            ("1m30s", None),
+            ("5S", None),
+            ("5µs", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(duration(text), millis.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_spelled_duration_reads_back() {
+        for text in ["0s", "1ms", "1500ms", "90s", "3m", "24h"] {
+            assert_eq!(spell(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_has_a_port() {
+        for (text, right) in [
+            ("web.default.svc.cluster.local:8080", true),
+            ("10.0.0.2:53", true),
+            ("[::1]:8080", true),
+            ("web:1", true),
+            ("web", false),
+            ("web:0", false),
+            ("web:65536", false),
+            ("web:+80", false),
+            ("web:", false),
+            (":80", false),
+            ("::1:80", false),
+            ("[10.0.0.2]:80", false),
+            ("10.0.0.300:80", false),
+            ("http://web:80", false),
+        ] {
+            assert_eq!(host_port(text).is_some(), right, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_pattern_is_a_name_or_a_star_before_one() {
+        let exact = |host: &str| Some(HostPattern::Exact(host.to_owned()));
+        for (text, pattern) in [
+            ("WWW.Example.com", exact("www.example.com")),
+            ("*.example.com", Some(HostPattern::Wildcard(".example.com".to_owned()))),
+            ("*", None),
+            ("*example.com", None),
+            ("a.*.com", None),
+            ("www.example.com:80", None),
+            ("", None),
+        ] {
+            assert_eq!(host_pattern(text), pattern, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_scheme_host_and_port_only() {
+        for (text, right) in [
+            ("http://127.0.0.1:4580", true),
+            ("https://route53.example.net/", true),
+            ("127.0.0.1:4580", false),
+            ("ftp://x", false),
+            ("http://x/path", false),
+            ("http://user@x", false),
+            ("http://x?y", false),
+        ] {
+            assert_eq!(server_url(text).is_some(), right, "{text:?}");
+        }
+    }
+}
