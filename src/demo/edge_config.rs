@@ -61,7 +61,11 @@ impl EdgeConfig<'_> {
         }
         self.service(text)?;
         writeln!(text, "[[routes]]\nname = \"web\"\nservice = \"web\"\n")?;
-        writeln!(text, "[names.{NAME:?}]\nform = \"global\"\nservices = [\"web\"]\nttl = \"{}s\"\n", TTL.as_secs())?;
+        writeln!(
+            text,
+            "[names.{NAME:?}]\nform = \"global\"\nservices = [\"web\"]\nttl = \"{}s\"\n",
+            TTL.as_secs()
+        )?;
         for table in ["probes", "ejection", "failover", "dns"] {
             self.table(text, table)?;
         }

@@ -31,13 +31,29 @@ pub struct Change {
 pub enum Event {
     Request(Request),
     /// A direct look at a service, past every relay, found it changed.
-    Truth { at: Duration, region: Region, answers: bool },
+    Truth {
+        at: Duration,
+        region: Region,
+        answers: bool,
+    },
     /// Regions that a user of the place gets from DNS now.
-    Name { at: Duration, place: Region, regions: Vec<Region> },
+    Name {
+        at: Duration,
+        place: Region,
+        regions: Vec<Region>,
+    },
     /// Regions that an entry's own set gives now.
-    Set { at: Duration, entry: Region, regions: Vec<Region> },
+    Set {
+        at: Duration,
+        entry: Region,
+        regions: Vec<Region>,
+    },
     /// An edge shows something new; `None`: it does not answer.
-    Edge { at: Duration, region: Region, reading: Option<Reading> },
+    Edge {
+        at: Duration,
+        region: Region,
+        reading: Option<Reading>,
+    },
     Changed(Change),
     /// How often the zone server saw a set lose its last record.
     SetsEverEmpty(u64),

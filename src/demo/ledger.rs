@@ -116,9 +116,9 @@ impl Ledger {
         let (Some(entered), Some(served)) = (request.entered, request.served) else { return false };
         request.failure.is_none()
             && entered == served
-            && [request.sent, request.done, request.done + TRUTH_LAG].iter().any(|at| {
-                self.world.nearest(request.place, |r| self.answered(r, *at)).contains(&served)
-            })
+            && [request.sent, request.done, request.done + TRUTH_LAG]
+                .iter()
+                .any(|at| self.world.nearest(request.place, |r| self.answered(r, *at)).contains(&served))
     }
 
     /// Requests sent within the span, `until` not included.
@@ -162,6 +162,11 @@ impl Ledger {
         }
         sums
     }
+}
+
+/// Of the good answers among some requests; `None` without one.
+pub fn latency(requests: &[Request]) -> Option<Latency> {
+    percentiles(requests.iter().filter(|r| r.failure.is_none()).map(Request::latency).collect())
 }
 
 fn percentiles(mut latencies: Vec<Duration>) -> Option<Latency> {
@@ -216,7 +221,11 @@ mod tests {
     fn failed_requests_count_but_have_no_latency_and_serve_nobody() {
         let (mut ledger, r) = ledger();
         ledger.add(good(10, 40, r[0], r[0], r[0]));
-        ledger.add(Request { failure: Some(Failure::Timeout), served: None, ..good(20, 3000, r[0], r[0], r[0]) });
+        ledger.add(Request {
+            failure: Some(Failure::Timeout),
+            served: None,
+            ..good(20, 3000, r[0], r[0], r[0])
+        });
         let sums = ledger.sums(ledger.sent(ms(0), ms(100)));
         assert_eq!((sums.requests, sums.failed), (2, 1));
         assert_eq!(sums.latency.unwrap().p99, ms(40));
