@@ -1,1 +1,191 @@
-//! dns.
+//! The `route53` provider: reads names and witnesses, writes plans, fenced.
+//!
+//! It decides nothing: what is read goes to the core as inputs, what the core
+//! plans is written exactly or not at all. Every change is one batch on the
+//! control record as it was read ([`batch`]), so that of two writers one wins.
+//! Any failure leaves the last good state.
+//!
+//! # Limits
+//! Each edge asks for the witness of every other region at every poll. With
+//! `n` edges that is `n * n` requests a poll on the account, which takes five a
+//! second for all its writers: more than six or seven edges want a longer `dns.poll`.
+
+pub mod access;
+pub mod api;
+pub mod batch;
+pub mod bootstrap;
+pub mod checks;
+pub mod control_record;
+pub mod error;
+mod execute;
+pub mod layout;
+pub mod pace;
+mod poll;
+pub mod provider;
+pub mod reader;
+pub mod show;
+mod trouble;
+mod wall;
+pub mod witness;
+pub mod writer;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::fleet::Input;
+use crate::domain::plan::Plan;
+use crate::metrics::dns::DnsMetrics;
+use access::Access;
+use execute::{Pending, execute, follow};
+use provider::Provider;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tracing::{error, info, warn};
+
+/// Plans in work at once; more wait in the channel.
+const SUBMISSIONS_MAX: usize = 8;
+/// Changes followed to INSYNC at once; further ones are only not timed.
+const FOLLOWED_MAX: usize = 64;
+/// A batch under way at the end may be answered within this.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The channel ends of the provider.
+#[derive(Debug)]
+pub struct Links {
+    pub config: watch::Receiver<Arc<Config>>,
+    pub plans: mpsc::Receiver<Plan>,
+    pub inputs: mpsc::Sender<Input>,
+    pub clock: Clock,
+    pub metrics: Arc<DnsMetrics>,
+    /// True: drain and end.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Runs until `shutdown` says true, with credentials from AWS's default chain.
+pub async fn run(
+    config: watch::Receiver<Arc<Config>>,
+    plans: mpsc::Receiver<Plan>,
+    inputs: mpsc::Sender<Input>,
+    clock: Clock,
+    metrics: Arc<DnsMetrics>,
+    shutdown: watch::Receiver<bool>,
+) {
+    serve(Links { config, plans, inputs, clock, metrics, shutdown }, Access::Chain).await;
+}
+
+/// Runs until shutdown, with the given credentials.
+pub async fn serve(mut links: Links, access: Access) {
+    let mut work = Work::default();
+    let mut config = links.config.borrow_and_update().clone();
+    loop {
+        let provider = Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        if provider.is_none() {
+            info!("no [dns] in the configuration: records are left alone");
+        }
+        let provider = provider.map(Arc::new);
+        let next = work.until_changed(&mut links, &config, provider).await;
+        let Some(next) = next else { break };
+        for (name, policy) in &config.policy.names {
+            links.metrics.forget(name, policy);
+        }
+        config = next;
+    }
+    work.finish().await;
+}
+
+/// Tasks that outlive a configuration: what was begun under it is finished under it.
+#[derive(Debug, Default)]
+struct Work {
+    submissions: JoinSet<Option<(Arc<Provider>, Pending)>>,
+    followed: JoinSet<()>,
+}
+
+impl Work {
+    /// Serves one configuration; the next one that asks for something else, or `None` at the end.
+    async fn until_changed(
+        &mut self,
+        links: &mut Links,
+        config: &Arc<Config>,
+        provider: Option<Arc<Provider>>,
+    ) -> Option<Arc<Config>> {
+        // Aborted when this returns; they only read.
+        let mut readers = JoinSet::new();
+        if let Some(provider) = &provider {
+            readers.spawn(poll::names(Arc::clone(provider), links.inputs.clone()));
+            readers.spawn(poll::witnesses(Arc::clone(provider), links.inputs.clone()));
+        }
+        let mut planning = true;
+        loop {
+            tokio::select! {
+                ended = links.shutdown.wait_for(|draining| *draining) => {
+                    if ended.is_err() {
+                        warn!("the shutdown signal is gone: taken as shutdown");
+                    }
+                    return None;
+                }
+                changed = links.config.changed() => {
+                    if changed.is_err() {
+                        return None;
+                    }
+                    let next = links.config.borrow_and_update().clone();
+                    if concerns_dns(config, &next) {
+                        return Some(next);
+                    }
+                }
+                plan = links.plans.recv(), if planning && self.submissions.len() < SUBMISSIONS_MAX => {
+                    match (plan, &provider) {
+                        (Some(plan), Some(provider)) => {
+                            let (provider, inputs) = (Arc::clone(provider), links.inputs.clone());
+                            self.submissions.spawn(async move {
+                                let pending = execute(Arc::clone(&provider), plan, inputs).await?;
+                                Some((provider, pending))
+                            });
+                        }
+                        (Some(plan), None) => warn!(name = %plan.name, "a plan without [dns]: dropped"),
+                        (None, _) => planning = false,
+                    }
+                }
+                Some(done) = self.submissions.join_next() => self.submitted(done, &links.inputs),
+                Some(done) = self.followed.join_next() => drop(whole(done)),
+                Some(done) = readers.join_next() => drop(whole(done)),
+            }
+        }
+    }
+
+    fn submitted(
+        &mut self,
+        done: Result<Option<(Arc<Provider>, Pending)>, JoinError>,
+        inputs: &mpsc::Sender<Input>,
+    ) {
+        let Some((provider, pending)) = whole(done).flatten() else { return };
+        if self.followed.len() < FOLLOWED_MAX {
+            self.followed.spawn(follow(provider, pending, inputs.clone()));
+        } else {
+            warn!(name = %pending.name, "too many changes PENDING: this one is not followed");
+        }
+    }
+
+    /// Lets batches under way be answered; their time to INSYNC is not waited for.
+    async fn finish(mut self) {
+        self.followed.abort_all();
+        let all = async { while self.submissions.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, all).await.is_err() {
+            warn!("a change was under way at shutdown; the next reading tells whether it was applied");
+        }
+    }
+}
+
+/// What a task returned; a panic in it is an error of the program and said so.
+fn whole<T>(done: Result<T, JoinError>) -> Option<T> {
+    done.map_err(|problem| error!("a DNS task ended early: {problem}")).ok()
+}
+
+/// Whether the difference of two configurations reaches the provider.
+fn concerns_dns(before: &Config, after: &Config) -> bool {
+    before.dns != after.dns
+        || before.names != after.names
+        || before.regions != after.regions
+        || before.policy.own != after.policy.own
+        || before.policy.names != after.policy.names
+}

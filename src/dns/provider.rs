@@ -1,0 +1,131 @@
+//! One configuration's way to its names: the zone's API, the layouts, the health checks found.
+
+use super::access::Access;
+use super::api::Api;
+use super::checks::{CheckSpec, Checks};
+use super::error::{ApiError, with_sources};
+use super::layout::Layout;
+use super::reader::{ReadError, Reading, read};
+use super::wall::wall_clock;
+use super::writer::{Writer, Written};
+use crate::clock::Clock;
+use crate::config::{Config, Dns};
+use crate::domain::name::DnsName;
+use crate::domain::plan::Plan;
+use crate::domain::policy::Policy;
+use crate::metrics::dns::DnsMetrics;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tracing::error;
+
+/// Everything about the zone that one configuration asks for.
+#[derive(Debug)]
+pub struct Provider {
+    pub api: Api,
+    pub dns: Dns,
+    pub policy: Arc<Policy>,
+    pub clock: Clock,
+    layouts: BTreeMap<DnsName, Layout>,
+    /// The witnesses of the other regions.
+    edges: Vec<CheckSpec>,
+    checks: ArcSwap<Checks>,
+    /// Asks the poll to read at once.
+    pub nudge: Notify,
+}
+
+impl Provider {
+    /// `None` when the configuration has no `[dns]`.
+    pub async fn of(config: &Config, access: Access, clock: Clock, metrics: Arc<DnsMetrics>) -> Option<Self> {
+        let dns = config.dns.clone()?;
+        let own = &config.policy.own;
+        let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
+        let mut layouts = BTreeMap::new();
+        for name in config.policy.names.keys() {
+            match Layout::of(config, name) {
+                Ok(layout) => {
+                    layouts.insert(name.clone(), layout);
+                }
+                Err(problem) => error!(%name, "left alone: {}", with_sources(&problem)),
+            }
+        }
+        let others = config.regions.iter().filter(|(id, _)| *id != own);
+        let edges = others.filter_map(|(id, region)| CheckSpec::edge(&dns, id, region)).collect();
+        Some(Self {
+            api: Api::connect(&dns, place, access, metrics).await,
+            dns,
+            policy: Arc::clone(&config.policy),
+            clock,
+            layouts,
+            edges,
+            checks: ArcSwap::default(),
+            nudge: Notify::new(),
+        })
+    }
+
+    pub fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        self.layouts.values()
+    }
+
+    pub fn layout(&self, name: &DnsName) -> Option<&Layout> {
+        self.layouts.get(name)
+    }
+
+    pub fn edges(&self) -> &[CheckSpec] {
+        &self.edges
+    }
+
+    pub fn checks(&self) -> Arc<Checks> {
+        self.checks.load_full()
+    }
+
+    /// Whether a check that the configuration asks for has not been found yet.
+    pub fn lacks_checks(&self) -> bool {
+        let checks = self.checks();
+        let gates = self.layouts.values().flat_map(Layout::gates);
+        self.edges.iter().chain(gates).any(|spec| checks.find(spec).is_none())
+    }
+
+    /// Looks the health checks up anew.
+    ///
+    /// # Errors
+    /// Those of the listing; the checks known before stay.
+    pub async fn refresh_checks(&self) -> Result<(), ApiError> {
+        self.checks.store(Arc::new(Checks::read(&self.api).await?));
+        Ok(())
+    }
+
+    /// Reads one name and shows it in the metrics.
+    ///
+    /// # Errors
+    /// What [`read`] has against it.
+    pub async fn read(&self, layout: &Layout) -> Result<Reading, ReadError> {
+        let reading = read(&self.api, layout, &self.checks(), &self.clock).await;
+        let metrics = self.api.metrics();
+        match &reading {
+            Ok(reading) => {
+                let state = &reading.state;
+                metrics.read(&layout.name, state.fence.generation, state.frozen.is_some(), wall_clock());
+                if let Some(policy) = self.policy.names.get(&layout.name) {
+                    metrics.applied(&layout.name, policy, &state.sets);
+                }
+            }
+            Err(_) => metrics.read_failed(),
+        }
+        reading
+    }
+
+    /// Carries out a plan, whatever the mode.
+    pub async fn submit(&self, plan: &Plan) -> Written {
+        let written = match self.layout(&plan.name) {
+            Some(layout) => {
+                let checks = self.checks();
+                Writer { api: &self.api, layout, checks: &checks, clock: &self.clock }.submit(plan).await
+            }
+            None => Written::Failed(format!("'{}' is not configured", plan.name)),
+        };
+        self.api.metrics().changed(written.as_str());
+        written
+    }
+}

@@ -1,0 +1,195 @@
+//! Carries out one plan: reads again, checks the fence, submits one batch, settles what got lost.
+
+use super::api::Api;
+use super::batch::{BatchError, fenced};
+use super::checks::Checks;
+use super::error::{ApiError, ErrorKind, with_sources};
+use super::layout::Layout;
+use super::pace::Backoff;
+use super::reader::{ReadError, Reading, read, read_control};
+use super::wall::wall_clock;
+use crate::clock::Clock;
+use crate::domain::plan::{Generation, Plan};
+use aws_sdk_route53::types::Change;
+use tokio::time::sleep;
+
+/// How a plan ended.
+#[derive(Debug, Clone)]
+pub enum Written {
+    /// Accepted, PENDING.
+    Accepted { generation: Generation, change_id: String },
+    /// Found applied after its answer was lost; there is no id to ask INSYNC by.
+    Settled { generation: Generation },
+    /// Someone else's change came first, or the records are not those of the plan.
+    Conflict(String),
+    /// Not applied before the plan expired; why not sooner.
+    Expired(String),
+    /// Not written.
+    Failed(String),
+}
+
+impl Written {
+    /// The result as metrics spell it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Settled { .. } => "settled",
+            Self::Conflict(_) => "conflict",
+            Self::Expired(_) => "expired",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Everything that carrying out a plan needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer<'a> {
+    pub api: &'a Api,
+    pub layout: &'a Layout,
+    pub checks: &'a Checks,
+    pub clock: &'a Clock,
+}
+
+/// What one attempt led to.
+enum Step {
+    Done(Written),
+    /// Nothing was done; the same batch may be sent again after a pause.
+    Later(ApiError),
+    /// It may have been done.
+    Unsure(ApiError),
+    /// Refused as it is; or it was done before, and this is the echo of an answer that got lost.
+    Refused(ApiError),
+}
+
+impl Writer<'_> {
+    /// Submits `plan` unless it expired or its fence is gone.
+    ///
+    /// Before every attempt the plan is checked for its expiry. Sending the
+    /// same batch again is safe: only one of them can find the fence it deletes.
+    pub async fn submit(&self, plan: &Plan) -> Written {
+        let mut backoff = Backoff::default();
+        let mut last = "it came too late".to_owned();
+        let mut batch = None;
+        loop {
+            if self.expired(plan) {
+                return Written::Expired(last);
+            }
+            let step = match batch.take() {
+                None => match self.prepare(plan).await {
+                    Ok(prepared) => {
+                        batch = Some(prepared);
+                        continue;
+                    }
+                    Err(step) => step,
+                },
+                Some(changes) => {
+                    let step = self.attempt(plan, &changes).await;
+                    batch = Some(changes);
+                    step
+                }
+            };
+            let error = match step {
+                Step::Done(written) => return written,
+                Step::Later(error) => error,
+                Step::Unsure(error) => match self.settle(plan).await {
+                    Ok(Some(written)) => return written,
+                    Ok(None) => error,
+                    Err(why) => why,
+                },
+                Step::Refused(error) => match self.settle(plan).await {
+                    Ok(Some(written)) => return written,
+                    Ok(None) => return Written::Conflict(error.detail),
+                    Err(why) => why,
+                },
+            };
+            last = error.to_string();
+            let pause = backoff.next();
+            if self.clock.now() + pause >= plan.expires_at {
+                return Written::Expired(last);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    fn expired(&self, plan: &Plan) -> bool {
+        self.clock.now() >= plan.expires_at
+    }
+
+    /// Reads again and builds the batch on exactly that.
+    async fn prepare(&self, plan: &Plan) -> Result<Vec<Change>, Step> {
+        let reading = match read(self.api, self.layout, self.checks, self.clock).await {
+            Ok(reading) => reading,
+            Err(ReadError::Api(error)) if worth_a_retry(&error) => return Err(Step::Later(error)),
+            // Hand edits and the like: what the plan was made for is not there any more.
+            Err(error @ (ReadError::Records(_) | ReadError::Torn)) => {
+                return Err(Step::Done(Written::Conflict(error.to_string())));
+            }
+            Err(error) => return Err(Step::Done(Written::Failed(with_sources(&error)))),
+        };
+        if reading.state.fence != plan.fence {
+            return Err(Step::Done(self.lost_fence(plan, &reading)));
+        }
+        match fenced(self.layout, self.checks, &reading, plan, wall_clock()) {
+            Ok(changes) => Ok(changes),
+            Err(error @ BatchError::Stale { .. }) => Err(Step::Done(Written::Conflict(error.to_string()))),
+            Err(error) => Err(Step::Done(Written::Failed(with_sources(&error)))),
+        }
+    }
+
+    fn lost_fence(&self, plan: &Plan, reading: &Reading) -> Written {
+        let fence = &reading.state.fence;
+        Written::Conflict(format!(
+            "the plan is for generation {} of epoch {}, the control record has {} of {}",
+            plan.fence.generation.get(),
+            plan.fence.epoch,
+            fence.generation.get(),
+            fence.epoch,
+        ))
+    }
+
+    async fn attempt(&self, plan: &Plan, changes: &[Change]) -> Step {
+        let generation = plan.fence.generation.next();
+        let comment = format!("proxima {} generation {}", plan.writer, generation.get());
+        match self.api.change(changes.to_vec(), &comment).await {
+            Ok(change_id) => Step::Done(Written::Accepted { generation, change_id }),
+            Err(error) => match error.kind {
+                ErrorKind::Throttled => Step::Later(error),
+                ErrorKind::Unanswered => Step::Unsure(error),
+                ErrorKind::Conflict => Step::Refused(error),
+                _ => Step::Done(Written::Failed(error.to_string())),
+            },
+        }
+    }
+
+    /// What became of a batch without a clear answer, by epoch, generation, writer and plan hash.
+    ///
+    /// `None`: the fence still stands, so the batch was not applied, or not yet.
+    async fn settle(&self, plan: &Plan) -> Result<Option<Written>, ApiError> {
+        let control = match read_control(self.api, self.layout).await {
+            Ok(control) => control,
+            Err(ReadError::Api(error)) => return Err(error),
+            Err(error) => return Ok(Some(Written::Conflict(with_sources(&error)))),
+        };
+        if control.fence == plan.fence {
+            return Ok(None);
+        }
+        let generation = plan.fence.generation.next();
+        let ours = control.fence.epoch == plan.fence.epoch
+            && control.fence.generation == generation
+            && control.writer.as_ref() == Some(&plan.writer)
+            && control.plan == Some(plan.hash());
+        Ok(Some(if ours {
+            Written::Settled { generation }
+        } else {
+            Written::Conflict(format!(
+                "generation {} was written by {}",
+                control.fence.generation.get(),
+                control.writer.as_ref().map_or("the bootstrap", |writer| writer.as_str()),
+            ))
+        }))
+    }
+}
+
+fn worth_a_retry(error: &ApiError) -> bool {
+    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered)
+}
