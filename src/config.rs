@@ -35,8 +35,8 @@ pub struct Environment {
 
 /// Reads a configuration file.
 ///
-/// Relative paths in it are taken from its folder. Whether the files it names
-/// exist is for [`check`].
+/// Relative paths in it are taken from its folder. The files that it names are
+/// not looked at: where a configuration is written, keys often are not.
 ///
 /// # Errors
 /// Every problem of the file, in its order.
@@ -45,11 +45,12 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> 
     Config::from_text(&path.to_string_lossy(), &text, environment)
 }
 
-/// Reads a configuration file like [`load`], and the certificates and keys that it names.
+/// Reads a configuration file like [`load`], and the certificates and keys that it names:
+/// whether they are there and are what they should be.
 ///
 /// # Errors
 /// Every problem of the file and of those it names, in the order of the file.
-pub fn check(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config, Problems> {
     let text = read(path)?;
     parse(&path.to_string_lossy(), &text, environment, NamedFiles::Read)
 }

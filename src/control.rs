@@ -1,1 +1,183 @@
-//! control.
+//! The control task: inputs and deadlines -> `Fleet` -> snapshot, view, plans, log.
+//!
+//! It owns the fleet alone, so nothing here locks. It is the only writer of the
+//! snapshot and of the own view; if it stalls, traffic stays on the last ones
+//! and `proxima_control_idle_seconds` grows. It refuses to know where inputs
+//! come from and what becomes of its outputs.
+
+use crate::clock::Clock;
+use crate::domain::fleet::{Fleet, Input, Outcome, Output, Transition};
+use crate::domain::plan::Plan;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::time::Time;
+use crate::domain::view::View;
+use crate::metrics::control::ControlMetrics;
+use crate::metrics::snapshot::Heartbeat;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Inputs or outcomes that are taken in one turn. Between turns the others get theirs: a flood of
+/// outcomes can't keep a probe waiting for more than this many.
+const BATCH: usize = 64;
+/// How often the load is measured; also the longest sleep.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest sleep before a deadline, so that one in the past can't spin.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// The ends that the control task holds.
+pub struct Wiring {
+    pub clock: Clock,
+    pub inputs: mpsc::Receiver<Input>,
+    pub outcomes: mpsc::Receiver<Outcome>,
+    /// `None`: no name is moved by this process.
+    pub plans: Option<mpsc::Sender<Plan>>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub view: Arc<ArcSwap<View>>,
+    /// Number of the last published snapshot, for whoever must act on a new one.
+    pub published: watch::Sender<u64>,
+    /// Reads (entered, served) since the start.
+    pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    pub heartbeat: Arc<Heartbeat>,
+    pub metrics: ControlMetrics,
+}
+
+/// Runs the fleet until every input is gone, which only a stopping process does.
+pub async fn run(fleet: Fleet, wiring: Wiring) {
+    let Wiring { inputs, outcomes, .. } = &wiring;
+    tracing::debug!(inputs = inputs.max_capacity(), outcomes = outcomes.max_capacity(), "control starts");
+    Control { measured: (wiring.clock.now(), (wiring.load)()), fleet, wiring }.run().await;
+}
+
+struct Control {
+    fleet: Fleet,
+    wiring: Wiring,
+    /// When the load was last read, and what it was.
+    measured: (Time, (u64, u64)),
+}
+
+impl Control {
+    async fn run(mut self) {
+        let mut inputs = Vec::with_capacity(BATCH);
+        let mut outcomes = Vec::with_capacity(BATCH);
+        let mut outcomes_open = true;
+        let mut load_tick = interval(LOAD_INTERVAL);
+        load_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.handle(Input::Tick);
+        loop {
+            let pause = self.pause();
+            // Not biased: whichever of the ready branches comes is drawn, so none starves.
+            tokio::select! {
+                count = self.wiring.inputs.recv_many(&mut inputs, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    inputs.drain(..).for_each(|input| self.handle(input));
+                }
+                count = self.wiring.outcomes.recv_many(&mut outcomes, BATCH), if outcomes_open => {
+                    outcomes_open = count > 0;
+                    self.wiring.metrics.outcomes_read(count);
+                    outcomes.drain(..).for_each(|outcome| self.handle(Input::Outcome(outcome)));
+                }
+                () = sleep(pause) => self.handle(Input::Tick),
+                _ = load_tick.tick() => self.measure(),
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let now = self.wiring.clock.now();
+        let left = self.fleet.deadline().map_or(Duration::ZERO, |deadline| deadline.since(now));
+        left.clamp(WAIT_MIN, LOAD_INTERVAL)
+    }
+
+    fn measure(&mut self) {
+        let now = self.wiring.clock.now();
+        let counts = (self.wiring.load)();
+        let (before, (entered, served)) = self.measured;
+        let seconds = now.since(before).as_secs_f64();
+        // The first tick of an interval comes at once: too short to tell a rate.
+        if seconds < LOAD_INTERVAL.as_secs_f64() / 2.0 {
+            return;
+        }
+        self.measured = (now, counts);
+        self.handle(Input::Load {
+            entered_rps: counts.0.saturating_sub(entered) as f64 / seconds,
+            served_rps: counts.1.saturating_sub(served) as f64 / seconds,
+        });
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.wiring.clock.now();
+        self.wiring.heartbeat.beat(now);
+        for output in self.fleet.handle(input, now) {
+            match output {
+                Output::Publish(snapshot) => {
+                    let number = snapshot.number;
+                    self.wiring.snapshot.store(snapshot);
+                    self.wiring.published.send_replace(number);
+                }
+                Output::View(view) => self.wiring.view.store(view),
+                Output::Propose(plan) => self.propose(plan),
+                Output::Moved(transition) => {
+                    self.wiring.metrics.moved(&transition);
+                    log(&transition);
+                }
+            }
+        }
+        self.wiring.metrics.turned(self.wiring.clock.now().since(now));
+    }
+
+    fn propose(&self, plan: Plan) {
+        let Some(plans) = &self.wiring.plans else { return };
+        let (name, reason) = (plan.name.clone(), plan.reason);
+        let taken = match plans.try_send(plan) {
+            Ok(()) => {
+                tracing::info!(%name, ?reason, "plan proposed");
+                true
+            }
+            // The fleet proposes again when the plan has expired.
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                tracing::warn!(%name, ?reason, "plan dropped: the DNS side is busy or gone");
+                false
+            }
+        };
+        self.wiring.metrics.proposed(taken);
+    }
+}
+
+/// Ejections and moves of users are what an operator is woken for; the rest is information.
+fn log(transition: &Transition) {
+    use crate::domain::health::State;
+    match transition {
+        Transition::Service { service, region, from, to } => {
+            let (from, to) = (from.as_str(), to.as_str());
+            if to == State::Ejected.as_str() {
+                tracing::warn!(%service, %region, from, to, "service changed state");
+            } else {
+                tracing::info!(%service, %region, from, to, "service changed state");
+            }
+        }
+        Transition::Endpoint { service, address, from, to } => {
+            tracing::info!(%service, %address, from = from.as_str(), to = to.as_str(), "endpoint changed state");
+        }
+        Transition::Vote { name, region, from, to } => {
+            tracing::info!(%name, %region, ?from, ?to, "own vote changed");
+        }
+        Transition::Verdict { name, region, from, to } => {
+            let from = from.map(crate::domain::votes::Verdict::as_str);
+            tracing::info!(%name, %region, from, to = to.as_str(), "verdict changed");
+        }
+        Transition::Refused { name, refusal: Some(rule) } => {
+            tracing::warn!(%name, rule = rule.as_str(), "a DNS change is held back");
+        }
+        Transition::Refused { name, refusal: None } => tracing::info!(%name, "no DNS change is held back"),
+        Transition::Gate { name, closed: true } => {
+            tracing::warn!(%name, "gate closed: Route 53 is asked to leave this region");
+        }
+        Transition::Gate { name, closed: false } => tracing::info!(%name, "gate open"),
+    }
+}

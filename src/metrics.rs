@@ -6,3 +6,4 @@
 pub mod control;
 pub mod dns;
 pub mod request;
+pub mod snapshot;

@@ -1,1 +1,249 @@
-//! probe.
+//! Probes: asks every region for its view and every own endpoint whether it is well.
+//!
+//! A region is asked over HTTPS at its peer listener, an endpoint over plain
+//! HTTP at its health path; both jittered, on a kept connection that is
+//! replaced from time to time. A kept connection behind a load balancer
+//! measures one node for ever, and says nothing of who can still connect.
+//!
+//! It decides nothing: results go to the core as they are. One task a target,
+//! made and ended as configuration and snapshot name them.
+
+use crate::config::{Config, UpstreamProtocol};
+use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
+use crate::domain::latency::Rtt;
+use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::view::View;
+use crate::metrics::control::ControlMetrics;
+use crate::peer::{VIEW_BYTES_MAX, VIEW_PATH};
+use arc_swap::ArcSwap;
+use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+mod exchange;
+mod identity;
+mod prober;
+
+use identity::Identity;
+use prober::{Answer, Dial, Pace, Prober, Speech};
+
+/// The ends that the probes hold.
+pub struct Wiring {
+    pub config: watch::Receiver<Arc<Config>>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Changes when a snapshot is published.
+    pub published: watch::Receiver<u64>,
+    pub inputs: mpsc::Sender<Input>,
+    pub metrics: ControlMetrics,
+}
+
+/// Probes until the configuration's or the snapshot's writer is gone.
+///
+/// # Panics
+/// When a probe task panicked: its panic is passed on, so that the process ends
+/// instead of running on with a region that nobody asks.
+pub async fn run(mut wiring: Wiring) {
+    let mut identity = None;
+    let mut config = wiring.config.borrow_and_update().clone();
+    renew(&mut identity, &config).await;
+    let mut targets = Targets::default();
+    loop {
+        wiring.published.borrow_and_update();
+        let wanted = wanted(&config, &wiring.snapshot.load(), identity.as_ref());
+        targets.reconcile(wanted, &wiring);
+        tokio::select! {
+            changed = wiring.published.changed() => if changed.is_err() { return },
+            changed = wiring.config.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                config = wiring.config.borrow_and_update().clone();
+                renew(&mut identity, &config).await;
+            }
+            ended = targets.tasks.join_next(), if !targets.tasks.is_empty() => {
+                if let Some(Err(error)) = ended
+                    && error.is_panic()
+                {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        }
+    }
+}
+
+/// Reads the peer certificate again; what was read before stays when that fails.
+async fn renew(identity: &mut Option<Identity>, config: &Config) {
+    let Some(peer) = &config.peer else {
+        *identity = None;
+        return;
+    };
+    match Identity::load(peer).await {
+        Ok(fresh) => *identity = Some(fresh),
+        Err(error) => tracing::error!(%error, kept = identity.is_some(), "peer certificate not loaded"),
+    }
+}
+
+/// What is probed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Region(RegionId),
+    Endpoint(ServiceId, SocketAddr),
+}
+
+fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> BTreeMap<Target, Dial> {
+    let mut wanted = BTreeMap::new();
+    for (region, endpoints) in &snapshot.peers {
+        let settings = config.regions.get(region).and_then(|region| region.peer.as_ref());
+        let Some((settings, identity)) = settings.zip(identity) else { continue };
+        let Ok(server_name) = ServerName::try_from(settings.server_name.clone()) else {
+            tracing::error!(%region, name = settings.server_name, "no TLS server name: region not probed");
+            continue;
+        };
+        let dial = Dial {
+            addresses: endpoints.iter().map(|endpoint| endpoint.address()).collect(),
+            speech: Speech::Tls { config: Arc::clone(&identity.client), server_name },
+            authority: format!("{}:{}", settings.server_name, settings.at.port),
+            path: VIEW_PATH.to_owned(),
+            body_max: VIEW_BYTES_MAX,
+            probes: config.probes.clone(),
+        };
+        if !dial.addresses.is_empty() {
+            wanted.insert(Target::Region(region.clone()), dial);
+        }
+    }
+    for (id, service) in &snapshot.services {
+        let Some(settings) = config.services.get(id) else { continue };
+        for address in service.endpoints.iter().map(|status| status.endpoint.address()) {
+            let dial = Dial {
+                addresses: vec![address],
+                speech: match settings.protocol {
+                    UpstreamProtocol::Http1 => Speech::Http1,
+                    UpstreamProtocol::Http2 => Speech::Http2,
+                },
+                authority: address.to_string(),
+                path: settings.health_path.clone(),
+                body_max: VIEW_BYTES_MAX,
+                probes: config.probes.clone(),
+            };
+            wanted.insert(Target::Endpoint(id.clone(), address), dial);
+        }
+    }
+    wanted
+}
+
+/// The running probe tasks; all end when it is dropped.
+#[derive(Default)]
+struct Targets {
+    running: BTreeMap<Target, (watch::Sender<Dial>, AbortHandle)>,
+    tasks: JoinSet<()>,
+}
+
+impl Targets {
+    fn reconcile(&mut self, wanted: BTreeMap<Target, Dial>, wiring: &Wiring) {
+        self.running.retain(|target, (_, task)| {
+            let keep = wanted.contains_key(target);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (target, dial) in wanted {
+            if let Some((current, _)) = self.running.get(&target) {
+                current.send_if_modified(|current| {
+                    let differs = *current != dial;
+                    if differs {
+                        *current = dial;
+                    }
+                    differs
+                });
+                continue;
+            }
+            let (sender, dials) = watch::channel(dial);
+            let reporter = Reporter { inputs: wiring.inputs.clone(), metrics: wiring.metrics.clone() };
+            let task = self.tasks.spawn(probe(target.clone(), dials, reporter));
+            self.running.insert(target, (sender, task));
+        }
+        wiring.metrics.probe_targets(self.running.len());
+    }
+}
+
+/// Probes one target until it is aborted or nobody listens.
+async fn probe(target: Target, dials: watch::Receiver<Dial>, reporter: Reporter) {
+    let mut prober = Prober::default();
+    let mut pace = Pace::start(&dials.borrow().probes);
+    loop {
+        sleep_until(pace.next()).await;
+        let started = Instant::now();
+        let dial = dials.borrow().clone();
+        let (result, setup) = prober.probe(&dial).await;
+        // A first answer on a fresh connection tells no round trip: ask again soon.
+        let incomplete = result.as_ref().is_ok_and(|answer| !answer.warm);
+        pace.advance(started, &dial.probes, incomplete && matches!(target, Target::Region(_)));
+        if let Some(took) = setup
+            && let Target::Region(region) = &target
+        {
+            reporter.metrics.connection_set_up(region, took);
+        }
+        let probe = match &target {
+            Target::Region(region) => reporter.region(region, result),
+            Target::Endpoint(service, address) => reporter.endpoint(service, *address, result),
+        };
+        if reporter.inputs.send(Input::Probed(probe)).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Reporter {
+    inputs: mpsc::Sender<Input>,
+    metrics: ControlMetrics,
+}
+
+impl Reporter {
+    fn region(&self, region: &RegionId, result: Result<Answer, ProbeFailure>) -> Probe {
+        let result = result.and_then(|answer| {
+            let view = view_of(region, &answer)?;
+            let rtt = answer.warm.then_some(answer.took);
+            Ok((rtt, view))
+        });
+        self.metrics.region_probed(region, result.as_ref().map(|(rtt, _)| *rtt).map_err(|failure| *failure));
+        if let Err(failure) = &result {
+            tracing::debug!(%region, failure = failure.as_str(), "probe failed");
+        }
+        let result = result.map(|(rtt, view)| RegionAnswer { rtt: rtt.map(Rtt::new), view: Box::new(view) });
+        Probe::Region { region: region.clone(), result }
+    }
+
+    fn endpoint(
+        &self,
+        service: &ServiceId,
+        address: SocketAddr,
+        result: Result<Answer, ProbeFailure>,
+    ) -> Probe {
+        self.metrics.endpoint_probed(service, result.as_ref().map(|_| ()).map_err(|failure| *failure));
+        let result = result.map(|answer| Rtt::new(answer.took));
+        Probe::Endpoint { service: service.clone(), address, result }
+    }
+}
+
+/// The view in an answer, which must be that of the region that was asked.
+///
+/// The certificate says that it is a peer; only the view says which one, and a
+/// peer address that was mixed up must not pass one region's health as another's.
+fn view_of(region: &RegionId, answer: &Answer) -> Result<View, ProbeFailure> {
+    let body = answer.body.as_ref().ok_or(ProbeFailure::Malformed)?;
+    let view: View = serde_json::from_slice(body).map_err(|error| {
+        tracing::warn!(%region, %error, "answer is no view");
+        ProbeFailure::Malformed
+    })?;
+    if view.region != *region {
+        tracing::warn!(%region, answered = %view.region, "another region answers at this region's peer address");
+        return Err(ProbeFailure::Malformed);
+    }
+    Ok(view)
+}

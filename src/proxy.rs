@@ -1,1 +1,240 @@
-//! proxy.
+//! The proxy: listeners, and requests on their way to services.
+//!
+//! ```text
+//! accept -> connection (TLS, HTTP version, deadlines) -> gateway (Pingora's phases)
+//!                                                           |            |
+//!                                    policy, attempts, headers (pure)   upstream
+//! ```
+//!
+//! `policy`, `attempts` and `headers` compute what happens to a request as
+//! data and know no Pingora type; the others carry it out. Pingora reads and
+//! writes HTTP and keeps the upstream connections; the connection layer around
+//! it is ours, because its own has no deadline on request heads and handshakes,
+//! no reload of certificates and no drain that ends when nothing is left.
+
+use crate::clock::Clock;
+use crate::config::{Config, Listener, Protocol};
+use crate::domain::fleet::Outcome;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::view::View;
+use crate::metrics::request::{ListenerKind, RequestMetrics};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use pingora::listeners::tls::Acceptor;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+mod activity;
+mod attempts;
+mod connection;
+mod failures;
+mod gateway;
+mod headers;
+mod listen;
+mod policy;
+mod settings;
+mod tls;
+mod upstream;
+
+pub use activity::Activity;
+pub use tls::TlsError;
+
+/// Log targets whose errors are clients that leave or speak nonsense; what
+/// matters of them is told by this module itself.
+pub const NOISY_LOG_TARGETS: [&str; 2] = ["pingora_proxy", "pingora_core"];
+
+/// What the proxy shares with the other adapters.
+#[derive(Debug, Clone)]
+pub struct Wiring {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The own view, answered to probes.
+    pub view: Arc<ArcSwap<View>>,
+    /// Full: outcomes are dropped and counted.
+    pub outcomes: mpsc::Sender<Outcome>,
+    pub clock: Clock,
+    pub metrics: Arc<RequestMetrics>,
+}
+
+/// How far the end of the process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Still accepting, but connections are not kept alive: load balancers are looking away.
+    Draining,
+    /// No new connections; idle ones go at once, others when their requests end.
+    Closing,
+}
+
+/// Why the proxy cannot start or take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("listener `{listener}` cannot listen on {address}")]
+    Bind { listener: String, address: SocketAddr, source: std::io::Error },
+    #[error("listener `{listener}`")]
+    Tls { listener: String, source: TlsError },
+    #[error("listener `{listener}` is `https`, but there is no [tls] section")]
+    NoCertificate { listener: String },
+    #[error("{what} cannot change while running; restart to apply it")]
+    NeedsRestart { what: String },
+}
+
+/// Where the listeners really listen: ports that were asked for as 0 are known here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// By listener name.
+    pub listeners: BTreeMap<String, SocketAddr>,
+    pub peer: Option<SocketAddr>,
+}
+
+/// The running proxy.
+pub struct Edge {
+    server: Arc<connection::Server>,
+    shared: Arc<Shared>,
+    addresses: Addresses,
+    /// Taken by [`Edge::serve`], so that they close when it has ended.
+    bound: Mutex<Vec<Bound>>,
+    closing: watch::Sender<bool>,
+    tickets: Arc<dyn rustls::server::ProducesTickets>,
+}
+
+/// A listener that is bound but does not accept yet.
+struct Bound {
+    name: String,
+    kind: ListenerKind,
+    listener: TcpListener,
+}
+
+/// What connections and requests read.
+struct Shared {
+    wiring: Wiring,
+    settings: ArcSwap<settings::Settings>,
+    client_tls: ArcSwapOption<Acceptor>,
+    peer_tls: ArcSwapOption<Acceptor>,
+    draining: AtomicBool,
+    counter: Arc<activity::Counter>,
+}
+
+impl Shared {
+    fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn request(&self) -> activity::Guard {
+        self.counter.request(self.wiring.metrics.in_flight.clone())
+    }
+
+    fn connection(&self, kind: ListenerKind) -> activity::Guard {
+        self.counter.connection(self.wiring.metrics.connections(kind).clone())
+    }
+}
+
+/// What an applied configuration brings besides itself.
+struct Loaded {
+    client: Option<Acceptor>,
+    peer: Option<tls::PeerTls>,
+}
+
+impl Edge {
+    /// Reads the certificates and binds every listener; nothing is accepted yet.
+    ///
+    /// # Errors
+    /// `Error::Tls`, `Error::NoCertificate` or `Error::Bind`, with the listener and the reason.
+    pub async fn bind(config: Arc<Config>, wiring: Wiring) -> Result<Self, Error> {
+        let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
+        let Loaded { client, peer } = load(&config, &tickets).await?;
+        let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
+        let (bound, addresses) = listen::bind(&config).await?;
+        let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, 1);
+        let shared = Arc::new(Shared {
+            wiring,
+            settings: ArcSwap::from_pointee(settings),
+            client_tls: ArcSwapOption::from_pointee(client),
+            peer_tls: ArcSwapOption::from_pointee(peer_acceptor),
+            draining: AtomicBool::new(false),
+            counter: Arc::default(),
+        });
+        let (closing, closed) = watch::channel(false);
+        let http = listen::application(&config, gateway::Gateway { shared: Arc::clone(&shared) });
+        let server =
+            connection::Server { shared: Arc::clone(&shared), http: Arc::new(http), closing: closed };
+        Ok(Self { server: Arc::new(server), shared, addresses, bound: Mutex::new(bound), closing, tickets })
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Open connections and requests in flight.
+    pub fn activity(&self) -> Activity {
+        self.shared.counter.activity()
+    }
+
+    /// Accepts and serves until the phase is `Closing` (or its sender is gone) and nothing is left.
+    ///
+    /// Dropping the future stops accepting; what is open then ends by itself.
+    /// A second call finds nothing to accept from.
+    pub async fn serve(&self, mut phase: watch::Receiver<Phase>) {
+        let bound = match self.bound.lock() {
+            Ok(mut bound) => std::mem::take(&mut *bound),
+            Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
+        };
+        let mut accepting = listen::accept(bound, &self.server);
+        loop {
+            let now = *phase.borrow_and_update();
+            if now >= Phase::Draining {
+                self.shared.draining.store(true, Relaxed);
+            }
+            if now == Phase::Closing || phase.changed().await.is_err() {
+                break;
+            }
+        }
+        self.shared.draining.store(true, Relaxed);
+        self.closing.send_replace(true);
+        while accepting.join_next().await.is_some() {}
+        self.shared.counter.nothing_left().await;
+    }
+
+    /// Takes a new configuration: services, regions, certificates and keys. All or nothing.
+    ///
+    /// # Errors
+    /// `Error::Tls` when a file is unusable, `Error::NeedsRestart` when the
+    /// listeners themselves differ. The old configuration then goes on.
+    pub async fn apply(&self, config: &Arc<Config>) -> Result<(), Error> {
+        let before = self.shared.settings.load_full();
+        if let Some(what) = listen::difference(&before.config, config) {
+            return Err(Error::NeedsRestart { what });
+        }
+        let Loaded { client, peer } = load(config, &self.tickets).await?;
+        let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
+        let metrics = &self.shared.wiring.metrics;
+        let generation = before.generation + 1;
+        let settings = settings::Settings::new(Arc::clone(config), metrics, identity, generation);
+        self.shared.settings.store(Arc::new(settings));
+        self.shared.client_tls.store(client.map(Arc::new));
+        self.shared.peer_tls.store(peer_acceptor.map(Arc::new));
+        Ok(())
+    }
+}
+
+async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets>) -> Result<Loaded, Error> {
+    let https = |l: &&Listener| l.protocol == Protocol::Https;
+    let client = match (config.listeners.iter().find(https), &config.tls) {
+        (None, _) => None,
+        (Some(listener), None) => return Err(Error::NoCertificate { listener: listener.name.clone() }),
+        (Some(listener), Some(files)) => {
+            let acceptor = tls::client_acceptor(files, Arc::clone(tickets)).await;
+            Some(acceptor.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
+        }
+    };
+    let peer = match &config.peer {
+        None => None,
+        Some(files) => {
+            let loaded = tls::peer(files).await;
+            Some(loaded.map_err(|source| Error::Tls { listener: listen::PEER.to_owned(), source })?)
+        }
+    };
+    Ok(Loaded { client, peer })
+}

@@ -13,12 +13,16 @@ pub struct Arguments {
     /// The region that the file is checked for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
+    /// Read the certificates and keys that the file names, too.
+    #[arg(long)]
+    files: bool,
 }
 
 /// Prints one line and succeeds, or prints every problem to standard error and fails.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let environment = Environment { region: arguments.region.clone() };
-    match config::check(&arguments.file, &environment) {
+    let load = if arguments.files { config::load_with_files } else { config::load };
+    match load(&arguments.file, &environment) {
         Ok(config) => {
             println!("{}: ok ({})", arguments.file.display(), summary(&config));
             ExitCode::SUCCESS

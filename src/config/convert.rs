@@ -45,8 +45,8 @@ pub(super) fn convert(
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, probes.interval, report);
     let dns = dns::dns(file, report);
-    let (names, name_policies) = names::names(file, &regions_known, &services_known, report);
-    names::check_failover(file, &failover, &name_policies, report);
+    let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
+    names::check_failover(file, &failover, (&names, &name_policies), report);
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
 
@@ -98,16 +98,7 @@ fn own_region(
     let from_file = stated.filter(|placed| report.refers(known, placed)).map(|placed| placed.value.clone());
     let Some(text) = environment.region.as_deref().filter(|text| !text.is_empty()) else {
         if stated.is_none() {
-            let why = "which region this is, is not stated";
-            let right = "expected `region` in [edge], or PROXIMA_REGION in the environment";
-            let problem = match &file.edge {
-                Some(edge) => Problem::at(&edge.span(), why).here("`region` is missing"),
-                None => Problem::outside(why),
-            };
-            if !file.edge.as_ref().map_or(report.damaged("edge"), |e| report.damaged_at(&e.span(), "region"))
-            {
-                report.add(problem.right(right));
-            }
+            own_region_missing(file, report);
         }
         return from_file;
     };
@@ -122,13 +113,30 @@ fn own_region(
     region
 }
 
+fn own_region_missing(file: &File, report: &mut Report) {
+    let wrong = "the own region is not stated";
+    let right = "`region` in [edge], or PROXIMA_REGION in the environment";
+    match &file.edge {
+        None => report.missing_section("edge", wrong, right),
+        Some(edge) if report.damaged_at(&edge.span(), "region") => {}
+        Some(edge) => {
+            let problem = Problem::at(&edge.span(), wrong).here("`region` is missing");
+            report.add(problem.right(format!("expected {right}")));
+        }
+    }
+}
+
 /// Keys that are equal once read: letters of DNS names differ in case only.
 fn duplicates<K: Ord + Display, V>(what: &str, entries: &[(Placed<K>, V)], report: &mut Report) {
     let mut seen: BTreeMap<&K, &Placed<K>> = BTreeMap::new();
-    for (key, _) in entries {
+    // The parser hands them out by their spelling.
+    let mut keys: Vec<&Placed<K>> = entries.iter().map(|(key, _)| key).collect();
+    keys.sort_by_key(|key| key.span.start);
+    for key in keys {
         if let Some(first) = seen.insert(&key.value, key) {
             let problem = Problem::at(&key.span, format!("{what} `{}` is defined twice", key.value));
-            report.add(problem.here("again here").also(&first.span, "first here"));
+            let problem = problem.here("again here").also(&first.span, "first here");
+            report.add(problem.right("expected each once; letters differ in case only, or by a final dot"));
         }
     }
 }

@@ -40,7 +40,10 @@ impl Damage {
 pub(super) fn decode(text: &str, problems: &mut Vec<Problem>) -> Option<(File, Damage)> {
     let (mut root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        problems.extend(errors.iter().map(|error| syntax(text, error)));
+        let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        // Junk has an error in every line.
+        problems.extend(errors.into_iter().take(TOLD_MAX).map(|error| syntax(text, error)));
         return None;
     }
     if root.get_ref().is_empty() {
@@ -50,26 +53,38 @@ pub(super) fn decode(text: &str, problems: &mut Vec<Problem>) -> Option<(File, D
         return None;
     }
     let mut damage = Damage::default();
-    for _ in 0..CUTS_MAX {
+    while problems.len() < TOLD_MAX {
         let error = match File::deserialize(Deserializer::from(root.clone())) {
             Ok(file) => return Some((file, damage)),
             Err(error) => error,
         };
         let span = error.span().unwrap_or(0..0);
+        let (found, expected) = error.message().rsplit_once(", expected ").unwrap_or((error.message(), ""));
+        let known: Option<Vec<&str>> =
+            found.starts_with("unknown field ").then(|| expected.split('`').skip(1).step_by(2).collect());
+        let refused = Refused { span, found, expected, known };
         let whole = root.span();
-        match cut(root.get_mut(), &whole, &span, &mut Vec::new()) {
-            Some(cut) => problems.push(refused(error.message(), &span, &cut, &mut damage)),
-            None => {
-                problems.push(Problem::at(&span, error.message()));
-                return None;
-            }
+        let cuts = cut(root.get_mut(), &whole, &refused, &mut Vec::new());
+        if cuts.is_empty() {
+            problems.push(Problem::at(&refused.span, error.message()));
+            return None;
         }
+        problems.extend(cuts.iter().map(|cut| refused.problem(cut, &mut damage)));
     }
     None
 }
 
-/// As many as are shown, and one.
-const CUTS_MAX: usize = 101;
+/// More than are shown.
+const TOLD_MAX: usize = 101;
+
+/// What serde refused: one value or name, or a key that the section does not know.
+struct Refused<'a> {
+    span: Range<usize>,
+    found: &'a str,
+    expected: &'a str,
+    /// Of an unknown key: all keys that its section knows.
+    known: Option<Vec<&'a str>>,
+}
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     let (wrong, right) = match error.message().split_once(", expected ") {
@@ -88,6 +103,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
 
 /// The place of a cut: the table that held it, its key, and the path for people.
 struct Cut {
+    span: Range<usize>,
     table: Range<usize>,
     key: String,
     path: String,
@@ -95,63 +111,77 @@ struct Cut {
     by_key: bool,
 }
 
-/// Cuts out the key, value or list item at `span`, the deepest if there are several.
+/// Cuts out the key, value or list item that was refused, the deepest at its place.
+///
+/// With an unknown key go all others that its table does not know: a file of
+/// another program is answered in one pass.
 fn cut(
     table: &mut DeTable<'_>,
     table_span: &Range<usize>,
-    span: &Range<usize>,
+    refused: &Refused<'_>,
     path: &mut Vec<String>,
-) -> Option<Cut> {
+) -> Vec<Cut> {
     let mut found = None;
     for (key, value) in table.iter_mut() {
         let (key_span, value_span) = (key.span(), value.span());
         path.push(key.get_ref().to_string());
         let deeper = match value.get_mut() {
-            DeValue::Table(inner) => cut(inner, &value_span, span, path),
-            DeValue::Array(items) => cut_item(items, table_span, span, path),
-            _ => None,
+            DeValue::Table(inner) => cut(inner, &value_span, refused, path),
+            DeValue::Array(items) => cut_item(items, table_span, refused, path),
+            _ => Vec::new(),
         };
-        if deeper.is_some() {
+        if !deeper.is_empty() {
             return deeper;
         }
-        if key_span == *span || value_span == *span {
-            let key = key.get_ref().to_string();
-            let by_key = key_span == *span;
-            found = Some(Cut { table: table_span.clone(), key, path: join(path), by_key });
+        path.pop();
+        if key_span == refused.span || value_span == refused.span {
+            found = Some((key.get_ref().to_string(), key_span == refused.span));
         }
+    }
+    let Some((found, by_key)) = found else { return Vec::new() };
+    let goes = |key: &str| key == found || refused.known.as_ref().is_some_and(|known| !known.contains(&key));
+    let mut cuts = Vec::new();
+    for (key, _) in table.iter().filter(|(key, _)| goes(key.get_ref())) {
+        let span = if by_key { key.span() } else { refused.span.clone() };
+        let key = key.get_ref().to_string();
+        path.push(key.clone());
+        cuts.push(Cut { span, table: table_span.clone(), key, path: join(path), by_key });
         path.pop();
     }
-    let found = found?;
-    table.remove(found.key.as_str());
-    Some(found)
+    for cut in &cuts {
+        table.remove(cut.key.as_str());
+    }
+    cuts
 }
 
 fn cut_item(
     items: &mut DeArray<'_>,
     table_span: &Range<usize>,
-    span: &Range<usize>,
+    refused: &Refused<'_>,
     path: &mut Vec<String>,
-) -> Option<Cut> {
+) -> Vec<Cut> {
     for item in items.iter_mut() {
         let item_span = item.span();
         let deeper = match item.get_mut() {
-            DeValue::Table(inner) => cut(inner, &item_span, span, path),
-            DeValue::Array(inner) => cut_item(inner, table_span, span, path),
-            _ => None,
+            DeValue::Table(inner) => cut(inner, &item_span, refused, path),
+            DeValue::Array(inner) => cut_item(inner, table_span, refused, path),
+            _ => Vec::new(),
         };
-        if deeper.is_some() {
+        if !deeper.is_empty() {
             return deeper;
         }
     }
     let count = items.len();
     let mut kept = DeArray::new();
-    std::mem::replace(items, DeArray::new())
-        .into_iter()
-        .filter(|item| item.span() != *span)
-        .for_each(|item| kept.push(item));
+    let all = std::mem::replace(items, DeArray::new());
+    all.into_iter().filter(|item| item.span() != refused.span).for_each(|item| kept.push(item));
     *items = kept;
+    if items.len() == count {
+        return Vec::new();
+    }
     let key = path.last().cloned().unwrap_or_default();
-    (items.len() < count).then(|| Cut { table: table_span.clone(), key, path: join(path), by_key: false })
+    let span = refused.span.clone();
+    vec![Cut { span, table: table_span.clone(), key, path: join(path), by_key: false }]
 }
 
 /// The path as TOML spells it.
@@ -161,36 +191,43 @@ fn join(path: &[String]) -> String {
     keys.collect::<Vec<_>>().join(".")
 }
 
-/// serde's message, in our words.
-fn refused(message: &str, span: &Range<usize>, cut: &Cut, damage: &mut Damage) -> Problem {
-    damage.add(&cut.table, &cut.key);
-    let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
-    if found.starts_with("unknown field ") {
-        let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        let problem = Problem::at(span, format!("unknown key `{}`", cut.path));
-        let problem = match nearest(&cut.key, known.iter().copied()) {
-            Some(meant) => {
-                damage.add(&cut.table, meant);
-                problem.here(format!("did you mean `{meant}`?"))
-            }
-            None => problem.here("not known here"),
+impl Refused<'_> {
+    /// serde's message, in our words.
+    fn problem(&self, cut: &Cut, damage: &mut Damage) -> Problem {
+        damage.add(&cut.table, &cut.key);
+        if let Some(known) = &self.known {
+            return unknown(known, cut, damage);
+        }
+        let found = self.found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+        let found = match found {
+            "map" => "a table",
+            "sequence" => "a list",
+            other => other,
         };
-        return problem.right(format!("expected one of {}", known.join(", ")));
+        let what = if cut.by_key { "wrong name" } else { "wrong value for" };
+        let problem = Problem::at(&cut.span, format!("{what} `{}`", cut.path)).here(found);
+        match self.expected {
+            "" => problem,
+            "a sequence" if !cut.path.contains('.') => {
+                problem.right(format!("expected tables, each begun by [[{}]]", cut.path))
+            }
+            "a sequence" => problem.right("expected a list, as in [\"…\", \"…\"]"),
+            other => problem.right(format!("expected {other}")),
+        }
     }
-    let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-    let found = match found {
-        "map" => "a table",
-        "sequence" => "a list",
-        other => other,
+}
+
+fn unknown(known: &[&str], cut: &Cut, damage: &mut Damage) -> Problem {
+    let problem = Problem::at(&cut.span, format!("unknown key `{}`", cut.path));
+    let problem = match nearest(&cut.key, known.iter().copied()) {
+        Some(meant) => {
+            // Or it would be told as missing, too.
+            damage.add(&cut.table, meant);
+            problem.here(format!("did you mean `{meant}`?"))
+        }
+        None => problem.here("not known here"),
     };
-    let what = if cut.by_key { "wrong name" } else { "wrong value for" };
-    let problem = Problem::at(span, format!("{what} `{}`", cut.path)).here(found);
-    let expected = match expected {
-        "a sequence" => "a list, as in [\"…\", \"…\"]",
-        other if other.starts_with("struct ") => "a table of settings",
-        other => other,
-    };
-    if expected.is_empty() { problem } else { problem.right(format!("expected {expected}")) }
+    problem.right(format!("expected one of {}", known.join(", ")))
 }
 
 /// The known word that `text` most likely meant, if any is near.

@@ -8,6 +8,7 @@ use crate::config::units::{Capacity, FilePath, Label, ServerUrl, UrlPath, Whole,
 use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{HostPattern, PathPrefix};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -80,6 +81,50 @@ impl<T: FromFile> Visitor<'_> for ReadVisitor<T> {
     }
 }
 
+/// A table of settings and its place: its header, or its braces.
+#[derive(Debug)]
+pub(super) struct Section<T>(Spanned<Settings<T>>);
+
+impl<T> Section<T> {
+    pub(super) fn span(&self) -> Range<usize> {
+        self.0.span()
+    }
+
+    pub(super) fn get_ref(&self) -> &T {
+        &self.0.get_ref().0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Read from a table only: serde would read a list, too, by the order of the fields.
+#[derive(Debug)]
+struct Settings<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Settings<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SettingsVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct SettingsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SettingsVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
 /// The entries of a table whose keys are names, duplicates (after folding of case) kept.
 #[derive(Debug)]
 pub(super) struct Entries<K, V>(pub(super) Vec<(Placed<K>, V)>);
@@ -128,20 +173,20 @@ macro_rules! sections {
 
 sections! {
     File {
-        edge: Option<Spanned<EdgeSection>>,
-        listeners: Option<Vec<Spanned<ListenerSection>>>,
-        tls: Option<Spanned<TlsSection>>,
-        peer: Option<Spanned<PeerSection>>,
-        regions: Option<Entries<RegionId, Spanned<RegionSection>>>,
-        probes: Option<Spanned<ProbesSection>>,
-        ejection: Option<Spanned<EjectionSection>>,
-        services: Option<Entries<ServiceId, Spanned<ServiceSection>>>,
-        routes: Option<Vec<Spanned<RouteSection>>>,
-        names: Option<Entries<DnsName, Spanned<NameSection>>>,
-        failover: Option<Spanned<FailoverSection>>,
-        dns: Option<Spanned<DnsSection>>,
-        resolver: Option<Spanned<ResolverSection>>,
-        admin: Option<Spanned<AdminSection>>,
+        edge: Option<Section<EdgeSection>>,
+        listeners: Option<Vec<Section<ListenerSection>>>,
+        tls: Option<Section<TlsSection>>,
+        peer: Option<Section<PeerSection>>,
+        regions: Option<Entries<RegionId, Section<RegionSection>>>,
+        probes: Option<Section<ProbesSection>>,
+        ejection: Option<Section<EjectionSection>>,
+        services: Option<Entries<ServiceId, Section<ServiceSection>>>,
+        routes: Option<Vec<Section<RouteSection>>>,
+        names: Option<Entries<DnsName, Section<NameSection>>>,
+        failover: Option<Section<FailoverSection>>,
+        dns: Option<Section<DnsSection>>,
+        resolver: Option<Section<ResolverSection>>,
+        admin: Option<Section<AdminSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,

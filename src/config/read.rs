@@ -26,7 +26,9 @@ pub(super) fn text(path: &Path) -> Result<String, Problem> {
 pub(super) fn bytes(path: &Path, max: u64) -> Result<Vec<u8>, Problem> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Problem::outside(format!("{shown}: there is no such file")),
+        ErrorKind::NotFound => {
+            Problem::outside(format!("{shown}: there is no such file")).right("expected the path of a file")
+        }
         ErrorKind::PermissionDenied => Problem::outside(format!("{shown}: this user may not read it"))
             .right("expected a file that the user who runs proxima may read"),
         _ => Problem::outside(format!("{shown}: cannot be read: {error}")),

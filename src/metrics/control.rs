@@ -1,1 +1,312 @@
-//! Metrics of the control side: probes, states, votes, snapshots, reloads.
+//! Metrics of the control side: probes, transitions, refusals, reloads, resolving.
+//!
+//! What the snapshot already says (states, votes, weights) is not counted here
+//! a second time: `metrics::snapshot` reads it when it is scraped.
+
+use crate::domain::fleet::{ProbeFailure, Transition};
+use crate::domain::name::{RegionId, ServiceId};
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+use std::time::Duration;
+
+/// Upper bounds in seconds of everything that crosses the planet or stays in a zone: 0.25 ms to 2 s.
+const RTT_BUCKETS: [f64; 13] =
+    [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0];
+
+/// Handles shared by control, probes, resolver and app; a clone is the same counters.
+#[derive(Debug, Clone)]
+pub struct ControlMetrics {
+    probe_rtt: HistogramVec,
+    probe_setup: HistogramVec,
+    probes: IntCounterVec,
+    endpoint_probes: IntCounterVec,
+    probe_tasks: IntGauge,
+    transitions: IntCounterVec,
+    refusals: IntCounterVec,
+    plans_proposed: IntCounter,
+    plans_dropped: IntCounter,
+    outcomes: IntCounter,
+    turn: Histogram,
+    reloads: IntCounterVec,
+    config_hash: IntGauge,
+    config_time: GaugeVec,
+    resolver_failures: IntCounterVec,
+    resolver_failing: prometheus::IntGaugeVec,
+}
+
+/// How an attempt to reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    Applied,
+    /// The file is wrong, or can't be applied to what runs; what runs stays.
+    Refused,
+    /// Asked for, but nothing differs.
+    Unchanged,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Applied, Self::Refused, Self::Unchanged];
+
+    /// The result as the metric spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl ControlMetrics {
+    /// Makes every metric of the control side and registers it.
+    ///
+    /// # Errors
+    /// `prometheus::Error` when a name is registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let r = registry;
+        let metrics = Self {
+            probe_rtt: add(
+                r,
+                histograms(
+                    "proxima_probe_rtt_seconds",
+                    "Round trip of one probe of a region on a warm connection, to the response head.",
+                    &["region"],
+                )?,
+            )?,
+            probe_setup: add(
+                r,
+                histograms(
+                    "proxima_probe_setup_seconds",
+                    "Time to set up a fresh probe connection to a region: TCP and TLS.",
+                    &["region"],
+                )?,
+            )?,
+            probes: add(
+                r,
+                counters(
+                    "proxima_probes_total",
+                    "Probes of a region by result: success, or why it failed.",
+                    &["region", "result"],
+                )?,
+            )?,
+            endpoint_probes: add(
+                r,
+                counters(
+                    "proxima_endpoint_probes_total",
+                    "Probes of the own region's endpoints by service and result.",
+                    &["service", "result"],
+                )?,
+            )?,
+            probe_tasks: add(
+                r,
+                IntGauge::new("proxima_probe_targets", "Regions and endpoints that are probed now.")?,
+            )?,
+            transitions: add(
+                r,
+                counters(
+                    "proxima_transitions_total",
+                    "Changes of state, vote, verdict, refusal or gate, by kind.",
+                    &["kind"],
+                )?,
+            )?,
+            refusals: add(
+                r,
+                counters(
+                    "proxima_refusals_total",
+                    "Times that a rule began to hold back a DNS change, by rule.",
+                    &["rule"],
+                )?,
+            )?,
+            plans_proposed: add(
+                r,
+                IntCounter::new("proxima_plans_proposed_total", "Plans handed to the DNS side.")?,
+            )?,
+            plans_dropped: add(
+                r,
+                IntCounter::new(
+                    "proxima_plans_dropped_total",
+                    "Plans dropped because the DNS side was busy; they are proposed again later.",
+                )?,
+            )?,
+            outcomes: add(
+                r,
+                IntCounter::new("proxima_outcomes_total", "Outcomes of requests that reached the core.")?,
+            )?,
+            turn: add(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "proxima_control_turn_seconds",
+                        "Time that the core takes for one input.",
+                    )
+                    .buckets(vec![0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0]),
+                )?,
+            )?,
+            reloads: add(
+                r,
+                counters(
+                    "proxima_reloads_total",
+                    "Reloads of the configuration by result: applied, refused or unchanged.",
+                    &["result"],
+                )?,
+            )?,
+            config_hash: add(
+                r,
+                IntGauge::new(
+                    "proxima_config_hash",
+                    "First 48 bits of the SHA-256 of the configuration in force, its certificates included.",
+                )?,
+            )?,
+            config_time: add(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "proxima_config_applied_timestamp_seconds",
+                        "When the configuration in force was applied, in seconds since 1970.",
+                    ),
+                    &[],
+                )?,
+            )?,
+            resolver_failures: add(
+                r,
+                counters(
+                    "proxima_resolver_failures_total",
+                    "Look-ups that failed (the last good answer stays), by what the name belongs to.",
+                    &["target"],
+                )?,
+            )?,
+            resolver_failing: add(
+                r,
+                prometheus::IntGaugeVec::new(
+                    Opts::new(
+                        "proxima_resolver_failing",
+                        "Names whose last look-up failed, by what they belong to.",
+                    ),
+                    &["target"],
+                )?,
+            )?,
+        };
+        // Series that alerts look at exist from the start: a counter that appears with its first
+        // event has no increase that a rate could see.
+        for reload in Reload::ALL {
+            metrics.reloads.with_label_values(&[reload.as_str()]);
+        }
+        for rule in crate::domain::plan::Refusal::ALL {
+            metrics.refusals.with_label_values(&[rule.as_str()]);
+        }
+        let build = prometheus::IntGaugeVec::new(
+            Opts::new("proxima_build_info", "1, with the version of the binary."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        add(r, build)?;
+        Ok(metrics)
+    }
+
+    /// A probe of a region ended; `rtt` where the exchange was on a warm connection.
+    pub fn region_probed(&self, region: &RegionId, result: Result<Option<Duration>, ProbeFailure>) {
+        let label = match result {
+            Ok(rtt) => {
+                if let Some(rtt) = rtt {
+                    self.probe_rtt.with_label_values(&[region.as_str()]).observe(rtt.as_secs_f64());
+                }
+                "success"
+            }
+            Err(failure) => failure.as_str(),
+        };
+        self.probes.with_label_values(&[region.as_str(), label]).inc();
+    }
+
+    /// A fresh probe connection to a region stands.
+    pub fn connection_set_up(&self, region: &RegionId, took: Duration) {
+        self.probe_setup.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// A probe of an endpoint ended.
+    pub fn endpoint_probed(&self, service: &ServiceId, result: Result<(), ProbeFailure>) {
+        let label = result.map_or_else(ProbeFailure::as_str, |()| "success");
+        self.endpoint_probes.with_label_values(&[service.as_str(), label]).inc();
+    }
+
+    /// How many regions and endpoints are probed.
+    pub fn probe_targets(&self, count: usize) {
+        self.probe_tasks.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The core changed its mind about something.
+    pub fn moved(&self, transition: &Transition) {
+        let kind = match transition {
+            Transition::Service { .. } => "service",
+            Transition::Endpoint { .. } => "endpoint",
+            Transition::Vote { .. } => "vote",
+            Transition::Verdict { .. } => "verdict",
+            Transition::Refused { refusal, .. } => {
+                if let Some(rule) = refusal {
+                    self.refusals.with_label_values(&[rule.as_str()]).inc();
+                }
+                "refusal"
+            }
+            Transition::Gate { .. } => "gate",
+        };
+        self.transitions.with_label_values(&[kind]).inc();
+    }
+
+    /// A plan went to the DNS side, or found it busy.
+    pub fn proposed(&self, taken: bool) {
+        if taken { self.plans_proposed.inc() } else { self.plans_dropped.inc() }
+    }
+
+    /// Outcomes that were read off the channel.
+    pub fn outcomes_read(&self, count: usize) {
+        self.outcomes.inc_by(count as u64);
+    }
+
+    /// One input was handled.
+    pub fn turned(&self, took: Duration) {
+        self.turn.observe(took.as_secs_f64());
+    }
+
+    /// A reload ended.
+    pub fn reloaded(&self, result: Reload) {
+        self.reloads.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// A configuration is in force since `unix_seconds`.
+    pub fn config_applied(&self, hash: [u8; 32], unix_seconds: f64) {
+        // 48 bits pass through the float of the exposition format unharmed.
+        let short = hash.iter().take(6).fold(0i64, |number, byte| (number << 8) | i64::from(*byte));
+        self.config_hash.set(short);
+        self.config_time.with_label_values::<&str>(&[]).set(unix_seconds);
+    }
+
+    /// A look-up failed; `target` names a service or region of the configuration.
+    pub fn resolve_failed(&self, target: &str) {
+        self.resolver_failures.with_label_values(&[target]).inc();
+    }
+
+    /// How many names of a target fail now.
+    pub fn resolve_failing(&self, target: &str, names: usize) {
+        self.resolver_failing.with_label_values(&[target]).set(i64::try_from(names).unwrap_or(i64::MAX));
+    }
+
+    /// Forgets the series of a target that left the configuration.
+    pub fn resolve_forgotten(&self, target: &str) {
+        // An error only says that no series was made yet.
+        drop(self.resolver_failing.remove_label_values(&[target]));
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn histograms(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(RTT_BUCKETS.to_vec()), labels)
+}

@@ -1,7 +1,7 @@
 //! DNS names: their entries, the regions behind them, and what failover needs of them.
 
 use super::{dns, duplicates};
-use crate::config::file::{File, NameSection, Placed, RegionSection};
+use crate::config::file::{File, NameSection, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::units::{Whole, spell};
@@ -12,7 +12,6 @@ use crate::domain::weights::{TOTAL, WeightedSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
-use toml::Spanned;
 
 const TTL: Duration = Duration::from_secs(60);
 /// Source: RFC 1035, 3.2.1 has seconds; a day is the longest that failover could bear.
@@ -22,7 +21,7 @@ const SIMPLE_ENTRY: &str = "all";
 /// Longest DNS name: RFC 1035, 2.3.4, without the final dot.
 const NAME_BYTES_MAX: usize = 253;
 
-type Section = Spanned<NameSection>;
+type NameTable = Section<NameSection>;
 
 /// A region that a name uses, and where the file says so.
 struct Used {
@@ -32,6 +31,7 @@ struct Used {
 
 pub(super) fn names(
     file: &File,
+    own: Option<&RegionId>,
     regions: &Known,
     services: &Known,
     report: &mut Report,
@@ -47,7 +47,7 @@ pub(super) fn names(
         shape(id, form, entries, &used, report);
         let needed = needed_services(section, services, report);
         addresses(file, id, &used, report);
-        served(file, &used, &needed, report);
+        served(file, own, &used, &needed, report);
         let ttl = ttl(id, name, report);
         names.insert(id.value.clone(), Name { form, ttl });
         if let Some(sets) = sets(form, section, &used, report) {
@@ -62,7 +62,7 @@ pub(super) fn names(
 fn used_regions(
     file: &File,
     id: &Placed<DnsName>,
-    section: &Section,
+    section: &NameTable,
     form: Form,
     known: &Known,
     report: &mut Report,
@@ -129,7 +129,7 @@ fn misplaced(form: Form, name: &NameSection, report: &mut Report) {
 fn shape(
     id: &Placed<DnsName>,
     form: Form,
-    entries: &[(Placed<DnsName>, Section)],
+    entries: &[(Placed<DnsName>, NameTable)],
     used: &[Used],
     report: &mut Report,
 ) {
@@ -167,7 +167,7 @@ fn shape(
 }
 
 fn needed_services<'a>(
-    section: &'a Section,
+    section: &'a NameTable,
     known: &Known,
     report: &mut Report,
 ) -> Vec<&'a Placed<ServiceId>> {
@@ -213,7 +213,16 @@ fn addresses(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Repo
 }
 
 /// A region that has no endpoints of a needed service could never be up for the name.
-fn served(file: &File, used: &[Used], needed: &[&Placed<ServiceId>], report: &mut Report) {
+///
+/// A file with endpoints of the own region alone is written for that region:
+/// it does not tell what the others have.
+fn served(
+    file: &File,
+    own: Option<&RegionId>,
+    used: &[Used],
+    needed: &[&Placed<ServiceId>],
+    report: &mut Report,
+) {
     for service in needed {
         let section = file.services.iter().flat_map(|services| &services.0);
         let Some((_, section)) = section.into_iter().find(|(id, _)| id.value == service.value) else {
@@ -226,6 +235,10 @@ fn served(file: &File, used: &[Used], needed: &[&Placed<ServiceId>], report: &mu
         let has = |region: &RegionId| {
             endpoints.get_ref().0.iter().any(|(id, list)| id.value == *region && !list.get_ref().is_empty())
         };
+        let listed = &endpoints.get_ref().0;
+        if own.is_some_and(|own| has(own) && listed.iter().all(|(region, _)| region.value == *own)) {
+            continue;
+        }
         for used in used.iter().filter(|used| !has(&used.region)) {
             let wrong = format!(
                 "region `{}` has no endpoints of `{}`, which this name needs: it would never be up",
@@ -237,7 +250,7 @@ fn served(file: &File, used: &[Used], needed: &[&Placed<ServiceId>], report: &mu
     }
 }
 
-fn region<'a>(file: &'a File, id: &RegionId) -> Option<&'a (Placed<RegionId>, Spanned<RegionSection>)> {
+fn region<'a>(file: &'a File, id: &RegionId) -> Option<&'a (Placed<RegionId>, Section<RegionSection>)> {
     file.regions.iter().flat_map(|regions| &regions.0).find(|(placed, _)| placed.value == *id)
 }
 
@@ -256,7 +269,7 @@ fn ttl(id: &Placed<DnsName>, name: &NameSection, report: &mut Report) -> Duratio
 /// Each entry's set when all is well.
 fn sets(
     form: Form,
-    section: &Section,
+    section: &NameTable,
     used: &[Used],
     report: &mut Report,
 ) -> Option<BTreeMap<EntryId, WeightedSet>> {
@@ -303,46 +316,63 @@ fn weighted(
 pub(super) fn check_failover(
     file: &File,
     failover: &FailoverPolicy,
-    names: &BTreeMap<DnsName, NamePolicy>,
+    (names, policies): (&BTreeMap<DnsName, Name>, &BTreeMap<DnsName, NamePolicy>),
     report: &mut Report,
 ) {
-    let allowance = dns::insync_allowance(file, report);
-    let stated = file.failover.as_ref().map(|failover| failover.get_ref());
-    let min_live = stated.and_then(|failover| failover.min_live.as_ref());
-    for (id, section) in file.names.iter().flat_map(|names| &names.0) {
-        let regions = names.get(&id.value).map_or(0, |name| name.regions().len());
-        if regions > 1 && failover.min_live >= regions {
-            let wrong = format!("`failover.min_live` ({}) leaves nothing to move", failover.min_live);
-            let problem = match min_live {
-                Some(placed) => Problem::at(&placed.span, wrong)
-                    .here("all regions of a name")
-                    .also(&id.span, format!("has {regions} regions")),
-                None => Problem::at(&id.span, wrong).here(format!("has {regions} regions")),
-            };
-            report
-                .add(problem.right(format!("expected 1 to {}, fewer than the name's regions", regions - 1)));
-        }
-        let ttl = section.get_ref().ttl.as_ref().map_or(TTL, |placed| placed.value);
-        let least = ttl.min(TTL_MAX) + allowance;
-        if failover.hold_down < least {
-            let wrong = format!(
-                "`failover.hold_down` ({}) is shorter than a TTL ({}) and `dns.insync_allowance` ({})",
-                spell(failover.hold_down),
-                spell(ttl),
-                spell(allowance)
-            );
-            let hold_down = stated.and_then(|failover| failover.hold_down.as_ref());
-            let place = section.get_ref().ttl.as_ref().map_or(&id.span, |placed| &placed.span);
-            let problem = match hold_down {
-                Some(placed) => Problem::at(&placed.span, wrong).here("too short").also(place, "this TTL"),
-                None => Problem::at(place, wrong).here("this TTL"),
-            };
-            let right = format!(
-                "expected a hold-down of {} or more: users must have followed a change \
-                                 before the next one",
-                spell(least)
-            );
-            report.add(problem.right(right));
-        }
+    let placed: BTreeMap<&DnsName, (&Placed<DnsName>, &NameTable)> =
+        file.names.iter().flat_map(|names| &names.0).map(|(id, table)| (&id.value, (id, table))).collect();
+    let regions = policies.iter().map(|(name, policy)| (policy.regions().len(), name));
+    // With one region there is nowhere to move to, and nothing to bound.
+    if let Some((regions, name)) = regions.filter(|(regions, _)| *regions > 1).min()
+        && failover.min_live >= regions
+        && let Some((id, _)) = placed.get(name)
+    {
+        min_live(file, failover.min_live, regions, id, report);
     }
+    let allowance = dns::insync_allowance(file, report);
+    if let Some((ttl, name)) = names.iter().map(|(id, name)| (name.ttl, id)).max()
+        && failover.hold_down < ttl + allowance
+        && let Some((id, table)) = placed.get(name)
+    {
+        let place = table.get_ref().ttl.as_ref().map_or(&id.span, |placed| &placed.span);
+        hold_down(file, failover.hold_down, (ttl, place), allowance, report);
+    }
+}
+
+fn min_live(file: &File, min_live: usize, regions: usize, id: &Placed<DnsName>, report: &mut Report) {
+    let wrong = format!("`failover.min_live` ({min_live}) leaves no region of `{}` to move from", id.value);
+    let has = format!("has {regions} regions");
+    let stated = file.failover.as_ref().and_then(|failover| failover.get_ref().min_live.as_ref());
+    let problem = match stated {
+        Some(placed) => Problem::at(&placed.span, wrong).here("too many").also(&id.span, has),
+        None => Problem::at(&id.span, wrong).here(has),
+    };
+    let right = match regions - 1 {
+        1 => "expected 1".to_owned(),
+        most => format!("expected 1 to {most}"),
+    };
+    report.add(problem.right(format!("{right}: fewer than the name has regions")));
+}
+
+fn hold_down(
+    file: &File,
+    hold_down: Duration,
+    (ttl, place): (Duration, &Range<usize>),
+    allowance: Duration,
+    report: &mut Report,
+) {
+    let wrong = format!(
+        "`failover.hold_down` ({}) is shorter than the longest TTL ({}) and `dns.insync_allowance` ({})",
+        spell(hold_down),
+        spell(ttl),
+        spell(allowance)
+    );
+    let stated = file.failover.as_ref().and_then(|failover| failover.get_ref().hold_down.as_ref());
+    let problem = match stated {
+        Some(placed) => Problem::at(&placed.span, wrong).here("too short").also(place, "this TTL"),
+        None => Problem::at(place, wrong).here("this TTL"),
+    };
+    let least = spell(ttl + allowance);
+    let right = format!("expected {least} or more: users must have followed a change before the next one");
+    report.add(problem.right(right));
 }

@@ -196,13 +196,13 @@ fn min_live(value: &Key<crate::config::units::Whole>, default: usize, report: &m
 }
 
 fn max_shift(value: &Key<f64>, default: f64, report: &mut Report) -> f64 {
+    let Some(placed) = value else { return default };
     // Zero would stop every ramp for ever.
-    if let Some(placed) = value
-        && placed.value == 0.0
-    {
-        let problem = Problem::at(&placed.span, "`failover.max_shift` is out of range").here("0");
-        report.add(problem.right("expected more than 0, to 1: 0 would stop every ramp for ever"));
-        return default;
+    if placed.value > 0.0 && placed.value <= 1.0 {
+        return placed.value;
     }
-    report.number("failover.max_shift", value, 0.0..=1.0, default)
+    let problem = Problem::at(&placed.span, "`failover.max_shift` is out of range");
+    let problem = problem.here(placed.value.to_string());
+    report.add(problem.right("expected more than 0, and at most 1: the share that one step may move"));
+    default
 }

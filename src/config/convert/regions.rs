@@ -1,7 +1,7 @@
 //! Regions and how each is reached.
 
 use super::duplicates;
-use crate::config::file::{File, Placed, RegionSection};
+use crate::config::file::{File, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::{Host, PeerAddress, Region};
@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::Range;
-use toml::Spanned;
 
 /// Port of the health paths that Route 53's checkers use unless stated.
 const HEALTH_PORT: u32 = 80;
@@ -38,7 +37,7 @@ pub(super) fn regions(
     (regions, policies)
 }
 
-fn region(id: &RegionId, section: &Spanned<RegionSection>, several: bool, report: &mut Report) -> Region {
+fn region(id: &RegionId, section: &Section<RegionSection>, several: bool, report: &mut Report) -> Region {
     let (span, region) = (section.span(), section.get_ref());
     if several {
         let example = format!("peer = \"peer.{id}.example.net:8443\"");
@@ -49,7 +48,8 @@ fn region(id: &RegionId, section: &Spanned<RegionSection>, several: bool, report
     for placed in region.addresses.iter().flat_map(|list| list.get_ref()) {
         if placed.value.is_unspecified() || placed.value.is_multicast() {
             let wrong = format!("{} is no address that users can connect to", placed.value);
-            report.add(Problem::at(&placed.span, wrong).right("expected an address of a load balancer"));
+            let problem = Problem::at(&placed.span, wrong).here("nobody answers there");
+            report.add(problem.right("expected an address of a load balancer"));
         }
     }
     let port = report.whole(
@@ -94,7 +94,7 @@ fn peer_address(span: &Range<usize>, region: &RegionSection, report: &mut Report
 }
 
 /// Two regions behind one address are one region, most likely a line copied and not changed.
-fn shared(entries: &[(Placed<RegionId>, Spanned<RegionSection>)], report: &mut Report) {
+fn shared(entries: &[(Placed<RegionId>, Section<RegionSection>)], report: &mut Report) {
     let peers = entries.iter().filter_map(|(id, section)| {
         let peer = section.get_ref().peer.as_ref()?;
         let host = match &peer.value.host {

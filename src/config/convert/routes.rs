@@ -1,13 +1,12 @@
 //! Routes: which requests go to which service.
 
-use crate::config::file::{File, RouteSection};
+use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::domain::name::RouteId;
 use crate::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use toml::Spanned;
 
 /// What each pair of host and prefix was claimed by, and where.
 type Claims = BTreeMap<(HostPattern, PathPrefix), (String, Range<usize>)>;
@@ -37,7 +36,7 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
 }
 
 fn route(
-    section: &Spanned<RouteSection>,
+    section: &Section<RouteSection>,
     services: &Known,
     claims: &mut Claims,
     report: &mut Report,

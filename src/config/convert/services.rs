@@ -1,14 +1,13 @@
 //! Services and their endpoints.
 
 use super::duplicates;
-use crate::config::file::{File, ServiceSection};
+use crate::config::file::{File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{HostPort, Service, UpstreamProtocol};
 use crate::domain::name::{RegionId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use toml::Spanned;
 
 const HEALTH_PATH: &str = "/healthz";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,7 +28,7 @@ pub(super) fn services(
         report.missing_section("services", "no service: nothing could be served", right);
     }
     duplicates("service", entries, report);
-    let convert = |(id, section): &(_, Spanned<ServiceSection>)| {
+    let convert = |(id, section): &(_, Section<ServiceSection>)| {
         let id: &crate::config::file::Placed<ServiceId> = id;
         (id.value.clone(), service(&id.value, section, own, regions, report))
     };
@@ -38,7 +37,7 @@ pub(super) fn services(
 
 fn service(
     id: &ServiceId,
-    section: &Spanned<ServiceSection>,
+    section: &Section<ServiceSection>,
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -66,7 +65,7 @@ fn service(
 
 fn endpoints(
     id: &ServiceId,
-    section: &Spanned<ServiceSection>,
+    section: &Section<ServiceSection>,
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -81,7 +80,8 @@ fn endpoints(
         for endpoint in list.get_ref() {
             if !seen.insert(&endpoint.value) {
                 let wrong = format!("service `{id}` lists an endpoint twice in `{}`", region.value);
-                report.add(Problem::at(&endpoint.span, wrong).right("expected each endpoint once"));
+                let problem = Problem::at(&endpoint.span, wrong).here("again here");
+                report.add(problem.right("expected each endpoint once"));
             }
         }
         if Some(&region.value) == own {

@@ -1,0 +1,261 @@
+//! Metrics read off the snapshot when they are scraped.
+//!
+//! Made anew each time: a region or name that left the configuration leaves no
+//! stale series behind, and no gauge can disagree with what requests obey.
+
+use crate::clock::Clock;
+use crate::domain::health::{State, Word};
+use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::plan::Refusal;
+use crate::domain::snapshot::{Gate, NameStatus, Snapshot};
+use crate::domain::time::Time;
+use crate::domain::votes::{Undecided, Verdict, Witness};
+use crate::domain::weights::WeightedSet;
+use arc_swap::ArcSwap;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, Opts, Registry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// When control last handled an input; the sign of life of the task behind the snapshot.
+#[derive(Debug, Default)]
+pub struct Heartbeat(AtomicU64);
+
+impl Heartbeat {
+    pub fn beat(&self, now: Time) {
+        self.0.store(now.as_nanos(), Relaxed);
+    }
+
+    fn last(&self) -> Time {
+        Time::from_nanos(self.0.load(Relaxed))
+    }
+}
+
+const VERDICTS: [Verdict; 8] = [
+    Verdict::Up,
+    Verdict::Down,
+    Verdict::Isolated,
+    Verdict::Undecided(Undecided::SingleRegion),
+    Verdict::Undecided(Undecided::NoMajority),
+    Verdict::Undecided(Undecided::Disagreement),
+    Verdict::Undecided(Undecided::Split),
+    Verdict::Undecided(Undecided::NoEvidence),
+];
+
+/// What is read; the number is the place in `FAMILIES`.
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    SnapshotNumber,
+    SnapshotAge,
+    ControlIdle,
+    RegionRtt,
+    RegionHeard,
+    RegionState,
+    RegionWitness,
+    ServiceState,
+    ServiceEndpoints,
+    ServicePanic,
+    Vote,
+    Verdict,
+    GateClosed,
+    Refused,
+    WeightWanted,
+    WeightApplied,
+}
+
+/// Name, help and labels of each `Family`, in its order.
+const FAMILIES: [(&str, &str, &[&str]); 16] = [
+    ("proxima_snapshot_number", "Decisions published since the start.", &[]),
+    (
+        "proxima_snapshot_age_seconds",
+        "Time since the last decision was published; it grows while nothing changes.",
+        &[],
+    ),
+    (
+        "proxima_control_idle_seconds",
+        "Time since the core last handled an input; more than a second or two is a stall.",
+        &[],
+    ),
+    ("proxima_region_rtt_seconds", "Median round trip to a region over the probe window.", &["region"]),
+    ("proxima_region_heard", "1 while a region's last view is fresh.", &["region"]),
+    (
+        "proxima_region_state",
+        "1 for the state of a region as a whole (the worst of its services).",
+        &["region", "state"],
+    ),
+    (
+        "proxima_region_witness",
+        "What Route 53's checkers say of a region's edge: 1 green, -1 red, 0 unknown.",
+        &["region"],
+    ),
+    ("proxima_service_state", "1 for the state of a service in a region.", &["service", "region", "state"]),
+    (
+        "proxima_service_endpoints",
+        "Endpoints of a service in the own region by state.",
+        &["service", "state"],
+    ),
+    (
+        "proxima_service_panic",
+        "1 while no region is healthy for a service and candidates are a last resort.",
+        &["service"],
+    ),
+    (
+        "proxima_vote",
+        "Fresh votes on a region for a DNS name: 1 up, -1 down, 0 unknown.",
+        &["name", "voter", "region"],
+    ),
+    ("proxima_verdict", "1 for the verdict on a region for a DNS name.", &["name", "region", "verdict"]),
+    ("proxima_gate_closed", "1 while the gate of a DNS name asks Route 53 to leave this region.", &["name"]),
+    ("proxima_refused", "1 while a rule holds back a change of a DNS name.", &["name", "rule"]),
+    (
+        "proxima_weight_wanted",
+        "Weights that the verdicts call for, before ramps and hold-downs.",
+        &["name", "entry", "region"],
+    ),
+    ("proxima_weight_applied", "Weights of the records as last read.", &["name", "entry", "region"]),
+];
+
+/// Reads the snapshot for `/metrics`.
+pub struct SnapshotCollector {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    heartbeat: Arc<Heartbeat>,
+    clock: Clock,
+    /// Made once, empty: they hold the descriptions.
+    templates: Vec<GaugeVec>,
+}
+
+impl SnapshotCollector {
+    /// Makes the collector and registers it.
+    ///
+    /// # Errors
+    /// `prometheus::Error` when a name is registered already.
+    pub fn register(
+        registry: &Registry,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        heartbeat: Arc<Heartbeat>,
+        clock: Clock,
+    ) -> Result<(), prometheus::Error> {
+        let templates = families()?;
+        registry.register(Box::new(Self { snapshot, heartbeat, clock, templates }))
+    }
+}
+
+fn families() -> Result<Vec<GaugeVec>, prometheus::Error> {
+    FAMILIES.iter().map(|(name, help, labels)| GaugeVec::new(Opts::new(*name, *help), labels)).collect()
+}
+
+impl Collector for SnapshotCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.templates.iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // The same constants made `templates`, so this has worked before.
+        let Ok(gauges) = families() else { return Vec::new() };
+        let now = self.clock.now();
+        let snapshot = self.snapshot.load();
+        let fill = Fill { gauges: &gauges };
+        fill.set(Family::SnapshotNumber, &[], snapshot.number as f64);
+        if snapshot.number > 0 {
+            fill.set(Family::SnapshotAge, &[], now.since(snapshot.at).as_secs_f64());
+        }
+        fill.set(Family::ControlIdle, &[], now.since(self.heartbeat.last()).as_secs_f64());
+        fill.regions(&snapshot);
+        fill.services(&snapshot);
+        for (name, status) in &snapshot.names {
+            fill.name(name, status);
+        }
+        gauges.iter().flat_map(Collector::collect).collect()
+    }
+}
+
+struct Fill<'a> {
+    gauges: &'a [GaugeVec],
+}
+
+impl Fill<'_> {
+    fn set(&self, family: Family, labels: &[&str], value: f64) {
+        if let Some(gauge) = self.gauges.get(family as usize) {
+            gauge.with_label_values(labels).set(value);
+        }
+    }
+
+    fn flag(&self, family: Family, labels: &[&str], on: bool) {
+        self.set(family, labels, f64::from(u8::from(on)));
+    }
+
+    fn regions(&self, snapshot: &Snapshot) {
+        for (region, status) in &snapshot.regions {
+            let region = region.as_str();
+            if let Some(rtt) = status.rtt {
+                self.set(Family::RegionRtt, &[region], rtt.duration().as_secs_f64());
+            }
+            self.flag(Family::RegionHeard, &[region], status.heard);
+            for state in State::ALL {
+                self.flag(Family::RegionState, &[region, state.as_str()], state == status.state);
+            }
+            let witness = match status.witness {
+                Witness::Green => 1.0,
+                Witness::Unknown => 0.0,
+                Witness::Red => -1.0,
+            };
+            self.set(Family::RegionWitness, &[region], witness);
+        }
+    }
+
+    fn services(&self, snapshot: &Snapshot) {
+        for (id, service) in &snapshot.services {
+            let id = id.as_str();
+            for (region, now) in &service.states {
+                for state in State::ALL {
+                    self.flag(Family::ServiceState, &[id, region.as_str(), state.as_str()], state == *now);
+                }
+            }
+            for state in State::ALL {
+                let count = service.endpoints.iter().filter(|e| e.state == state).count();
+                self.set(Family::ServiceEndpoints, &[id, state.as_str()], count as f64);
+            }
+            self.flag(Family::ServicePanic, &[id], service.panic);
+        }
+    }
+
+    fn name(&self, name: &DnsName, status: &NameStatus) {
+        let name = name.as_str();
+        for (voter, votes) in &status.votes {
+            for (region, word) in votes {
+                let value = match word {
+                    Word::Up => 1.0,
+                    Word::Unknown => 0.0,
+                    Word::Down => -1.0,
+                };
+                self.set(Family::Vote, &[name, voter.as_str(), region.as_str()], value);
+            }
+        }
+        for (region, now) in &status.verdicts {
+            for verdict in VERDICTS {
+                self.flag(Family::Verdict, &[name, region.as_str(), verdict.as_str()], verdict == *now);
+            }
+        }
+        self.flag(Family::GateClosed, &[name], status.gate == Gate::Closed);
+        for rule in Refusal::ALL {
+            self.flag(Family::Refused, &[name, rule.as_str()], status.refusal == Some(rule.as_str()));
+        }
+        self.weights(Family::WeightWanted, name, &status.wanted);
+        self.weights(Family::WeightApplied, name, &status.applied);
+    }
+
+    fn weights(&self, family: Family, name: &str, sets: &BTreeMap<EntryId, WeightedSet>) {
+        // Sparse, as in Route 53: a region without a record gets a zero here, so that a line in a
+        // graph falls to zero instead of ending.
+        let regions: BTreeSet<&RegionId> =
+            sets.values().flat_map(|set| set.iter().map(|(region, _)| region)).collect();
+        for (entry, set) in sets {
+            for region in &regions {
+                let weight = set.get(region).map_or(0, |weight| weight.get());
+                self.set(family, &[name, entry.as_str(), region.as_str()], f64::from(weight));
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Which connection a probe uses, when it is replaced, and when the next probe is due.
+
+use super::exchange::Link;
+use crate::config::Probes;
+use crate::domain::fleet::ProbeFailure;
+use bytes::Bytes;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Where and how to ask.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Dial {
+    /// Taken in turn by fresh connections.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) speech: Speech,
+    pub(super) authority: String,
+    pub(super) path: String,
+    /// Longest body in bytes that is read.
+    pub(super) body_max: usize,
+    pub(super) probes: Probes,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Speech {
+    /// HTTP/1.1 over mutual TLS.
+    Tls {
+        config: Arc<ClientConfig>,
+        server_name: ServerName<'static>,
+    },
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+impl PartialEq for Speech {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            // Another load of the certificates is another identity, whatever it holds.
+            (Self::Tls { config: a, server_name: m }, Self::Tls { config: b, server_name: n }) => {
+                Arc::ptr_eq(a, b) && m == n
+            }
+            (Self::Http1, Self::Http1) | (Self::Http2, Self::Http2) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// From sending the request to the response head.
+    pub(super) took: Duration,
+    /// Whether the connection had answered before.
+    pub(super) warm: bool,
+    /// `None` when it is longer than `Dial::body_max`.
+    pub(super) body: Option<Bytes>,
+}
+
+/// The probes of one target: the connection that is kept, and whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Prober {
+    kept: Option<Kept>,
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    link: Link,
+    address: SocketAddr,
+    speech: Speech,
+    until: Instant,
+}
+
+impl Kept {
+    fn fits(&self, dial: &Dial, now: Instant) -> bool {
+        now < self.until && dial.addresses.contains(&self.address) && self.speech == dial.speech
+    }
+}
+
+impl Prober {
+    /// One probe; also how long a fresh connection took, if one was made.
+    ///
+    /// Set-up and exchange are each bounded by the timeout, because at 300 ms
+    /// of distance the three round trips of a fresh connection would never fit
+    /// one; the whole, a retry included, by twice the timeout.
+    pub(super) async fn probe(&mut self, dial: &Dial) -> (Result<Answer, ProbeFailure>, Option<Duration>) {
+        let now = Instant::now();
+        let deadline = now + dial.probes.timeout * 2;
+        if let Some(mut kept) = self.kept.take().filter(|kept| kept.fits(dial, now)) {
+            match timeout(dial.probes.timeout, kept.link.exchange(dial)).await {
+                Ok(Ok(answer)) => {
+                    if answer.body.is_some() {
+                        self.kept = Some(kept);
+                    }
+                    return (Ok(Answer { warm: true, ..answer }), None);
+                }
+                // Silence is what a dead region sounds like: it counts at once.
+                Err(_) => return (Err(ProbeFailure::Timeout), None),
+                // The other side may just have closed an idle connection, or be one bad node of many.
+                Ok(Err(_)) => {}
+            }
+        }
+        match timeout_at(deadline, self.fresh(dial)).await {
+            Ok(result) => result,
+            Err(_) => (Err(ProbeFailure::Timeout), None),
+        }
+    }
+
+    async fn fresh(&mut self, dial: &Dial) -> (Result<Answer, ProbeFailure>, Option<Duration>) {
+        let Some(address) = dial.addresses.get(self.turn % dial.addresses.len().max(1)).copied() else {
+            return (Err(ProbeFailure::Connect), None);
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let (mut link, took) = match timeout(dial.probes.timeout, Link::connect(address, &dial.speech)).await
+        {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(failure)) => return (Err(failure), None),
+            Err(_) => return (Err(ProbeFailure::Timeout), None),
+        };
+        let result = timeout(dial.probes.timeout, link.exchange(dial)).await;
+        let result = result.unwrap_or(Err(ProbeFailure::Timeout));
+        if result.as_ref().is_ok_and(|answer| answer.body.is_some()) {
+            let until = Instant::now() + jittered(dial.probes.fresh_connection, 0.8, 1.0);
+            self.kept = Some(Kept { link, address, speech: dial.speech.clone(), until });
+        }
+        (result, Some(took))
+    }
+}
+
+/// When the next probe is due.
+#[derive(Debug)]
+pub(super) struct Pace {
+    next: Instant,
+    hurried: bool,
+}
+
+impl Pace {
+    /// Part of an interval after which an answer without a round trip is followed up.
+    const FOLLOW_UP: u32 = 10;
+
+    /// The first probe comes almost at once; spread, because everything may start together.
+    pub(super) fn start(probes: &Probes) -> Self {
+        Self { next: Instant::now() + jittered(probes.interval / Self::FOLLOW_UP, 0.0, 1.0), hurried: false }
+    }
+
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Plans the probe after the one that began at `started`.
+    ///
+    /// `soon` hurries it, but never twice in a row: a peer that closes every
+    /// connection must not be asked ten times as often.
+    pub(super) fn advance(&mut self, started: Instant, probes: &Probes, soon: bool) {
+        self.hurried = soon && !self.hurried;
+        let pause = if self.hurried { probes.interval / Self::FOLLOW_UP } else { probes.interval };
+        self.next = started + jittered(pause, 0.9, 1.1);
+    }
+}
+
+fn jittered(span: Duration, from: f64, to: f64) -> Duration {
+    span.mul_f64(rand::random_range(from..=to))
+}

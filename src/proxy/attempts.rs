@@ -1,0 +1,331 @@
+//! Which endpoint to try, and whether to try another one.
+//!
+//! Walks the candidates of a service in their order: endpoint by endpoint, then
+//! region by region, within the service's budget. Decides from what happened;
+//! knows no connection. The rules of retrying:
+//!
+//! - Nothing was sent (no connection), or the upstream says that it processed
+//!   nothing (HTTP/2 REFUSED_STREAM or a graceful GOAWAY; the peer's typed 503):
+//!   any method may be tried again, since no effect can have happened.
+//! - Reset or closed before the first byte of the answer: the request may have
+//!   had its effect, so only idempotent methods (RFC 9110 section 9.2.2).
+//! - Timeouts, malformed answers and anything after the first byte: never. A
+//!   slow request tried again is load on top of load.
+//! - Whatever the reason, only if the body can be sent again from its start.
+
+use crate::domain::endpoint::{InFlight, pick};
+use crate::domain::name::RegionId;
+use crate::domain::snapshot::{Place, ServiceSnapshot};
+use crate::domain::time::Time;
+use crate::metrics::request::RetryReason;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Endpoints tried in one region while another region is left to try.
+const PER_REGION_MAX: u32 = 2;
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub struct Attempts {
+    service: Arc<ServiceSnapshot>,
+    /// Indices of candidates still to try; the first one is the current one.
+    order: std::collections::VecDeque<usize>,
+    /// Endpoints tried in the current region.
+    tried: Vec<SocketAddr>,
+    /// Attempts left in the current region; `None` before the first one there.
+    region_left: Option<u32>,
+    left: u32,
+    idempotent: bool,
+}
+
+/// One attempt: where to send the request.
+#[derive(Debug)]
+pub struct Attempt {
+    pub place: Place,
+    pub region: RegionId,
+    /// Counts the request in flight on its endpoint until dropped.
+    pub endpoint: InFlight,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection; nothing was sent.
+    Connect,
+    /// Sent, but the upstream says that it processed nothing.
+    Unprocessed,
+    /// Reset or closed before the first byte of the answer.
+    Closed,
+    /// The peer's typed 503.
+    Refused,
+    Timeout,
+    /// An answer that is no HTTP.
+    Malformed,
+    /// After the first byte of the answer.
+    Late,
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// [`Attempts::next`] may be asked for another one.
+    Retry(RetryReason),
+    GiveUp,
+}
+
+/// Whether the part of the body that was read can be sent again from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    Replayable,
+    /// It outgrew the retry buffer.
+    Consumed,
+}
+
+/// What sets the bounds of the attempts.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Attempts in all.
+    pub attempts: u32,
+    pub idempotent: bool,
+}
+
+impl Attempts {
+    /// Attempts in the snapshot's order; a candidate whose share is below 1 takes its turn
+    /// with that probability, and is kept as a last resort otherwise.
+    pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, random: u64) -> Self {
+        let drawn = |index: &usize| {
+            let share = service.candidates.get(*index).map_or(1.0, |c| c.share);
+            share >= 1.0 || unit(random, *index as u64) < share
+        };
+        let (mut order, passed): (Vec<_>, Vec<_>) = (0..service.candidates.len()).partition(drawn);
+        order.extend(passed);
+        Self::new(service, order, budget)
+    }
+
+    /// Attempts in the own region only: what a forwarded request gets.
+    pub fn own(service: Arc<ServiceSnapshot>, budget: Budget) -> Self {
+        let own = |index: &usize| service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
+        let order = (0..service.candidates.len()).filter(own).collect();
+        Self::new(service, order, budget)
+    }
+
+    fn new(service: Arc<ServiceSnapshot>, order: Vec<usize>, budget: Budget) -> Self {
+        Self {
+            service,
+            order: order.into(),
+            tried: Vec::new(),
+            region_left: None,
+            left: budget.attempts,
+            idempotent: budget.idempotent,
+        }
+    }
+
+    /// The next place to try; `None` when everything or the budget was used up.
+    pub fn next(&mut self, random: u64, now: Time) -> Option<Attempt> {
+        // Ends: each round returns or drops a candidate.
+        while self.left > 0 {
+            let candidate = self.service.candidates.get(*self.order.front()?)?;
+            let region_left = match self.region_left {
+                Some(left) => left,
+                None => region_budget(self.left, self.order.len() > 1),
+            };
+            let endpoint = pick(&candidate.endpoints, &self.tried, random, now);
+            let Some(endpoint) = endpoint.filter(|_| region_left > 0) else {
+                self.next_region();
+                continue;
+            };
+            self.tried.push(endpoint.address());
+            self.region_left = Some(region_left - 1);
+            self.left -= 1;
+            return Some(Attempt {
+                place: candidate.place,
+                region: candidate.region.clone(),
+                endpoint: endpoint.begin(),
+            });
+        }
+        None
+    }
+
+    /// Whether the request may be tried again after a failure.
+    pub fn failed(&mut self, failure: Failure, body: Body) -> Verdict {
+        let reason = match failure {
+            Failure::Connect => RetryReason::Connect,
+            Failure::Unprocessed => RetryReason::Unprocessed,
+            Failure::Refused => {
+                // Another node of that region would say the same.
+                self.next_region();
+                RetryReason::Refused
+            }
+            Failure::Closed if self.idempotent => RetryReason::Closed,
+            Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
+                return Verdict::GiveUp;
+            }
+        };
+        match body {
+            Body::Replayable => Verdict::Retry(reason),
+            Body::Consumed => Verdict::GiveUp,
+        }
+    }
+
+    fn next_region(&mut self) {
+        self.order.pop_front();
+        self.tried.clear();
+        self.region_left = None;
+    }
+}
+
+/// Attempts for a region that is now entered: while another region waits, one is kept for it.
+fn region_budget(left: u32, more_regions: bool) -> u32 {
+    if more_regions { left.saturating_sub(1).clamp(1, PER_REGION_MAX) } else { left }
+}
+
+/// A number in 0..1, independent for each index. Source: the finalizer of SplitMix64.
+fn unit(random: u64, index: u64) -> f64 {
+    let mut z = random.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::endpoint::Endpoint;
+    use crate::domain::name::ServiceId;
+    use crate::domain::snapshot::Candidate;
+    use std::collections::BTreeMap;
+
+    /// Candidates named `a`, `b`, ...: the first one is the own region.
+    fn service(candidates: &[(f64, u8)]) -> Arc<ServiceSnapshot> {
+        let candidate = |(index, (share, endpoints)): (usize, &(f64, u8))| {
+            let subnet = u8::try_from(index).unwrap();
+            let endpoints = (1..=*endpoints)
+                .map(|n| Arc::new(Endpoint::new(SocketAddr::from(([127, 0, subnet, n], 80)))))
+                .collect();
+            Candidate {
+                region: RegionId::parse(&char::from(b'a' + subnet).to_string()).unwrap(),
+                place: if index == 0 { Place::Own } else { Place::Peer },
+                share: *share,
+                endpoints,
+            }
+        };
+        Arc::new(ServiceSnapshot {
+            id: ServiceId::parse("web").unwrap(),
+            candidates: candidates.iter().enumerate().map(candidate).collect(),
+            panic: false,
+            accepts_forwarded: true,
+            endpoints: Vec::new(),
+            states: BTreeMap::new(),
+        })
+    }
+
+    fn budget(attempts: u32) -> Budget {
+        Budget { attempts, idempotent: true }
+    }
+
+    /// Regions tried when every attempt fails in the same way.
+    fn walk(mut attempts: Attempts, failure: Failure) -> String {
+        let mut regions = String::new();
+        while let Some(attempt) = attempts.next(u64::MAX / 3, Time::ZERO) {
+            regions.push_str(attempt.region.as_str());
+            if attempts.failed(failure, Body::Replayable) == Verdict::GiveUp {
+                break;
+            }
+        }
+        regions
+    }
+
+    #[test]
+    fn a_budget_of_two_or_more_reaches_another_region_when_all_own_endpoints_are_dead() {
+        for (attempts, candidates, expected) in [
+            (1, vec![(1.0, 5), (1.0, 1)], "a"),
+            (2, vec![(1.0, 5), (1.0, 1)], "ab"),
+            (3, vec![(1.0, 5), (1.0, 1)], "aab"),
+            (4, vec![(1.0, 5), (1.0, 5)], "aabb"),
+            (4, vec![(1.0, 5), (1.0, 5), (1.0, 5)], "aabc"),
+            (9, vec![(1.0, 5), (1.0, 5), (1.0, 5)], "aabbccccc"),
+            (3, vec![(1.0, 1), (1.0, 1)], "ab"),
+            (9, vec![(1.0, 3)], "aaa"),
+            (3, vec![], ""),
+        ] {
+            let walked = walk(Attempts::all(service(&candidates), budget(attempts), 0), Failure::Connect);
+            assert_eq!(walked, expected, "{attempts} attempts at {candidates:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_leaves_the_region_at_once() {
+        let walked =
+            walk(Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), 0), Failure::Refused);
+        assert_eq!(walked, "abc");
+    }
+
+    #[test]
+    fn no_endpoint_is_tried_twice() {
+        let mut attempts = Attempts::all(service(&[(1.0, 4)]), budget(9), 0);
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(attempt) = attempts.next(seen.len() as u64 * 77, Time::ZERO) {
+            assert!(seen.insert(attempt.endpoint.endpoint().address()));
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn what_may_be_tried_again() {
+        let retry = |reason| Verdict::Retry(reason);
+        for (failure, idempotent, other) in [
+            (Failure::Connect, retry(RetryReason::Connect), retry(RetryReason::Connect)),
+            (Failure::Unprocessed, retry(RetryReason::Unprocessed), retry(RetryReason::Unprocessed)),
+            (Failure::Refused, retry(RetryReason::Refused), retry(RetryReason::Refused)),
+            (Failure::Closed, retry(RetryReason::Closed), Verdict::GiveUp),
+            (Failure::Timeout, Verdict::GiveUp, Verdict::GiveUp),
+            (Failure::Malformed, Verdict::GiveUp, Verdict::GiveUp),
+            (Failure::Late, Verdict::GiveUp, Verdict::GiveUp),
+        ] {
+            for (is_idempotent, expected) in [(true, idempotent), (false, other)] {
+                let of = Budget { attempts: 3, idempotent: is_idempotent };
+                let attempts = || Attempts::all(service(&[(1.0, 2)]), of, 0);
+                let what = format!("{failure:?}, idempotent: {is_idempotent}");
+                assert_eq!(attempts().failed(failure, Body::Replayable), expected, "{what}");
+                assert_eq!(attempts().failed(failure, Body::Consumed), Verdict::GiveUp, "{what}, consumed");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_the_part_of_requests_and_the_rest_goes_to_the_next() {
+        let of = service(&[(0.25, 1), (1.0, 1)]);
+        let first = |random: u64| {
+            let mut attempts = Attempts::all(Arc::clone(&of), budget(3), random);
+            attempts.next(0, Time::ZERO).unwrap().region.as_str().to_owned()
+        };
+        let own = (0..10_000u64).filter(|random| first(random.wrapping_mul(0x1234_5678_9abc)) == "a").count();
+        assert!((2300..2700).contains(&own), "{own} of 10000");
+    }
+
+    #[test]
+    fn a_candidate_that_was_not_drawn_is_still_the_last_resort() {
+        for random in 0..100 {
+            let walked =
+                walk(Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), random), Failure::Connect);
+            assert_eq!(walked, "ba");
+        }
+        assert_eq!(walk(Attempts::all(service(&[(0.0, 1)]), budget(3), 1), Failure::Connect), "a");
+    }
+
+    #[test]
+    fn a_forwarded_request_stays_in_the_own_region() {
+        let walked = walk(Attempts::own(service(&[(0.1, 3), (1.0, 3)]), budget(9)), Failure::Connect);
+        assert_eq!(walked, "aaa");
+    }
+
+    #[test]
+    fn an_attempt_counts_in_flight_until_it_is_dropped() {
+        let of = service(&[(1.0, 1)]);
+        let mut attempts = Attempts::all(Arc::clone(&of), budget(3), 0);
+        let attempt = attempts.next(0, Time::ZERO).unwrap();
+        assert_eq!(of.candidates[0].endpoints[0].in_flight(), 1);
+        drop(attempt);
+        assert_eq!(of.candidates[0].endpoints[0].in_flight(), 0);
+    }
+}

@@ -1,0 +1,224 @@
+//! One connection: protocol detection, TLS, and the loop over its requests.
+//!
+//! Every wait for the other side has a deadline of ours. A connection that
+//! waits for a request is closed as soon as the edge closes; one in a request
+//! finishes it.
+
+use crate::metrics::request::ListenerKind;
+use crate::proxy::Shared;
+use crate::proxy::gateway::{CLIENT_PATIENCE, Gateway};
+use pingora::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora::http::ResponseHeader;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as TcpIo;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{ALPN, GetProxyDigest, Ssl, Stream};
+use pingora::proxy::HttpProxy;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+/// How every HTTP/2 connection begins. Source: RFC 9113 section 3.4.
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Longest time from a connection to the end of its first request's head.
+const FIRST_HEAD: Duration = Duration::from_secs(15);
+/// Longest time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that has just connected is about to send: what it may take once the edge closes.
+const FIRST_HEAD_CLOSING: Duration = Duration::from_secs(1);
+/// Longest time between one answer and the end of the next request's head.
+const IDLE: Duration = CLIENT_PATIENCE;
+
+/// Facts about a connection, carried to its requests.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) kind: ListenerKind,
+    pub(super) remote: SocketAddr,
+    /// Requests whose head has arrived.
+    heads: AtomicU64,
+}
+
+impl Connection {
+    /// A request's head was read: the time for it is no longer counted.
+    pub(super) fn head_arrived(&self) {
+        self.heads.fetch_add(1, Relaxed);
+    }
+
+    fn heads(&self) -> u64 {
+        self.heads.load(Relaxed)
+    }
+}
+
+/// Serves connections; one for all listeners, so that they share one pool of upstream connections.
+pub(super) struct Server {
+    pub(super) shared: Arc<Shared>,
+    pub(super) http: Arc<HttpProxy<Gateway>>,
+    /// True once idle connections have to go.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Serves a connection to its end.
+    pub(super) async fn serve(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) {
+        let _guard = self.shared.connection(kind);
+        if let Err(e) = tcp.set_nodelay(true) {
+            debug!(%remote, error = %e, "the connection ended at once");
+            return;
+        }
+        let connection = Arc::new(Connection { kind, remote, heads: AtomicU64::new(0) });
+        let Some((stream, version)) = self.begin(tcp, &connection).await else { return };
+        match version {
+            Version::Http1 => self.http1(stream, &connection).await,
+            // Ends by GOAWAY once `closing` says so.
+            Version::Http2 => {
+                ServerApp::process_new(&self.http, stream, &self.closing).await;
+            }
+        }
+    }
+
+    /// The stream to speak HTTP on; `None`: the client left or was too slow.
+    async fn begin(&self, tcp: TcpStream, connection: &Arc<Connection>) -> Option<(Stream, Version)> {
+        let acceptor = match connection.kind {
+            ListenerKind::Http => {
+                let version = self.sniff(&tcp).await?;
+                return Some((Box::new(marked(tcp, connection)?), version));
+            }
+            ListenerKind::Https => self.shared.client_tls.load_full(),
+            ListenerKind::Peer => self.shared.peer_tls.load_full(),
+        };
+        let acceptor = acceptor?;
+        self.handshake(&acceptor, tcp, connection).await
+    }
+
+    async fn handshake(
+        &self,
+        acceptor: &Acceptor,
+        tcp: TcpStream,
+        connection: &Arc<Connection>,
+    ) -> Option<(Stream, Version)> {
+        let failed = || self.shared.wiring.metrics.handshake_failures(connection.kind).inc();
+        match timeout(HANDSHAKE, acceptor.tls_handshake(marked(tcp, connection)?)).await {
+            Ok(Ok(stream)) => {
+                let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                Some((Box::new(stream), if http2 { Version::Http2 } else { Version::Http1 }))
+            }
+            Ok(Err(e)) => {
+                failed();
+                debug!(remote = %connection.remote, error = %e, "TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                failed();
+                debug!(remote = %connection.remote, "TLS handshake timed out");
+                None
+            }
+        }
+    }
+
+    /// Waits for the first bytes and tells HTTP/2 by prior knowledge from HTTP/1.
+    async fn sniff(&self, tcp: &TcpStream) -> Option<Version> {
+        tokio::select! {
+            biased;
+            version = timeout(FIRST_HEAD, sniff(tcp)) => version.ok().flatten(),
+            () = self.closed(FIRST_HEAD_CLOSING) => None,
+        }
+    }
+
+    /// The loop over the requests of an HTTP/1 connection.
+    async fn http1(&self, stream: Stream, connection: &Connection) {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(Some(IDLE.as_secs()));
+        // Without it, a pipelined request would turn the one before it into a 400.
+        session.set_pipelining_enabled(true);
+        let mut wait = (FIRST_HEAD, FIRST_HEAD_CLOSING);
+        while let Some(reused) = self.request(session, connection, wait).await {
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            wait = (IDLE, Duration::ZERO);
+        }
+    }
+
+    /// One request, given up if its head does not arrive in time: `wait.0` at
+    /// most, `wait.1` once the edge closes.
+    async fn request(
+        &self,
+        session: ServerSession,
+        connection: &Connection,
+        wait: (Duration, Duration),
+    ) -> Option<ReusedHttpStream> {
+        let before = connection.heads();
+        let mut exchange = self.http.process_new_http(session, &self.closing);
+        tokio::select! {
+            // First of all what has arrived: a request that was sent is answered.
+            biased;
+            reused = &mut exchange => return reused,
+            () = sleep(wait.0) => {}
+            () = self.closed(wait.1) => {}
+        }
+        if connection.heads() == before {
+            return None;
+        }
+        exchange.await
+    }
+
+    /// Returns `grace` after the edge began to close.
+    async fn closed(&self, grace: Duration) {
+        // An error is a dropped sender: the edge is gone, which is closing, too.
+        if self.closing.clone().wait_for(|closing| *closing).await.is_err() {
+            debug!("closing without a word");
+        }
+        sleep(grace).await;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Looks at the first bytes without taking them; `None`: the client left.
+///
+/// Reading the whole preface at once would wait forever on a request shorter
+/// than it.
+async fn sniff(tcp: &TcpStream) -> Option<Version> {
+    let mut bytes = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let n = tcp.peek(&mut bytes).await.ok().filter(|n| *n > 0)?;
+        if bytes[..n] != PREFACE[..n] {
+            return Some(Version::Http1);
+        }
+        if n == PREFACE.len() {
+            return Some(Version::Http2);
+        }
+        // Peeking returns at once while anything is there: give the rest time to come.
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// The stream with the facts that its requests will ask for.
+fn marked(tcp: TcpStream, connection: &Arc<Connection>) -> Option<TcpIo> {
+    let mut stream = TcpIo::from(tcp);
+    // Pingora's carrier of facts demands a CONNECT answer; it is never sent.
+    let placeholder = match ResponseHeader::build(200, Some(0)) {
+        Ok(head) => Box::new(head),
+        Err(e) => {
+            debug!(error = %e, "no placeholder");
+            return None;
+        }
+    };
+    let facts: Arc<Connection> = Arc::clone(connection);
+    stream.set_proxy_digest(ProxyDigest::new(placeholder, Some(Box::new(facts))));
+    Some(stream)
+}

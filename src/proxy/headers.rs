@@ -1,0 +1,328 @@
+//! Header rules between clients, edges and services, as data.
+//!
+//! Decides which headers a request loses and gains on its way in, which ones an
+//! answer loses on its way out, and what a request id may look like. Knows no
+//! connection and no transport; framing headers stay the transport's business.
+//! Sources: RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (`Forwarded`).
+
+use crate::domain::name::{RegionId, ServiceId};
+use crate::peer;
+use http::header::{CONNECTION, FORWARDED, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use std::net::IpAddr;
+
+/// Names the request in logs of every hop and in the answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Why a peer refused, as a header name.
+pub const REFUSED: HeaderName = HeaderName::from_static(peer::REFUSED);
+/// Requests a second that may still come, as a header name.
+pub const HEADROOM: HeaderName = HeaderName::from_static(peer::HEADROOM);
+const FORWARDED_BY: HeaderName = HeaderName::from_static(peer::FORWARDED_BY);
+const SERVICE: HeaderName = HeaderName::from_static(peer::SERVICE);
+
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// How this hop signs `Via`.
+const VIA_NAME: &str = "proxima";
+
+/// Hop-by-hop headers of an answer besides `Connection` and what it names.
+/// `Transfer-Encoding` is framing: the transport needs it to read the body.
+const HOP_BY_HOP: [HeaderName; 4] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("te"),
+];
+
+/// What an answer may not remove by naming it in `Connection`: framing.
+const FRAMING: [HeaderName; 2] = [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING];
+
+/// How a client reached the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Removals first, then replacements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    pub remove: Vec<HeaderName>,
+    /// Each replaces every value of its name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderEdits {
+    fn set(&mut self, name: HeaderName, value: &str) {
+        // A value that no header may hold is left out: better no claim than a mangled one.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.set.push((name, value));
+        }
+    }
+}
+
+/// What the connection says of the client, for the headers that tell services of it.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientFacts<'a> {
+    pub address: IpAddr,
+    pub scheme: Scheme,
+    /// As the client wrote it, with the port.
+    pub authority: &'a str,
+}
+
+/// The client's request id if it is sane, else one made of `random`.
+///
+/// Sane: a single value of 1 to 128 letters, digits and `-_.:+/=@`, so that it
+/// can stand in any log or header without quoting.
+pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let given = values.next().filter(|_| values.next().is_none());
+    let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(b);
+    match given {
+        Some(id) if (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(safe) => {
+            id.clone()
+        }
+        _ => HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("-")),
+    }
+}
+
+/// The edits to a request on its way to a service, here or in another region.
+///
+/// From a client (`Some`): whatever it claims about forwarding is dropped and
+/// said anew from the connection (no network is trusted yet). From a peer
+/// (`None`): the first edge's words are believed and kept.
+pub fn request_edits(
+    headers: &HeaderMap,
+    client: Option<ClientFacts<'_>>,
+    version: Version,
+    id: &HeaderValue,
+) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    for name in headers.keys() {
+        let text = name.as_str();
+        let claim = client.is_some()
+            && (text.starts_with("x-forwarded-") || text == "x-real-ip" || *name == FORWARDED);
+        if claim || text.starts_with(peer::INTERNAL_PREFIX) {
+            edits.remove.push(name.clone());
+        }
+    }
+    if let Some(ClientFacts { address, scheme, authority }) = client {
+        // Listeners on `[::]` see IPv4 clients as mapped addresses.
+        let address = address.to_canonical();
+        let scheme = scheme.as_str();
+        edits.set(FORWARDED_FOR, &address.to_string());
+        edits.set(FORWARDED_PROTO, scheme);
+        edits.set(FORWARDED_HOST, authority);
+        edits.set(FORWARDED, &forwarded(address, scheme, authority));
+    }
+    edits.set(VIA, &via(headers, version));
+    edits.set.push((REQUEST_ID, id.clone()));
+    edits
+}
+
+/// The edits that make a request a forwarded one, after those of [`request_edits`].
+pub fn forward_edits(by: &RegionId, service: &ServiceId) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    edits.set(FORWARDED_BY, by.as_str());
+    edits.set(SERVICE, service.as_str());
+    edits
+}
+
+/// Who forwarded a request, and for which service it says so; believed on the peer listener only.
+pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let region = RegionId::parse(text(&FORWARDED_BY)?).ok()?;
+    let service = ServiceId::parse(text(&SERVICE)?).ok()?;
+    Some((region, service))
+}
+
+/// The headers that an answer loses before it goes to whoever asked.
+///
+/// `switching`: the answer is a 101, whose `Connection` and `Upgrade` are its meaning.
+pub fn answer_removals(headers: &HeaderMap, switching: bool) -> Vec<HeaderName> {
+    let internal = headers.keys().filter(|name| name.as_str().starts_with(peer::INTERNAL_PREFIX)).cloned();
+    let mut removals: Vec<HeaderName> = internal.collect();
+    removals.extend(HOP_BY_HOP.into_iter().filter(|name| headers.contains_key(name)));
+    if switching {
+        return removals;
+    }
+    for name in [CONNECTION, UPGRADE] {
+        if headers.contains_key(&name) {
+            removals.push(name);
+        }
+    }
+    let nominated = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| headers.contains_key(name) && !FRAMING.contains(name));
+    removals.extend(nominated);
+    removals
+}
+
+/// RFC 7239: IPv6 in brackets and quoted; the host quoted, since it may hold a colon.
+fn forwarded(address: IpAddr, scheme: &str, authority: &str) -> String {
+    let node = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    if authority.is_empty() || !authority.chars().all(plain) {
+        return format!("for={node};proto={scheme}");
+    }
+    format!("for={node};proto={scheme};host=\"{authority}\"")
+}
+
+fn via(headers: &HeaderMap, version: Version) -> String {
+    let received = match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    let mut via = String::new();
+    for before in headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok()) {
+        via.push_str(before);
+        via.push_str(", ");
+    }
+    via.push_str(received);
+    via.push(' ');
+    via.push_str(VIA_NAME);
+    via
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in of {
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn set<'a>(edits: &'a HeaderEdits, name: &str) -> Option<&'a str> {
+        edits.set.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap())
+    }
+
+    fn client(address: &str) -> Option<ClientFacts<'static>> {
+        let address = address.parse().unwrap();
+        Some(ClientFacts { address, scheme: Scheme::Https, authority: "www.example.com:8443" })
+    }
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_any_other_replaced() {
+        let long = "a".repeat(129);
+        for (given, kept) in [
+            ("abc-123_x.y:z+/=@", true),
+            ("semi;colon", false),
+            ("", false),
+            ("two words", false),
+            ("quo\"te", false),
+            ("a".repeat(128).as_str(), true),
+            (long.as_str(), false),
+        ] {
+            let id = request_id(&headers(&[("x-request-id", given)]), 7);
+            assert_eq!(id == given, kept, "{given:?}");
+            assert!(kept || id == "00000000000000000000000000000007", "{given:?}");
+        }
+        let two = headers(&[("x-request-id", "one"), ("x-request-id", "two")]);
+        assert_eq!(request_id(&two, 1).len(), 32, "two ids are none");
+    }
+
+    #[test]
+    fn what_a_client_claims_is_said_anew_from_the_connection() {
+        let claims = headers(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-port", "1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-proxima-forwarded-by", "home"),
+            ("accept", "*/*"),
+        ]);
+        let id = HeaderValue::from_static("id");
+        let edits = request_edits(&claims, client("::ffff:192.0.2.7"), Version::HTTP_2, &id);
+        let mut removed: Vec<_> = edits.remove.iter().map(HeaderName::as_str).collect();
+        removed.sort_unstable();
+        assert_eq!(
+            removed,
+            ["forwarded", "x-forwarded-for", "x-forwarded-port", "x-proxima-forwarded-by", "x-real-ip"]
+        );
+        assert_eq!(set(&edits, "x-forwarded-for"), Some("192.0.2.7"));
+        assert_eq!(set(&edits, "x-forwarded-proto"), Some("https"));
+        assert_eq!(set(&edits, "x-forwarded-host"), Some("www.example.com:8443"));
+        let forwarded = "for=192.0.2.7;proto=https;host=\"www.example.com:8443\"";
+        assert_eq!(set(&edits, "forwarded"), Some(forwarded));
+        assert_eq!(set(&edits, "via"), Some("2 proxima"));
+        assert_eq!(set(&edits, "x-request-id"), Some("id"));
+    }
+
+    #[test]
+    fn what_a_peer_says_is_kept_but_internal_headers_end_there() {
+        let from_peer = headers(&[
+            ("x-forwarded-for", "192.0.2.7"),
+            ("forwarded", "for=192.0.2.7"),
+            ("x-proxima-service", "web"),
+            ("via", "1.1 proxima"),
+        ]);
+        let edits = request_edits(&from_peer, None, Version::HTTP_2, &HeaderValue::from_static("id"));
+        assert_eq!(edits.remove, [HeaderName::from_static("x-proxima-service")]);
+        assert_eq!(set(&edits, "x-forwarded-for"), None);
+        assert_eq!(set(&edits, "via"), Some("1.1 proxima, 2 proxima"));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_quoted_and_an_unquotable_host_left_out() {
+        let edits = request_edits(
+            &HeaderMap::new(),
+            client("2001:db8::1"),
+            Version::HTTP_11,
+            &HeaderValue::from_static("i"),
+        );
+        let expected = "for=\"[2001:db8::1]\";proto=https;host=\"www.example.com:8443\"";
+        assert_eq!(set(&edits, "forwarded"), Some(expected));
+        assert_eq!(forwarded([192, 0, 2, 1].into(), "http", "a\"b"), "for=192.0.2.1;proto=http");
+    }
+
+    #[test]
+    fn an_answer_loses_internal_and_hop_by_hop_headers() {
+        let answer = headers(&[
+            ("connection", "close, x-secret, content-length"),
+            ("x-secret", "1"),
+            ("content-length", "1"),
+            ("keep-alive", "timeout=5"),
+            ("x-proxima-refused", "no_room"),
+            ("content-type", "text/plain"),
+        ]);
+        let mut removed: Vec<_> =
+            answer_removals(&answer, false).iter().map(|n| n.as_str().to_owned()).collect();
+        removed.sort_unstable();
+        assert_eq!(removed, ["connection", "keep-alive", "x-proxima-refused", "x-secret"]);
+        let switching = headers(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert!(answer_removals(&switching, true).is_empty());
+    }
+
+    #[test]
+    fn a_forwarded_request_names_a_region_and_a_service() {
+        let (home, web) = (RegionId::parse("home").unwrap(), ServiceId::parse("web").unwrap());
+        let mut map = HeaderMap::new();
+        map.extend(forward_edits(&home, &web).set);
+        assert_eq!(forwarded_by(&map), Some((home, web)));
+        map.remove("x-proxima-service");
+        assert_eq!(forwarded_by(&map), None);
+    }
+}

@@ -1,0 +1,311 @@
+//! What happens to a request, computed as data.
+//!
+//! Input: the head of a request, where it came from, the snapshot, a random
+//! number. Output: an answer of our own, or an [`Exchange`] with upstreams. It
+//! refuses to know connections, transports, clocks and random sources, so every
+//! rule here is tested without a socket.
+
+use crate::config::Service;
+use crate::domain::name::{DnsName, ServiceId};
+use crate::domain::snapshot::{Gate, Place, Snapshot};
+use crate::metrics::request::RefusalReason;
+use crate::peer;
+use crate::proxy::attempts::{Attempt, Attempts, Budget, Failure};
+use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Answers 200 while this process serves: the witness of Route 53's checkers.
+const HEALTH_EDGE: &str = "/health/edge";
+/// Answers 503 while users should be sent elsewhere; `/health/gate/<name>` for one name.
+const HEALTH_GATE: &str = "/health/gate";
+
+/// The head of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    pub method: &'a Method,
+    pub version: Version,
+    /// `Host` or `:authority` as it was sent, port and all; empty when absent.
+    pub authority: &'a str,
+    /// Without the query.
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Client {
+        address: IpAddr,
+        scheme: Scheme,
+    },
+    /// Another region, over mutual TLS.
+    Peer,
+}
+
+/// What the decision may read besides the request.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    pub snapshot: &'a Snapshot,
+    pub services: &'a BTreeMap<ServiceId, Service>,
+}
+
+/// Random numbers, drawn by the caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Random {
+    pub routing: u64,
+    pub id: u128,
+}
+
+/// What happens to a request.
+#[derive(Debug)]
+pub enum Decision {
+    Respond(OwnAnswer),
+    Proxy(Box<Exchange>),
+}
+
+/// An answer of this edge itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAnswer {
+    pub status: StatusCode,
+    pub content: Content,
+    /// Beyond the content's own headers and the request id.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub request_id: HeaderValue,
+    pub cause: Cause,
+}
+
+/// What an own answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// The region's view as JSON.
+    View,
+}
+
+/// Why this edge answers itself; for the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Health checks and probes.
+    Asked,
+    Unrouted,
+    /// A request from another region that is not served here.
+    Refused(RefusalReason),
+    /// No upstream answered for the service.
+    Unavailable(ServiceId),
+}
+
+/// A request on its way to upstreams.
+#[derive(Debug)]
+pub struct Exchange {
+    pub service: ServiceId,
+    pub request_id: HeaderValue,
+    /// The same for every attempt; see [`Exchange::forward_edits`].
+    pub edits: HeaderEdits,
+    pub attempts: Attempts,
+    origin: Origin,
+    idempotent: bool,
+    own: crate::domain::name::RegionId,
+}
+
+/// Decides what happens to a request.
+pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: Random) -> Decision {
+    let request_id = headers::request_id(head.headers, random.id);
+    let decision = match origin {
+        Origin::Client { address, scheme } => health(&head, world.snapshot, &request_id).map_or_else(
+            || {
+                let client = ClientFacts { address, scheme, authority: head.authority };
+                route(head, client, world, &request_id, random.routing)
+            },
+            Err,
+        ),
+        Origin::Peer => forwarded(head, world, &request_id),
+    };
+    decision.map_or_else(Decision::Respond, |exchange| Decision::Proxy(Box::new(exchange)))
+}
+
+/// Health checks are answered before routing, whatever the host says.
+fn health(head: &RequestHead<'_>, snapshot: &Snapshot, id: &HeaderValue) -> Option<OwnAnswer> {
+    let answer = if head.path == HEALTH_EDGE {
+        (StatusCode::OK, "serving")
+    } else if head.path == HEALTH_GATE {
+        let mut gates = snapshot.names.values().map(|name| name.gate).peekable();
+        let closed = gates.peek().is_some() && gates.all(|gate| gate == Gate::Closed);
+        gate(if closed { Gate::Closed } else { Gate::Open })
+    } else {
+        let name = head.path.strip_prefix(HEALTH_GATE)?.strip_prefix('/')?;
+        let status = DnsName::parse(name).ok().and_then(|name| snapshot.names.get(&name));
+        status.map_or((StatusCode::NOT_FOUND, "no such name"), |status| gate(status.gate))
+    };
+    let (status, text) = if reads(head.method) { answer } else { METHOD_NOT_ALLOWED };
+    Some(text_answer(status, text, id, Cause::Asked))
+}
+
+const METHOD_NOT_ALLOWED: (StatusCode, &str) = (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+
+fn reads(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+fn gate(gate: Gate) -> (StatusCode, &'static str) {
+    match gate {
+        Gate::Open => (StatusCode::OK, "open"),
+        Gate::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+    }
+}
+
+/// A client's request: by route to the candidates of its service.
+fn route(
+    head: RequestHead<'_>,
+    client: ClientFacts<'_>,
+    world: World<'_>,
+    id: &HeaderValue,
+    random: u64,
+) -> Result<Exchange, OwnAnswer> {
+    let host = host_of(head.authority).to_ascii_lowercase();
+    let Some(route) = world.snapshot.routes.find(&host, head.path) else {
+        return Err(text_answer(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
+    };
+    let found = world.services.get(&route.service).zip(world.snapshot.services.get(&route.service));
+    let Some((config, service)) = found else {
+        return Err(unavailable(&route.service, id));
+    };
+    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
+    Ok(Exchange {
+        service: route.service.clone(),
+        edits: headers::request_edits(head.headers, Some(client), head.version, id),
+        request_id: id.clone(),
+        attempts: Attempts::all(Arc::clone(service), budget, random),
+        origin: Origin::Client { address: client.address, scheme: client.scheme },
+        idempotent: budget.idempotent,
+        own: world.snapshot.own.clone(),
+    })
+}
+
+/// A peer's request: its probe, or a forwarded one, served by own endpoints or refused.
+///
+/// The headers come first: a client may well ask for a path that is the probe's.
+fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, OwnAnswer> {
+    let Some((_, service)) = headers::forwarded_by(head.headers) else {
+        return Err(probe(&head, id));
+    };
+    let found = world.services.get(&service).zip(world.snapshot.services.get(&service));
+    let Some((config, of)) = found else {
+        return Err(refused(RefusalReason::NoService, id));
+    };
+    if !of.accepts_forwarded {
+        let usable = of.states.get(&world.snapshot.own).is_some_and(|state| state.usable());
+        let reason = if usable { RefusalReason::NoRoom } else { RefusalReason::NoService };
+        return Err(refused(reason, id));
+    }
+    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
+    Ok(Exchange {
+        edits: headers::request_edits(head.headers, None, head.version, id),
+        service,
+        request_id: id.clone(),
+        attempts: Attempts::own(Arc::clone(of), budget),
+        origin: Origin::Peer,
+        idempotent: budget.idempotent,
+        own: world.snapshot.own.clone(),
+    })
+}
+
+fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
+    if head.path != peer::VIEW_PATH {
+        let text = "the peer listener takes probes and forwarded requests";
+        return text_answer(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
+    }
+    if !reads(head.method) {
+        let (status, text) = METHOD_NOT_ALLOWED;
+        return text_answer(status, text, id, Cause::Asked);
+    }
+    OwnAnswer {
+        status: StatusCode::OK,
+        content: Content::View,
+        headers: Vec::new(),
+        request_id: id.clone(),
+        cause: Cause::Asked,
+    }
+}
+
+impl Exchange {
+    pub fn from_peer(&self) -> bool {
+        self.origin == Origin::Peer
+    }
+
+    /// What an attempt adds to [`Exchange::edits`].
+    pub fn forward_edits(&self, attempt: &Attempt) -> Option<HeaderEdits> {
+        (attempt.place == Place::Peer).then(|| headers::forward_edits(&self.own, &self.service))
+    }
+
+    /// The answer when no attempt is left; `None`: there was nowhere to send the request to.
+    ///
+    /// A peer that forwarded gets the typed 503 whenever another region may
+    /// safely try: nothing was processed, or the request is idempotent and no
+    /// byte of an answer came. All own endpoints dead is "no service here".
+    pub fn give_up(&self, failure: Option<Failure>) -> OwnAnswer {
+        let elsewhere = match failure {
+            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused) => true,
+            Some(Failure::Closed) => self.idempotent,
+            Some(Failure::Timeout | Failure::Malformed | Failure::Late) => false,
+        };
+        if self.from_peer() && elsewhere {
+            return refused(RefusalReason::NoService, &self.request_id);
+        }
+        let (status, text) = match failure {
+            None | Some(Failure::Refused) => return unavailable(&self.service, &self.request_id),
+            Some(Failure::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
+            Some(_) => (StatusCode::BAD_GATEWAY, "the service did not answer"),
+        };
+        text_answer(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
+    }
+}
+
+/// The answer to a request that never became an exchange: the client's fault, or this edge's.
+pub fn unproxied(id: HeaderValue, by_client: bool) -> OwnAnswer {
+    let (status, text) = if by_client {
+        (StatusCode::BAD_REQUEST, "the request breaks the rules of HTTP")
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, "the edge failed")
+    };
+    let mut answer = text_answer(status, text, &id, Cause::Unrouted);
+    answer.cause = Cause::Asked;
+    answer
+}
+
+fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
+    let text = "no region can serve this now";
+    text_answer(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
+}
+
+/// The typed 503: the first edge tries the next region.
+fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = text_answer(status, "not served in this region now", id, Cause::Refused(reason));
+    answer.headers.push((headers::REFUSED, HeaderValue::from_static(reason.as_str())));
+    answer
+}
+
+/// Plain text that names the request and nothing of the inside.
+fn text_answer(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
+    let content = match &cause {
+        Cause::Asked => format!("{text}\n"),
+        _ => format!("{}: {text}\nrequest id: {}\n", status.as_u16(), id.to_str().unwrap_or("-")),
+    };
+    OwnAnswer { status, content: Content::Text(content), headers: Vec::new(), request_id: id.clone(), cause }
+}
+
+/// `www.example.com.:8443` -> `www.example.com`; brackets of an IPv6 address stay.
+fn host_of(authority: &str) -> &str {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+use super::*;
+use crate::config::UpstreamProtocol;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::health::State;
+use crate::domain::name::{RegionId, RouteId};
+use crate::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
+use crate::domain::snapshot::{Candidate, NameStatus, ServiceSnapshot};
+use crate::domain::time::Time;
+use crate::proxy::attempts::{Body, Verdict};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const RANDOM: Random = Random { routing: 1, id: 0xabc };
+
+fn region(name: &str) -> RegionId {
+    RegionId::parse(name).unwrap()
+}
+
+fn web() -> ServiceId {
+    ServiceId::parse("web").unwrap()
+}
+
+/// One service `web` at `www.example.com`, served at `home` and `away`, seen from `home`.
+struct Fixture {
+    snapshot: Snapshot,
+    services: BTreeMap<ServiceId, Service>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let route = Route {
+            id: RouteId::parse("web").unwrap(),
+            hosts: vec![HostPattern::Exact("www.example.com".to_owned())],
+            prefix: PathPrefix::parse("/").unwrap(),
+            service: web(),
+        };
+        let candidate = |name: &str, place, subnet| Candidate {
+            region: region(name),
+            place,
+            share: 1.0,
+            endpoints: [Arc::new(Endpoint::new(SocketAddr::from(([127, 0, subnet, 1], 80))))].into(),
+        };
+        let service = ServiceSnapshot {
+            id: web(),
+            candidates: vec![candidate("home", Place::Own, 0), candidate("away", Place::Peer, 1)],
+            panic: false,
+            accepts_forwarded: true,
+            endpoints: Vec::new(),
+            states: [(region("home"), State::Healthy)].into(),
+        };
+        let mut snapshot = Snapshot::empty(region("home"));
+        snapshot.routes = Arc::new(RouteTable::new(vec![route]).unwrap());
+        snapshot.services = [(web(), Arc::new(service))].into();
+        let config = Service {
+            endpoints: Vec::new(),
+            protocol: UpstreamProtocol::Http1,
+            health_path: "/".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(60),
+            attempts: 3,
+        };
+        Self { snapshot, services: [(web(), config)].into() }
+    }
+
+    fn service(&mut self, change: impl FnOnce(&mut ServiceSnapshot)) {
+        change(Arc::make_mut(self.snapshot.services.get_mut(&web()).unwrap()));
+    }
+
+    fn gates(&mut self, gates: &[(&str, Gate)]) {
+        let status = |gate| NameStatus {
+            verdicts: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            generation: None,
+            refusal: None,
+            gate,
+            votes: BTreeMap::new(),
+        };
+        self.snapshot.names =
+            gates.iter().map(|(name, gate)| (DnsName::parse(name).unwrap(), status(*gate))).collect();
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        authority: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        origin: Origin,
+    ) -> Decision {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let head = RequestHead { method: &method, version: Version::HTTP_11, authority, path, headers: &map };
+        decide(head, origin, World { snapshot: &self.snapshot, services: &self.services }, RANDOM)
+    }
+
+    fn get(&self, authority: &str, path: &str) -> Decision {
+        self.ask(Method::GET, authority, path, &[], client())
+    }
+
+    fn forwarded(&self, path: &str, service: &str) -> Decision {
+        let headers = [("x-proxima-forwarded-by", "away"), ("x-proxima-service", service)];
+        self.ask(Method::GET, "www.example.com", path, &headers, Origin::Peer)
+    }
+}
+
+fn client() -> Origin {
+    Origin::Client { address: [192, 0, 2, 1].into(), scheme: Scheme::Http }
+}
+
+fn answer(decision: Decision) -> OwnAnswer {
+    match decision {
+        Decision::Respond(answer) => answer,
+        Decision::Proxy(exchange) => panic!("proxied: {exchange:?}"),
+    }
+}
+
+fn exchange(decision: Decision) -> Exchange {
+    match decision {
+        Decision::Proxy(exchange) => *exchange,
+        Decision::Respond(answer) => panic!("answered: {answer:?}"),
+    }
+}
+
+fn header<'a>(answer: &'a OwnAnswer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap())
+}
+
+#[test]
+fn a_client_s_request_goes_to_the_own_region_first_then_to_the_nearest() {
+    let mut exchange = exchange(Fixture::new().get("WWW.example.com:8080", "/a"));
+    assert!(!exchange.from_peer());
+    let own = exchange.attempts.next(0, Time::ZERO).unwrap();
+    assert_eq!((own.place, own.region.as_str()), (Place::Own, "home"));
+    assert_eq!(exchange.forward_edits(&own), None);
+    let peer = exchange.attempts.next(0, Time::ZERO).unwrap();
+    assert_eq!((peer.place, peer.region.as_str()), (Place::Peer, "away"));
+    let forward = exchange.forward_edits(&peer).unwrap();
+    let text: Vec<_> = forward.set.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+    assert_eq!(text, [("x-proxima-forwarded-by", "home"), ("x-proxima-service", "web")]);
+}
+
+#[test]
+fn a_request_without_a_route_is_404_and_says_its_id() {
+    for host in ["other.example.com", "", "[::1]:80"] {
+        let answer = answer(Fixture::new().get(host, "/"));
+        assert_eq!((answer.status.as_u16(), &answer.cause), (404, &Cause::Unrouted), "{host}");
+        let id = answer.request_id.to_str().unwrap();
+        assert!(matches!(&answer.content, Content::Text(text) if text.contains(id)), "{answer:?}");
+    }
+}
+
+#[test]
+fn hosts_are_compared_without_port_case_and_final_dot() {
+    for (authority, host) in [
+        ("www.example.com", "www.example.com"),
+        ("www.example.com.", "www.example.com"),
+        ("www.example.com.:443", "www.example.com"),
+        ("www.example.com:", "www.example.com"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+        ("[2001:db8::1]:80", "[2001:db8::1]"),
+        ("", ""),
+    ] {
+        assert_eq!(host_of(authority), host, "{authority}");
+    }
+}
+
+#[test]
+fn nowhere_to_go_is_503_at_once() {
+    let mut fixture = Fixture::new();
+    fixture.service(|service| service.candidates.clear());
+    let mut exchange = exchange(fixture.get("www.example.com", "/"));
+    assert!(exchange.attempts.next(0, Time::ZERO).is_none());
+    let answer = exchange.give_up(None);
+    assert_eq!((answer.status.as_u16(), header(&answer, "x-proxima-refused")), (503, None));
+}
+
+#[test]
+fn the_last_failure_picks_the_status_and_nothing_internal_reaches_a_client() {
+    let exchange = exchange(Fixture::new().get("www.example.com", "/"));
+    for (failure, status) in [
+        (Failure::Connect, 502),
+        (Failure::Closed, 502),
+        (Failure::Malformed, 502),
+        (Failure::Timeout, 504),
+        (Failure::Refused, 503),
+    ] {
+        let answer = exchange.give_up(Some(failure));
+        assert_eq!(answer.status.as_u16(), status, "{failure:?}");
+        assert!(answer.headers.is_empty(), "{failure:?}");
+    }
+}
+
+#[test]
+fn health_edge_is_200_for_any_host_before_routing() {
+    let fixture = Fixture::new();
+    for host in ["", "192.0.2.1", "www.example.com"] {
+        assert_eq!(answer(fixture.get(host, "/health/edge")).status, 200, "{host}");
+    }
+    assert_eq!(answer(fixture.ask(Method::POST, "", "/health/edge", &[], client())).status, 405);
+    // A service's own path that only begins like it is the service's.
+    exchange(fixture.get("www.example.com", "/health/edges"));
+}
+
+#[test]
+fn health_gate_closes_only_when_every_name_is_closed() {
+    let (open, closed) = (Gate::Open, Gate::Closed);
+    for (gates, path, status) in [
+        (vec![], "/health/gate", 200),
+        (vec![("a.example.com", open)], "/health/gate", 200),
+        (vec![("a.example.com", closed)], "/health/gate", 503),
+        (vec![("a.example.com", closed), ("b.example.com", open)], "/health/gate", 200),
+        (vec![("a.example.com", closed), ("b.example.com", closed)], "/health/gate", 503),
+        (vec![("a.example.com", closed), ("b.example.com", open)], "/health/gate/a.example.com", 503),
+        (vec![("a.example.com", closed), ("b.example.com", open)], "/health/gate/b.example.com", 200),
+        (vec![("a.example.com", closed)], "/health/gate/c.example.com", 404),
+        (vec![("a.example.com", closed)], "/health/gate/", 404),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.gates(&gates);
+        assert_eq!(answer(fixture.get("192.0.2.1", path)).status.as_u16(), status, "{path} {gates:?}");
+    }
+}
+
+#[test]
+fn a_forwarded_request_is_served_by_own_endpoints_only() {
+    let mut exchange = exchange(Fixture::new().forwarded("/", "web"));
+    assert!(exchange.from_peer());
+    assert_eq!(exchange.attempts.next(0, Time::ZERO).unwrap().place, Place::Own);
+    assert!(exchange.attempts.next(0, Time::ZERO).is_none(), "never forwarded again");
+}
+
+#[test]
+fn a_forwarded_request_that_is_not_served_here_gets_the_typed_503() {
+    let mut no_room = Fixture::new();
+    no_room.service(|service| service.accepts_forwarded = false);
+    let mut no_service = Fixture::new();
+    no_service.service(|service| {
+        service.accepts_forwarded = false;
+        service.states = [(region("home"), State::Ejected)].into();
+    });
+    for (fixture, service, reason, cause) in [
+        (&no_room, "web", "no_room", RefusalReason::NoRoom),
+        (&no_service, "web", "no_service", RefusalReason::NoService),
+        (&no_room, "unheard-of", "no_service", RefusalReason::NoService),
+    ] {
+        let answer = answer(fixture.forwarded("/", service));
+        assert_eq!(answer.status, 503);
+        assert_eq!(header(&answer, "x-proxima-refused"), Some(reason));
+        assert_eq!(answer.cause, Cause::Refused(cause));
+    }
+}
+
+#[test]
+fn a_forwarded_request_whose_own_endpoints_failed_is_typed_when_another_region_may_try() {
+    let get = exchange(Fixture::new().forwarded("/", "web"));
+    let headers = [("x-proxima-forwarded-by", "away"), ("x-proxima-service", "web")];
+    let post = exchange(Fixture::new().ask(Method::POST, "www.example.com", "/", &headers, Origin::Peer));
+    for (failure, get_typed, post_typed) in [
+        (None, true, true),
+        (Some(Failure::Connect), true, true),
+        (Some(Failure::Closed), true, false),
+        (Some(Failure::Timeout), false, false),
+        (Some(Failure::Late), false, false),
+    ] {
+        for (exchange, typed) in [(&get, get_typed), (&post, post_typed)] {
+            let answer = exchange.give_up(failure);
+            assert_eq!(header(&answer, "x-proxima-refused").is_some(), typed, "{failure:?}");
+        }
+    }
+}
+
+#[test]
+fn the_probe_s_path_is_the_probe_s_on_the_peer_listener_only() {
+    let fixture = Fixture::new();
+    let probe = answer(fixture.ask(Method::GET, "", "/.proxima/view", &[], Origin::Peer));
+    assert_eq!((probe.status.as_u16(), probe.content), (200, Content::View));
+    assert_eq!(answer(fixture.ask(Method::POST, "", "/.proxima/view", &[], Origin::Peer)).status, 405);
+    exchange(fixture.get("www.example.com", "/.proxima/view"));
+    assert_eq!(answer(fixture.get("", "/.proxima/view")).status, 404);
+    // A client's request for that path, forwarded.
+    exchange(fixture.forwarded("/.proxima/view", "web"));
+}
+
+#[test]
+fn a_stray_request_on_the_peer_listener_is_400() {
+    let answer = answer(Fixture::new().ask(Method::GET, "www.example.com", "/", &[], Origin::Peer));
+    assert_eq!((answer.status.as_u16(), header(&answer, "x-proxima-refused")), (400, None));
+}
+
+#[test]
+fn a_client_cannot_pass_for_a_peer() {
+    let headers = [("x-proxima-forwarded-by", "away"), ("x-proxima-service", "web")];
+    let fixture = Fixture::new();
+    let exchange = exchange(fixture.ask(Method::GET, "www.example.com", "/", &headers, client()));
+    assert!(!exchange.from_peer());
+    assert!(exchange.edits.remove.iter().any(|name| name == "x-proxima-forwarded-by"));
+}
+
+#[test]
+fn methods_that_may_have_an_effect_twice_are_not_idempotent() {
+    for (method, retried) in [
+        (Method::GET, true),
+        (Method::HEAD, true),
+        (Method::OPTIONS, true),
+        (Method::TRACE, true),
+        (Method::PUT, true),
+        (Method::DELETE, true),
+        (Method::POST, false),
+        (Method::PATCH, false),
+    ] {
+        let mut exchange =
+            exchange(Fixture::new().ask(method.clone(), "www.example.com", "/", &[], client()));
+        let verdict = exchange.attempts.failed(Failure::Closed, Body::Replayable);
+        assert_eq!(matches!(verdict, Verdict::Retry(_)), retried, "{method}");
+    }
+}

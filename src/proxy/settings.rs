@@ -1,0 +1,28 @@
+//! What one configuration means to requests; replaced whole on reload.
+
+use crate::config::Config;
+use crate::metrics::request::{Handles, RequestMetrics};
+use crate::proxy::tls::PeerIdentity;
+use std::sync::Arc;
+
+/// Read by every request once.
+pub(super) struct Settings {
+    pub(super) config: Arc<Config>,
+    pub(super) handles: Handles,
+    /// `None` with a single region.
+    pub(super) peer: Option<PeerIdentity>,
+    /// Counts applied configurations, from 1: connections to peers are not shared between them.
+    pub(super) generation: u64,
+}
+
+impl Settings {
+    pub(super) fn new(
+        config: Arc<Config>,
+        metrics: &RequestMetrics,
+        peer: Option<PeerIdentity>,
+        generation: u64,
+    ) -> Self {
+        let handles = metrics.handles(config.services.keys(), config.regions.keys());
+        Self { config, handles, peer, generation }
+    }
+}

@@ -1,0 +1,165 @@
+//! `proxima check`: exit codes, and clear and quick answers to what is no configuration at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// A folder of its own for one test, gone when it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("proxima-config-{}-{test}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        File::create(&path).unwrap().write_all(content).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+fn check(arguments: &[&Path]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    command.arg("check").args(arguments).env_remove("PROXIMA_REGION").output().unwrap()
+}
+
+/// Standard error of a check that must fail, within a generous second or two.
+fn refused(path: &Path) -> String {
+    #[allow(clippy::disallowed_methods)] // A test of how long a process takes.
+    let began = Instant::now();
+    let output = check(&[path]);
+    assert!(began.elapsed() < Duration::from_secs(3), "{} took {:?}", path.display(), began.elapsed());
+    assert_eq!(output.status.code(), Some(1), "{}", path.display());
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn a_right_file_is_one_line_and_exit_code_0() {
+    let path = project("config/proxima.toml");
+    let output = check(&[&path]);
+    assert_eq!(output.status.code(), Some(0));
+    let line = format!("{}: ok (3 regions, 1 service, 1 route, 1 name)\n", path.display());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), line);
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_wrong_file_is_all_its_problems_without_colour_and_exit_code_1() {
+    let path = project("tests/config/wrong/19-one-typo.toml");
+    let answer = refused(&path);
+    let place = format!("{}:16:1", path.display());
+    assert!(answer.contains(&place) && answer.contains("did you mean `service`?"), "{answer}");
+    assert!(answer.ends_with("19-one-typo.toml: 1 problem\n"), "{answer}");
+    assert!(!answer.contains('\u{1b}'), "{answer}");
+}
+
+#[test]
+fn what_is_no_file_is_said_plainly() {
+    let folder = Folder::new("no-file");
+    assert!(refused(&folder.0.join("nowhere.toml")).contains("there is no such file"));
+    assert!(refused(&folder.0).contains("is a directory"));
+    assert!(refused(Path::new("/dev/zero")).contains("is not a regular file"));
+    assert!(refused(&folder.file("empty.toml", b"")).contains("the file is empty"));
+}
+
+#[test]
+fn binary_junk_is_told_by_its_first_wrong_byte() {
+    let folder = Folder::new("junk");
+    let path = folder.file("junk.toml", b"[edge]\nregion = \"\xff\xfe\"\n");
+    assert!(refused(&path).contains("not UTF-8 text: byte 17, on line 2"), "{}", refused(&path));
+    // UTF-8 by chance, all on one line: the place is shown, the line is not.
+    let path = folder.file("text.toml", "\u{1}=\u{7f}[".repeat(250_000).as_bytes());
+    let answer = refused(&path);
+    assert!(answer.contains("text.toml:1:1: error: not TOML"), "{answer}");
+    // An error in every line: enough of them are shown.
+    let answer = refused(&folder.file("quotes.toml", "\"\n".repeat(1_000_000).as_bytes()));
+    assert!(answer.contains("only the first 100 are shown"), "{answer}");
+    assert!(answer.len() < 100_000, "{} bytes", answer.len());
+}
+
+#[test]
+fn a_huge_file_is_refused_before_it_is_read() {
+    let folder = Folder::new("huge");
+    let path = folder.file("huge.toml", b"# sparse\n");
+    File::options().write(true).open(&path).unwrap().set_len(50 * 1024 * 1024).unwrap();
+    let answer = refused(&path);
+    assert!(
+        answer.contains("52428800 bytes are too many") && answer.contains("at most 4194304 bytes"),
+        "{answer}"
+    );
+    // The largest that is read at all, every line of it wrong.
+    let lines = "wrong = 1\n".repeat(200_000);
+    assert!(refused(&folder.file("long.toml", lines.as_bytes())).contains("not TOML"));
+    let keys: String = (0..100_000).map(|n| format!("key{n} = 1\n")).collect();
+    assert!(refused(&folder.file("keys.toml", keys.as_bytes())).contains("unknown key `key0`"));
+}
+
+#[test]
+fn a_file_that_may_not_be_read_says_so() {
+    let folder = Folder::new("permission");
+    let path = folder.file("secret.toml", b"[edge]\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    command.arg("check").arg(&path).env_remove("PROXIMA_REGION");
+    if File::open(&path).is_ok() {
+        // Root may read everything: ask as nobody.
+        command.uid(65_534).gid(65_534);
+    }
+    match command.output() {
+        Ok(output) => {
+            let answer = String::from_utf8(output.stderr).unwrap();
+            assert!(answer.contains("this user may not read it"), "{answer}");
+            assert_eq!(output.status.code(), Some(1));
+        }
+        Err(error) => eprintln!("SKIPPED: another user cannot run the binary where it lies: {error}"),
+    }
+}
+
+#[test]
+fn files_that_the_configuration_names_are_read_when_asked_for() {
+    let folder = Folder::new("files");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let tls = "\n[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let path = folder.file("proxima.toml", format!("{text}{tls}").as_bytes());
+    let files = |path: &Path| check(&[Path::new("--files"), path]);
+    assert_eq!(check(&[&path]).status.code(), Some(0), "without --files they are not looked at");
+
+    let missing = String::from_utf8(files(&path).stderr).unwrap();
+    assert!(missing.contains("server.pem: there is no such file"), "{missing}");
+    assert!(
+        missing.contains("server.key: there is no such file") && missing.contains("2 problems"),
+        "{missing}"
+    );
+
+    let certified = rcgen::generate_simple_self_signed(vec!["www.example.com".to_owned()]).unwrap();
+    folder.file("server.key", certified.cert.pem().as_bytes());
+    folder.file("server.pem", certified.signing_key.serialize_pem().as_bytes());
+    let swapped = String::from_utf8(files(&path).stderr).unwrap();
+    assert!(swapped.contains("server.pem: holds no certificate"), "{swapped}");
+    assert!(swapped.contains("server.key: holds no private key"), "{swapped}");
+
+    folder.file("server.pem", certified.cert.pem().as_bytes());
+    folder.file("server.key", certified.signing_key.serialize_pem().as_bytes());
+    assert_eq!(files(&path).status.code(), Some(0));
+}

@@ -1,0 +1,229 @@
+//! The files in `config/`: they load, and `proxima.toml` states every key with the default of the code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proxima::config::{Config, Environment, Protocol, load};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn reference() -> String {
+    fs::read_to_string(folder().join("proxima.toml")).unwrap()
+}
+
+fn parse(text: &str) -> Config {
+    Config::from_text("test.toml", text, &Environment::default()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+#[test]
+fn every_file_in_config_loads() {
+    let mut count = 0;
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            load(&path, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "config/ has {count} files");
+}
+
+/// Keys of `proxima.toml` that have no default, or that show an example instead of it.
+fn no_default(section: &str, key: &str, value: &Value) -> bool {
+    match section {
+        "edge" => key == "region",
+        "listeners" => key != "protocol" || value.as_str() != Some("http"),
+        "tls" | "peer" => true,
+        "regions" => matches!(key, "peer" | "addresses"),
+        "services" => key == "endpoints",
+        "routes" => matches!(key, "name" | "service" | "hosts"),
+        "names" => key == "services",
+        "dns" => key == "zone_id",
+        _ => false,
+    }
+}
+
+/// Removes what has a default and counts it; tables that hold tables by name are walked into.
+fn strip(section: &str, value: &mut Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter_mut().map(|item| strip(section, item)).sum(),
+        Value::Table(table) if matches!(section, "regions" | "services" | "names") => {
+            table.iter_mut().map(|(_, inner)| strip_table(section, inner)).sum()
+        }
+        other => strip_table(section, other),
+    }
+}
+
+fn strip_table(section: &str, value: &mut Value) -> usize {
+    let table = value.as_table_mut().unwrap();
+    let before = table.len();
+    table.retain(|key, value| no_default(section, key, value));
+    before - table.len()
+}
+
+#[test]
+fn the_reference_states_the_defaults_of_the_code() {
+    let whole = parse(&reference());
+    let mut table: Table = reference().parse().unwrap();
+    let stripped: usize = table.iter_mut().map(|(section, value)| strip(section, value)).sum();
+    assert!(stripped >= 45, "only {stripped} defaults are stated");
+    for section in ["probes", "ejection", "failover", "resolver", "admin"] {
+        assert_eq!(table.remove(section), Some(Value::Table(Table::new())), "{section} has defaults only");
+    }
+    let least = parse(&table.to_string());
+    assert_eq!(format!("{least:#?}"), format!("{whole:#?}"));
+}
+
+/// The blocks of a TOML text by the first key of their header; what comes before is "".
+fn blocks(text: &str) -> BTreeMap<String, String> {
+    let mut blocks = BTreeMap::<String, String>::new();
+    let mut section = String::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            let name = line.trim_start_matches('[');
+            section = name.split(['.', ']']).next().unwrap().to_owned();
+        }
+        let block = blocks.entry(section.clone()).or_default();
+        block.push_str(line);
+        block.push('\n');
+    }
+    blocks
+}
+
+#[test]
+fn the_reference_shows_every_key_that_the_code_knows() {
+    let text = reference();
+    let blocks = blocks(&text);
+    // A key that no section knows is answered with those that it does know.
+    let mut table: Table = text.parse().unwrap();
+    let mut sections = 1;
+    for (section, value) in &mut table {
+        let inner = match value {
+            Value::Array(items) => items[0].as_table_mut().unwrap(),
+            Value::Table(table) if matches!(section.as_str(), "regions" | "services" | "names") => {
+                table.iter_mut().next().unwrap().1.as_table_mut().unwrap()
+            }
+            other => other.as_table_mut().unwrap(),
+        };
+        inner.insert("zzz".to_owned(), Value::Integer(1));
+        sections += 1;
+    }
+    table.insert("zzz".to_owned(), Value::Integer(1));
+    let problems = Config::from_text("test.toml", &table.to_string(), &Environment::default()).unwrap_err();
+    let answer = problems.to_string();
+    let mut section = None;
+    let mut keys = 0;
+    for line in answer.lines() {
+        if let Some(path) = line.strip_prefix("error: unknown key `") {
+            let path = path.trim_end_matches('`');
+            section = Some(path.split_once('.').map_or("", |(section, _)| section).to_owned());
+        }
+        let Some(known) = line.trim_start().strip_prefix("= expected one of ") else { continue };
+        let section = section.take().unwrap();
+        for key in known.split(", ") {
+            let shown = if section.is_empty() {
+                blocks.contains_key(key)
+            } else {
+                let starts = [format!("{key} = "), format!("# {key} = "), format!("{key}.")];
+                blocks[&section].lines().any(|line| starts.iter().any(|start| line.starts_with(start)))
+            };
+            assert!(shown, "config/proxima.toml does not show `{key}` of [{section}]");
+            keys += 1;
+        }
+        sections -= 1;
+    }
+    assert_eq!(sections, 0, "a section did not answer:\n{answer}");
+    assert!(keys > 60, "only {keys} keys");
+}
+
+#[test]
+fn the_environment_says_which_region_this_is() {
+    let text = reference();
+    let own = |region: &str| {
+        let environment = Environment { region: Some(region.to_owned()) };
+        Config::from_text("test.toml", &text, &environment)
+    };
+    assert_eq!(own("us-east-1").unwrap().policy.own.as_str(), "us-east-1");
+    assert_eq!(own("").unwrap().policy.own.as_str(), "eu-west-1", "empty is not set");
+    let answer = own("us-east-2").unwrap_err().to_string();
+    let expected = "error: PROXIMA_REGION in the environment: there is no region `us-east-2`\n \
+                    = expected one of ap-northeast-1, eu-west-1, us-east-1\n\n";
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn only_the_own_region_decides_the_endpoints() {
+    let text = reference().replace("endpoints.us-east-1 = [\"web.", "endpoints.us-east-1 = [\"other.");
+    let endpoints = |region: &str| {
+        let environment = Environment { region: Some(region.to_owned()) };
+        let config = Config::from_text("test.toml", &text, &environment).unwrap();
+        format!("{:?}", config.services.values().next().unwrap().endpoints)
+    };
+    assert!(endpoints("us-east-1").contains("other.default"));
+    assert!(!endpoints("eu-west-1").contains("other.default"));
+    // What they decide by is the same everywhere, or they could not agree.
+    let hash = |region: &str| {
+        let environment = Environment { region: Some(region.to_owned()) };
+        Config::from_text("test.toml", &text, &environment).unwrap().policy.agreement_hash()
+    };
+    assert_eq!(hash("us-east-1"), hash("eu-west-1"));
+}
+
+#[test]
+fn a_file_for_one_region_may_leave_the_endpoints_of_others_out() {
+    let lines = |drop: &[&str]| -> String {
+        let kept = reference().lines().map(str::to_owned).collect::<Vec<_>>();
+        let kept = kept.iter().filter(|line| !drop.iter().any(|start| line.starts_with(start)));
+        kept.fold(String::new(), |text, line| text + line + "\n")
+    };
+    parse(&lines(&["endpoints.us-east-1", "endpoints.ap-northeast-1"]));
+    // But where others are listed, all that the name uses must be.
+    let some = lines(&["endpoints.us-east-1"]);
+    let answer = Config::from_text("test.toml", &some, &Environment::default()).unwrap_err().to_string();
+    assert!(answer.contains("region `us-east-1` has no endpoints of `web`"), "{answer}");
+    // And the own region must be able to be up.
+    let other = lines(&["endpoints.eu-west-1", "endpoints.us-east-1"]);
+    let answer = Config::from_text("test.toml", &other, &Environment::default()).unwrap_err().to_string();
+    assert!(answer.contains("region `eu-west-1` has no endpoints of `web`"), "{answer}");
+}
+
+#[test]
+fn relative_paths_are_taken_from_the_folder_of_the_file() {
+    let text = reference().replace("\"tls/peer.key\"", "\"/run/secrets/peer.key\"");
+    let config = Config::from_text("/etc/proxima/proxima.toml", &text, &Environment::default()).unwrap();
+    let peer = config.peer.unwrap();
+    assert_eq!(peer.certificate, Path::new("/etc/proxima/tls/peer.pem"));
+    assert_eq!(peer.key, Path::new("/run/secrets/peer.key"), "an absolute path stays");
+}
+
+#[test]
+fn weights_of_the_simple_form_are_shares_of_a_hundred() {
+    let mut table: Table = reference().parse().unwrap();
+    let name = table["names"]["www.example.com"].as_table_mut().unwrap();
+    name.remove("regions");
+    name.insert("form".to_owned(), "simple".into());
+    let weights = Table::from_iter([("eu-west-1".to_owned(), 3.into()), ("us-east-1".to_owned(), 1.into())]);
+    name.insert("weights".to_owned(), Value::Table(weights));
+    let config = parse(&table.to_string());
+    let (_, policy) = config.policy.names.iter().next().unwrap();
+    let (entry, set) = policy.entries.iter().next().unwrap();
+    assert_eq!(entry.as_str(), "all");
+    let weights: Vec<_> =
+        set.iter().map(|(region, weight)| (region.as_str().to_owned(), weight.get())).collect();
+    assert_eq!(weights, [("eu-west-1".to_owned(), 75), ("us-east-1".to_owned(), 25)]);
+}
+
+#[test]
+fn the_minimal_file_is_one_region_that_serves_itself() {
+    let config = load(&folder().join("minimal.toml"), &Environment::default()).unwrap();
+    assert!(config.peer.is_none() && config.tls.is_none() && config.dns.is_none());
+    assert_eq!(config.regions.len(), 1);
+    assert!(config.regions.values().all(|region| region.peer.is_none()));
+    assert!(config.listeners.iter().all(|listener| listener.protocol == Protocol::Http));
+    let route = config.policy.routes.find("anything.example", "/any/path").unwrap();
+    assert_eq!(route.service.as_str(), "web");
+}
