@@ -1,0 +1,121 @@
+//! The configuration file of one region's edge.
+//!
+//! All edges decide by the same policy; only addresses differ, since each
+//! reaches the others by relays of its own.
+
+use super::certificates::Identity;
+use super::service;
+use super::settings::{Setting, THINK, TTL};
+use super::world::{NAME, Region, World};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Where the parts of one region listen, before any relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub peer: SocketAddr,
+    pub admin: SocketAddr,
+    pub service: SocketAddr,
+}
+
+/// All that the file of one region says.
+pub struct EdgeConfig<'a> {
+    pub world: &'a World,
+    pub own: Region,
+    pub machine: Machine,
+    /// Port of the relays in front of the http listeners, the same in every region.
+    pub public_port: u16,
+    /// Where this edge finds each region's peer listener: its relays.
+    pub ways: &'a [SocketAddr],
+    pub server: &'a Identity,
+    pub peer: &'a Identity,
+    pub ca: &'a Path,
+    pub zone_id: &'a str,
+    pub dns_endpoint: SocketAddr,
+    pub settings: &'a [Setting],
+}
+
+/// Name that a region's peer certificate carries.
+pub fn peer_name(region: &str) -> String {
+    format!("peer.{region}.example.test")
+}
+
+impl EdgeConfig<'_> {
+    /// The file's text.
+    pub fn toml(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail; `all` keeps the one place that would say so.
+        if self.all(&mut text).is_err() {
+            text.clear();
+        }
+        text
+    }
+
+    fn all(&self, text: &mut String) -> std::fmt::Result {
+        self.listeners(text)?;
+        for region in self.world.regions() {
+            self.region(text, region)?;
+        }
+        self.service(text)?;
+        writeln!(text, "[[routes]]\nname = \"web\"\nservice = \"web\"\n")?;
+        writeln!(
+            text,
+            "[names.{NAME:?}]\nform = \"global\"\nservices = [\"web\"]\nttl = \"{}s\"\n",
+            TTL.as_secs()
+        )?;
+        for table in ["probes", "ejection", "failover", "dns"] {
+            self.table(text, table)?;
+        }
+        Ok(())
+    }
+
+    fn listeners(&self, text: &mut String) -> std::fmt::Result {
+        let own = self.world.name(self.own);
+        writeln!(text, "# Written by `proxima demo`.\n[edge]\nregion = {own:?}\n")?;
+        for (name, address) in [("http", self.machine.http), ("https", self.machine.https)] {
+            writeln!(
+                text,
+                "[[listeners]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{name}\"\n"
+            )?;
+        }
+        let Identity { certificate, key } = self.server;
+        writeln!(text, "[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n")?;
+        let Identity { certificate, key } = self.peer;
+        writeln!(text, "[peer]\naddress = \"{}\"", self.machine.peer)?;
+        writeln!(text, "certificate = {certificate:?}\nkey = {key:?}\nca = {:?}\n", self.ca)?;
+        writeln!(text, "[admin]\naddress = \"{}\"\n", self.machine.admin)
+    }
+
+    fn region(&self, text: &mut String, region: Region) -> std::fmt::Result {
+        let name = self.world.name(region);
+        let way = self.ways.get(region.index()).copied().unwrap_or(self.machine.peer);
+        writeln!(text, "[regions.{name}]\npeer = \"{way}\"\nserver_name = \"{}\"", peer_name(name))?;
+        writeln!(text, "addresses = [\"{}\"]\nhealth_port = {}\n", region.public(), self.public_port)
+    }
+
+    fn service(&self, text: &mut String) -> std::fmt::Result {
+        let (own, address) = (self.world.name(self.own), self.machine.service);
+        writeln!(text, "# The service thinks for {} ms.\n[services.web]", THINK.as_millis())?;
+        writeln!(text, "endpoints.{own} = [\"{address}\"]\nhealth_path = \"{}\"\n", service::HEALTH_PATH)
+    }
+
+    /// The settings of one table that differ from their defaults.
+    fn table(&self, text: &mut String, table: &str) -> std::fmt::Result {
+        writeln!(text, "[{table}]")?;
+        if table == "dns" {
+            writeln!(text, "zone_id = {:?}\nendpoint = \"http://{}\"", self.zone_id, self.dns_endpoint)?;
+        }
+        for setting in self.settings {
+            let Some((of, key)) = setting.key.split_once('.') else { continue };
+            if of == table && setting.value.parse::<f64>().is_ok() {
+                writeln!(text, "{key} = {}", setting.value)?;
+            } else if of == table {
+                writeln!(text, "{key} = {:?}", setting.value)?;
+            }
+        }
+        writeln!(text)
+    }
+}
