@@ -1,1 +1,115 @@
-//! admin.
+//! The listener for operators: is it alive, is it ready, what does it see.
+//!
+//! `/ready` depends on this process alone, never on a region, an upstream or
+//! AWS: readiness that follows the world takes a whole fleet out of the load
+//! balancer when the world stumbles. It outlives the drain, so that the drain
+//! can be watched.
+
+use crate::clock::Clock;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::view::View;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Registry, TextEncoder};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+mod report;
+
+/// A listener that is bound, with the port that it really has.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Bound {
+    pub name: String,
+    pub address: SocketAddr,
+    /// `http`, `https`, `peer` or `admin`.
+    pub protocol: &'static str,
+}
+
+/// What the admin listener shows.
+#[derive(Clone)]
+pub struct Wiring {
+    pub clock: Clock,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What this region says of itself to others.
+    pub view: Arc<ArcSwap<View>>,
+    pub registry: Registry,
+    pub listeners: Arc<[Bound]>,
+    /// True from SIGTERM on.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// When the listener itself breaks.
+pub async fn run(listener: TcpListener, wiring: Wiring) -> io::Result<()> {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/snapshot", get(snapshot))
+        .with_state(Arc::new(wiring));
+    axum::serve(listener, router).await
+}
+
+const INDEX: &str = concat!(
+    "proxima ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\n",
+    "/live      200 while the process serves\n",
+    "/ready     200 while it takes traffic; 503 before the first decision and while draining\n",
+    "/metrics   for Prometheus\n",
+    "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
+);
+
+async fn index() -> &'static str {
+    INDEX
+}
+
+impl Wiring {
+    fn unready(&self) -> Option<&'static str> {
+        if *self.draining.borrow() {
+            Some("draining")
+        } else if self.snapshot.load().number == 0 {
+            Some("starting")
+        } else {
+            None
+        }
+    }
+}
+
+async fn ready(State(wiring): State<Arc<Wiring>>) -> Response {
+    match wiring.unready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(wiring): State<Arc<Wiring>>) -> Response {
+    match TextEncoder::new().encode_to_string(&wiring.registry.gather()) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics can't be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn snapshot(State(wiring): State<Arc<Wiring>>) -> Response {
+    let report = report::Report::new(&wiring, wiring.clock.now());
+    match serde_json::to_string_pretty(&report) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the snapshot can't be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -8,7 +8,7 @@
 //! It decides nothing: results go to the core as they are. One task a target,
 //! made and ended as configuration and snapshot name them.
 
-use crate::config::{Config, HostPort, UpstreamProtocol};
+use crate::config::{Config, UpstreamProtocol};
 use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
@@ -98,7 +98,8 @@ enum Target {
 fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> BTreeMap<Target, Dial> {
     let mut wanted = BTreeMap::new();
     for (region, endpoints) in &snapshot.peers {
-        let Some((settings, identity)) = config.regions.get(region).zip(identity) else { continue };
+        let settings = config.regions.get(region).and_then(|region| region.peer.as_ref());
+        let Some((settings, identity)) = settings.zip(identity) else { continue };
         let Ok(server_name) = ServerName::try_from(settings.server_name.clone()) else {
             tracing::error!(%region, name = settings.server_name, "no TLS server name: region not probed");
             continue;
@@ -106,7 +107,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
         let dial = Dial {
             addresses: endpoints.iter().map(|endpoint| endpoint.address()).collect(),
             speech: Speech::Tls { config: Arc::clone(&identity.client), server_name },
-            authority: authority(&settings.server_name, &settings.peer),
+            authority: format!("{}:{}", settings.server_name, settings.at.port),
             path: VIEW_PATH.to_owned(),
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
@@ -133,10 +134,6 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
         }
     }
     wanted
-}
-
-fn authority(server_name: &str, peer: &HostPort) -> String {
-    format!("{server_name}:{}", peer.port)
 }
 
 /// The running probe tasks; all end when it is dropped.

@@ -111,11 +111,10 @@ pub async fn run(mut wiring: Wiring) {
 fn targets(config: &Config) -> BTreeMap<Target, Vec<HostPort>> {
     let services =
         config.services.iter().map(|(id, service)| (Target::Service(id.clone()), service.endpoints.clone()));
-    let peers = config
-        .regions
-        .iter()
-        .filter(|(id, _)| **id != config.policy.own)
-        .map(|(id, region)| (Target::Peer(id.clone()), vec![region.peer.clone()]));
+    let peers =
+        config.regions.iter().filter(|(id, _)| **id != config.policy.own).filter_map(|(id, region)| {
+            Some((Target::Peer(id.clone()), vec![region.peer.as_ref()?.at.clone()]))
+        });
     services.chain(peers).collect()
 }
 

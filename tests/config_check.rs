@@ -1,4 +1,5 @@
 //! `proxima check`: exit codes, and clear and quick answers to what is no configuration at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
 use std::io::Write;

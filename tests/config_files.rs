@@ -1,4 +1,5 @@
 //! The files in `config/`: they load, and `proxima.toml` states every key with the default of the code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proxima::config::{Config, Environment, Protocol, load};
 use std::collections::BTreeMap;
@@ -170,6 +171,24 @@ fn only_the_own_region_decides_the_endpoints() {
         Config::from_text("test.toml", &text, &environment).unwrap().policy.agreement_hash()
     };
     assert_eq!(hash("us-east-1"), hash("eu-west-1"));
+}
+
+#[test]
+fn a_file_for_one_region_may_leave_the_endpoints_of_others_out() {
+    let lines = |drop: &[&str]| -> String {
+        let kept = reference().lines().map(str::to_owned).collect::<Vec<_>>();
+        let kept = kept.iter().filter(|line| !drop.iter().any(|start| line.starts_with(start)));
+        kept.fold(String::new(), |text, line| text + line + "\n")
+    };
+    parse(&lines(&["endpoints.us-east-1", "endpoints.ap-northeast-1"]));
+    // But where others are listed, all that the name uses must be.
+    let some = lines(&["endpoints.us-east-1"]);
+    let answer = Config::from_text("test.toml", &some, &Environment::default()).unwrap_err().to_string();
+    assert!(answer.contains("region `us-east-1` has no endpoints of `web`"), "{answer}");
+    // And the own region must be able to be up.
+    let other = lines(&["endpoints.eu-west-1", "endpoints.us-east-1"]);
+    let answer = Config::from_text("test.toml", &other, &Environment::default()).unwrap_err().to_string();
+    assert!(answer.contains("region `eu-west-1` has no endpoints of `web`"), "{answer}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `tests/config/wrong/NN-name.toml` is the file, `NN-name.txt` the answer.
 //! After a wanted change of a text: `PROXIMA_BLESS=1 cargo test --test config_wrong`,
 //! then read the difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proxima::config::{Config, Environment};
 use std::fs;

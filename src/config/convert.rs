@@ -45,7 +45,7 @@ pub(super) fn convert(
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, probes.interval, report);
     let dns = dns::dns(file, report);
-    let (names, name_policies) = names::names(file, &regions_known, &services_known, report);
+    let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);

@@ -147,7 +147,7 @@ impl ControlMetrics {
             reloads: add(
                 r,
                 counters(
-                    "proxima_config_reloads_total",
+                    "proxima_reloads_total",
                     "Reloads of the configuration by result: applied, refused or unchanged.",
                     &["result"],
                 )?,

@@ -1,6 +1,6 @@
 //! From an attempt to the connection it asks for.
 
-use crate::config::{Region, Service, UpstreamProtocol};
+use crate::config::{PeerAddress, Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::proxy::attempts::Attempt;
 use crate::proxy::settings::Settings;
@@ -57,7 +57,7 @@ pub(super) fn connection(
     let mut peer = match attempt.place {
         Place::Own => own(attempt, service),
         Place::Peer => {
-            let region = settings.config.regions.get(&attempt.region)?;
+            let region = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
             forward(attempt, service, region, settings.peer.as_ref()?, upgrade, settings.generation)
         }
     };
@@ -92,7 +92,7 @@ fn own(attempt: &Attempt, service: &Service) -> HttpPeer {
 fn forward(
     attempt: &Attempt,
     service: &Service,
-    region: &Region,
+    region: &PeerAddress,
     identity: &PeerIdentity,
     upgrade: Upgrade,
     generation: u64,

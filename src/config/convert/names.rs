@@ -31,6 +31,7 @@ struct Used {
 
 pub(super) fn names(
     file: &File,
+    own: Option<&RegionId>,
     regions: &Known,
     services: &Known,
     report: &mut Report,
@@ -46,7 +47,7 @@ pub(super) fn names(
         shape(id, form, entries, &used, report);
         let needed = needed_services(section, services, report);
         addresses(file, id, &used, report);
-        served(file, &used, &needed, report);
+        served(file, own, &used, &needed, report);
         let ttl = ttl(id, name, report);
         names.insert(id.value.clone(), Name { form, ttl });
         if let Some(sets) = sets(form, section, &used, report) {
@@ -212,7 +213,16 @@ fn addresses(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Repo
 }
 
 /// A region that has no endpoints of a needed service could never be up for the name.
-fn served(file: &File, used: &[Used], needed: &[&Placed<ServiceId>], report: &mut Report) {
+///
+/// A file with endpoints of the own region alone is written for that region:
+/// it does not tell what the others have.
+fn served(
+    file: &File,
+    own: Option<&RegionId>,
+    used: &[Used],
+    needed: &[&Placed<ServiceId>],
+    report: &mut Report,
+) {
     for service in needed {
         let section = file.services.iter().flat_map(|services| &services.0);
         let Some((_, section)) = section.into_iter().find(|(id, _)| id.value == service.value) else {
@@ -225,6 +235,10 @@ fn served(file: &File, used: &[Used], needed: &[&Placed<ServiceId>], report: &mu
         let has = |region: &RegionId| {
             endpoints.get_ref().0.iter().any(|(id, list)| id.value == *region && !list.get_ref().is_empty())
         };
+        let listed = &endpoints.get_ref().0;
+        if own.is_some_and(|own| has(own) && listed.iter().all(|(region, _)| region.value == *own)) {
+            continue;
+        }
         for used in used.iter().filter(|used| !has(&used.region)) {
             let wrong = format!(
                 "region `{}` has no endpoints of `{}`, which this name needs: it would never be up",

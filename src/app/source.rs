@@ -1,0 +1,177 @@
+//! The configuration file as it is watched: read, told from what is in force, and read again.
+//!
+//! It is compared by content every second, which sees what no file event does
+//! reliably: a Kubernetes volume swapped by a symbolic link, a certificate that
+//! was renewed in place, a network file system.
+
+use crate::config::{self, Config, Environment, Problems};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::AsyncReadExt;
+
+/// More than any configuration or certificate; the rest of a larger file is not compared.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The content of the file and of the certificates that it names, as one number each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    text: [u8; 32],
+    named: [u8; 32],
+}
+
+impl Fingerprint {
+    /// Both as one number.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        Sha256::new().chain_update(self.text).chain_update(self.named).finalize().into()
+    }
+}
+
+/// A good configuration and what it was read from.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) config: Arc<Config>,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("{0}")]
+    Wrong(Problems),
+    #[error("reading it was cut short: {0}")]
+    Cut(#[from] tokio::task::JoinError),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) environment: Environment,
+}
+
+impl Source {
+    /// Reads the configuration and every file that it names.
+    ///
+    /// # Errors
+    /// `Wrong` with every problem.
+    pub(super) async fn load(&self) -> Result<Loaded, LoadError> {
+        // Hashed before it is read: if it changes in between, the next comparison sees a
+        // difference and reads again; the other way round a change would be lost.
+        let text = self.text().await;
+        let source = self.clone();
+        let checked = tokio::task::spawn_blocking(move || config::check(&source.path, &source.environment));
+        let config = checked.await?.map_err(LoadError::Wrong)?;
+        let named = digest(&named_files(&config)).await;
+        Ok(Loaded { config: Arc::new(config), fingerprint: Fingerprint { text, named } })
+    }
+
+    /// The content as it is now, with the files that `config` names.
+    pub(super) async fn fingerprint(&self, config: &Config) -> Fingerprint {
+        Fingerprint { text: self.text().await, named: digest(&named_files(config)).await }
+    }
+
+    async fn text(&self) -> [u8; 32] {
+        digest(&[&self.path]).await
+    }
+}
+
+fn named_files(config: &Config) -> Vec<&Path> {
+    let tls = config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+    let peer = config.peer.iter().flat_map(|peer| [&peer.certificate, &peer.key, &peer.ca]);
+    tls.chain(peer).map(PathBuf::as_path).collect()
+}
+
+async fn digest<P: AsRef<Path>>(paths: &[P]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for path in paths {
+        match content(path.as_ref()).await {
+            Ok(content) => {
+                hasher.update((content.len() as u64).to_be_bytes());
+                hasher.update(&content);
+            }
+            // A file that can't be read is a state as well, and another one than "empty".
+            Err(error) => hasher.update(format!("{:?}", error.kind())),
+        }
+    }
+    hasher.finalize().into()
+}
+
+async fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    tokio::fs::File::open(path).await?.take(BYTES_MAX).read_to_end(&mut content).await?;
+    Ok(content)
+}
+
+/// Tells a change of the content once it has settled.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// What was last acted on, well or not: it is not tried again by itself.
+    tried: Fingerprint,
+    /// Another content that was seen at the last look.
+    candidate: Option<Fingerprint>,
+}
+
+impl Watcher {
+    pub(super) fn new(applied: Fingerprint) -> Self {
+        Self { tried: applied, candidate: None }
+    }
+
+    /// Whether the content is new and the same twice in a row.
+    ///
+    /// Half a file, while an editor is writing it, may be a valid one with half the services.
+    pub(super) fn settled(&mut self, now: Fingerprint) -> bool {
+        if now == self.tried {
+            self.candidate = None;
+            return false;
+        }
+        self.candidate.replace(now) == Some(now)
+    }
+
+    /// What was found was acted on.
+    pub(super) fn tried(&mut self, now: Fingerprint) {
+        self.tried = now;
+        self.candidate = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(text: u8) -> Fingerprint {
+        Fingerprint { text: [text; 32], named: [0; 32] }
+    }
+
+    #[test]
+    fn a_file_that_is_still_being_written_is_left_alone() {
+        let mut watcher = Watcher::new(print(1));
+        assert!(!watcher.settled(print(2)), "seen once");
+        assert!(!watcher.settled(print(3)), "still changing");
+        assert!(watcher.settled(print(3)), "the same twice");
+    }
+
+    #[test]
+    fn a_refused_content_is_not_tried_again_but_its_successor_is() {
+        let mut watcher = Watcher::new(print(1));
+        watcher.tried(print(2));
+        assert!(!watcher.settled(print(2)) && !watcher.settled(print(2)), "refused before");
+        assert!(!watcher.settled(print(1)) && watcher.settled(print(1)), "the old content is back");
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_changes_the_fingerprint_and_a_missing_one_is_not_an_empty_one() {
+        let folder = std::env::temp_dir().join(format!("proxima-source-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("tls.pem");
+        std::fs::write(&file, "one").unwrap();
+        let first = digest(&[&file]).await;
+        std::fs::write(&file, "two").unwrap();
+        assert_ne!(first, digest(&[&file]).await);
+        std::fs::write(&file, "").unwrap();
+        let empty = digest(&[&file]).await;
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_ne!(empty, digest(&[&file]).await);
+    }
+}

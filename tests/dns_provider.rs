@@ -1,0 +1,423 @@
+//! The provider's suite: what holds on any server that speaks Route 53's API.
+//! It runs on our zone server, on ministack, and on a real zone when `PROXIMA_ROUTE53_ZONE` names one.
+
+mod dns_support;
+
+use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
+use dns_support::front::{Fate, For, Front};
+use dns_support::{Edge, Server, set, simple};
+use proxima::dns::bootstrap::{BootstrapError, survey};
+use proxima::dns::checks::Checks;
+use proxima::dns::error::ErrorKind;
+use proxima::dns::reader::{ReadError, read};
+use proxima::dns::writer::Written;
+use proxima::domain::name::EntryId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Each test of the list on each server, under the server's name.
+macro_rules! suite {
+    ($($server:ident: $($test:ident),* $(,)?;)*) => {$(
+        mod $server {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let Some(server) = super::Server::$server().await else { return };
+                    eprintln!("on {}", server.kind);
+                    super::$test(&server).await;
+                    super::remove(&server).await;
+                }
+            )*
+        }
+    )*};
+}
+
+macro_rules! on_every_server {
+    ($($test:ident),* $(,)?) => {
+        suite! { zone_server: $($test),*; ministack: $($test),*; real: $($test),*; }
+    };
+}
+
+/// A front stands between edge and server; it speaks plain HTTP.
+macro_rules! behind_a_front {
+    ($($test:ident),* $(,)?) => {
+        mod front {
+            use super::*;
+            suite! { zone_server: $($test),*; ministack: $($test),*; }
+        }
+    };
+}
+
+on_every_server!(
+    bootstrap_creates_what_is_asked_for_and_then_has_nothing_to_do,
+    bootstrap_refuses_what_stands_in_the_way,
+    bootstrap_goes_on_after_a_region_was_added,
+    a_reading_goes_on_to_the_last_page_and_leaves_foreign_names_alone,
+    what_does_not_match_is_named,
+    a_plan_changes_exactly_its_records,
+    a_stale_plan_is_a_conflict_and_changes_nothing,
+    a_hand_edit_before_the_plan_is_a_conflict,
+);
+
+behind_a_front!(
+    the_control_record_is_read_first,
+    a_change_during_a_reading_is_read_again,
+    a_hand_edit_under_the_plan_is_a_conflict,
+    an_expired_plan_is_not_sent,
+    a_lost_answer_is_settled_by_reading,
+    a_lost_answer_to_a_change_that_lost_is_a_conflict,
+    throttling_is_retried,
+    throttling_ends_with_the_plan,
+);
+
+/// Leaves a real zone as it was; a server of our own ends with its test.
+async fn remove(server: &Server) {
+    if server.endpoint.is_some() {
+        return;
+    }
+    let mut records = server.records().await;
+    records.sort_by_key(|record| record.alias_target.is_none());
+    server.change(records.into_iter().map(|record| (ChangeAction::Delete, record)).collect()).await;
+    let client = server.client().await;
+    let path = format!("/health/gate/{}", server.name);
+    for check in server.api().await.health_checks().await.unwrap() {
+        let config = check.health_check_config.unwrap();
+        let ours = config.resource_path.as_deref() == Some(path.as_str())
+            || config.resource_path.as_deref() == Some("/health/edge");
+        if ours && check.caller_reference.starts_with("proxima/") {
+            client.delete_health_check().health_check_id(check.id).send().await.unwrap();
+        }
+    }
+}
+
+async fn bootstrap_creates_what_is_asked_for_and_then_has_nothing_to_do(server: &Server) {
+    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    let before = server.records().await;
+    let first = survey(&api, &config).await.unwrap();
+    // 3 edge and 3 gate checks, the control record, 3 aliases, 3 weighted records.
+    assert_eq!((first.missing(), first.problems()), (13, 0), "{first}");
+    assert_eq!(server.records().await, before, "a survey writes nothing");
+    assert_eq!(first.apply(&api).await.unwrap().len(), 1, "one batch a name");
+
+    let reading = server.edge("eu-west-1").await.read().await;
+    assert_eq!(reading.state.fence.generation.get(), 1);
+    assert_eq!((&reading.state.writer, reading.state.changed_at), (&None, None));
+    for (entry, weights) in &reading.state.sets {
+        assert_eq!(weights, &set(&[(entry.as_str(), 100)]));
+    }
+    assert_eq!(reading.state.sets.len(), 3);
+    let records = server.records().await;
+    let alias = records.iter().find(|r| r.alias_target.is_some() && r.set_identifier() == Some("eu-west-1"));
+    let alias = alias.unwrap();
+    let target = alias.alias_target().map(|t| (t.dns_name(), t.evaluate_target_health()));
+    assert_eq!(target, Some((format!("eu-west-1.{}.", server.name).as_str(), true)));
+
+    let (records, second) = (server.records().await, survey(&api, &config).await.unwrap());
+    assert_eq!((second.missing(), second.problems()), (0, 0), "{second}");
+    assert!(second.to_string().ends_with("nothing to do"), "{second}");
+    assert_eq!(second.apply(&api).await.unwrap(), []);
+    assert_eq!(server.records().await, records);
+}
+
+async fn bootstrap_refuses_what_stands_in_the_way(server: &Server) {
+    let foreign = simple(server.name.as_str(), RrType::A, "203.0.113.7");
+    server.change(vec![(ChangeAction::Create, foreign.clone())]).await;
+    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    let (records, checks) = (server.records().await, api.health_checks().await.unwrap());
+    let survey = survey(&api, &config).await.unwrap();
+    let shown = survey.to_string();
+    assert!(shown.contains(&format!("PROBLEM  {} A: a simple record", server.name)), "{shown}");
+    assert!(matches!(survey.apply(&api).await, Err(BootstrapError::Refused(1))));
+    assert_eq!(server.records().await, records, "nothing was created");
+    assert_eq!(api.health_checks().await.unwrap(), checks, "not even a health check");
+}
+
+async fn bootstrap_goes_on_after_a_region_was_added(server: &Server) {
+    let api = server.api().await;
+    let two = server.config_with("eu-west-1", &["eu-west-1", "us-east-1"], "mode = \"act\"");
+    survey(&api, &two).await.unwrap().apply(&api).await.unwrap();
+    let three = server.config("eu-west-1");
+    let added = survey(&api, &three).await.unwrap();
+    // Its two checks, its alias, its set.
+    assert_eq!((added.missing(), added.problems()), (4, 0), "{added}");
+    added.apply(&api).await.unwrap();
+    let reading = server.edge("eu-west-1").await.read().await;
+    assert_eq!(reading.state.fence.generation.get(), 2, "an addition is fenced like any change");
+    assert_eq!(reading.state.sets.len(), 3);
+}
+
+async fn the_control_record_is_read_first(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let seen = front.seen().len();
+    edge.read().await;
+    let listings = front.seen()[seen..].to_vec();
+    assert!(listings[0].contains("_proxima") && listings[0].contains("type=TXT"), "{listings:?}");
+    assert!(!listings[1].contains("_proxima"), "{listings:?}");
+    assert_eq!(listings.len(), 2);
+}
+
+async fn a_change_during_a_reading_is_read_again(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    front.next(For::Listings, Fate::Pass);
+    front.next(For::Listings, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
+    let change = async {
+        reached.notified().await;
+        let other = server.edge("us-east-1").await;
+        let plan = other.plan(&other.read().await, "eu-west-1", &[("us-east-1", 100)]);
+        assert!(matches!(other.submit(&plan).await, Written::Accepted { .. }));
+        go.notify_one();
+    };
+    let (reading, ()) = tokio::join!(edge.read(), change);
+    assert_eq!(reading.state.fence.generation.get(), 2);
+    assert_eq!(reading.state.sets[&entry("eu-west-1")], set(&[("us-east-1", 100)]));
+}
+
+async fn a_reading_goes_on_to_the_last_page_and_leaves_foreign_names_alone(server: &Server) {
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let before = edge.read().await;
+    // More than one page of 300 between the name and its last entry.
+    for batch in 0..2 {
+        let foreign = (0..200).map(|n| format!("a{}.{}", batch * 200 + n, server.name));
+        let foreign = foreign.map(|name| (ChangeAction::Create, simple(&name, RrType::A, "203.0.113.7")));
+        server.change(foreign.collect()).await;
+    }
+    let mail = simple(server.name.as_str(), RrType::Txt, "\"v=spf1 -all\"");
+    server.change(vec![(ChangeAction::Create, mail)]).await;
+    assert_eq!(edge.read().await.state, before.state);
+}
+
+async fn what_does_not_match_is_named(server: &Server) {
+    let unprepared = server.edge("eu-west-1").await;
+    let error = read(&unprepared.api, &unprepared.layout, &unprepared.checks, &unprepared.clock).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(&format!("no control record _proxima.{}", server.name)), "{error}");
+    assert!(error.contains("dns bootstrap"), "{error}");
+
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let good = server.weighted("eu-west-1", "eu-west-1").await;
+    let record = format!("eu-west-1.{} A [eu-west-1]", server.name);
+    let mut cases = Vec::new();
+    let mut edited = good.clone();
+    edited.ttl = Some(300);
+    cases.push((edited, "TTL is 300, the configuration says 60"));
+    let mut edited = good.clone();
+    edited.resource_records = Some(vec![ResourceRecord::builder().value("203.0.113.7").build().unwrap()]);
+    cases.push((edited, "values is 203.0.113.7, the configuration says"));
+    let mut edited = good.clone();
+    edited.health_check_id = None;
+    cases.push((edited, "health check is absent, the configuration says"));
+    let mut edited = good.clone();
+    edited.weight = Some(0);
+    cases.push((edited, "weight 0, want 1 to 255"));
+    for (edited, problem) in cases {
+        server.change(vec![(ChangeAction::Upsert, edited)]).await;
+        match read(&edge.api, &edge.layout, &edge.checks, &edge.clock).await {
+            Err(ReadError::Records(problems)) => {
+                assert!(
+                    problems[0].record == record && problems[0].problem.contains(problem),
+                    "{problems:?}"
+                );
+            }
+            other => panic!("{problem}: {other:?}"),
+        }
+    }
+    server.change(vec![(ChangeAction::Upsert, good)]).await;
+    let mut control = edge.read().await.control_set;
+    control.resource_records =
+        Some(vec![ResourceRecord::builder().value("\"v=1 epoch=a\"").build().unwrap()]);
+    server.change(vec![(ChangeAction::Upsert, control)]).await;
+    let error = read(&edge.api, &edge.layout, &edge.checks, &edge.clock).await.unwrap_err();
+    assert!(matches!(error, ReadError::Control { .. }), "{error:?}");
+}
+
+async fn a_plan_changes_exactly_its_records(server: &Server) {
+    server.bootstrap().await;
+    let edge = server.edge("us-east-1").await;
+    let before = edge.read().await;
+    let to = [("eu-west-1", 60), ("us-east-1", 40)];
+    let plan = edge.plan(&before, "eu-west-1", &to);
+    let Written::Accepted { generation, change_id } = edge.submit(&plan).await else {
+        panic!("not accepted")
+    };
+    assert_eq!(generation, before.state.fence.generation.next());
+    let after = edge.read().await;
+    assert_eq!(after.state.fence.epoch, before.state.fence.epoch);
+    assert_eq!((after.state.fence.generation, after.control.plan), (generation, Some(plan.hash())));
+    assert_eq!(after.state.writer, Some(edge.region.clone()));
+    let age = edge.clock.now().since(after.state.changed_at.unwrap());
+    assert!(age < Duration::from_secs(30), "{age:?}");
+    for (id, weights) in &before.state.sets {
+        let wanted = if id == &entry("eu-west-1") { &set(&to) } else { weights };
+        assert_eq!(&after.state.sets[id], wanted, "{id}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !edge.api.in_sync(&change_id).await.unwrap() {
+        assert!(Instant::now() < deadline, "not INSYNC");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn a_stale_plan_is_a_conflict_and_changes_nothing(server: &Server) {
+    server.bootstrap().await;
+    let (one, two) = (server.edge("eu-west-1").await, server.edge("us-east-1").await);
+    let reading = one.read().await;
+    let late = two.plan(&reading, "ap-south-1", &[("us-east-1", 100)]);
+    let plan = one.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
+    assert!(matches!(one.submit(&plan).await, Written::Accepted { .. }));
+    let records = server.records().await;
+    assert!(matches!(two.submit(&late).await, Written::Conflict(_)));
+    assert!(matches!(one.submit(&plan).await, Written::Conflict(_)), "nothing is written twice");
+    assert_eq!(server.records().await, records);
+}
+
+async fn a_hand_edit_before_the_plan_is_a_conflict(server: &Server) {
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let reading = edge.read().await;
+    let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
+    // The weight only: the record still matches, but not what the plan was made for.
+    edited.weight = Some(7);
+    server.change(vec![(ChangeAction::Upsert, edited)]).await;
+    let records = server.records().await;
+    let plan = edge.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
+    let written = edge.submit(&plan).await;
+    assert!(matches!(&written, Written::Conflict(why) if why.contains("eu-west-1=7")), "{written:?}");
+    assert_eq!(server.records().await, records);
+}
+
+/// Between the last reading and the batch: only Route 53 itself can notice.
+async fn a_hand_edit_under_the_plan_is_a_conflict(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    front.next(For::Changes, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
+    let edit = async {
+        reached.notified().await;
+        let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
+        edited.ttl = Some(61);
+        server.change(vec![(ChangeAction::Upsert, edited)]).await;
+        let records = server.records().await;
+        go.notify_one();
+        records
+    };
+    let (written, records) = tokio::join!(edge.submit(&plan), edit);
+    assert!(matches!(written, Written::Conflict(_)), "{written:?}");
+    assert_eq!(front.changes_seen(), 1, "nothing is resubmitted as it was");
+    assert_eq!(server.records().await, records);
+}
+
+async fn an_expired_plan_is_not_sent(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now();
+    assert!(matches!(edge.submit(&plan).await, Written::Expired(_)));
+    assert_eq!(front.changes_seen(), 0);
+}
+
+async fn a_lost_answer_is_settled_by_reading(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let before = edge.read().await;
+    let plan = edge.plan(&before, "eu-west-1", &[("us-east-1", 100)]);
+    front.next(For::Changes, Fate::LoseAnswer);
+    let written = edge.submit(&plan).await;
+    let next = before.state.fence.generation.next();
+    assert!(matches!(written, Written::Settled { generation } if generation == next), "{written:?}");
+    assert_eq!(front.changes_seen(), 1, "a change that was applied is not sent again");
+    let after = edge.read().await;
+    assert_eq!(after.state.fence.generation, next);
+    assert_eq!(after.state.sets[&entry("eu-west-1")], set(&[("us-east-1", 100)]));
+}
+
+/// The answer that got lost was a refusal: another writer had come first.
+async fn a_lost_answer_to_a_change_that_lost_is_a_conflict(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    front.next(For::Changes, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
+    let winner = async {
+        reached.notified().await;
+        let other = server.edge("us-east-1").await;
+        let plan = other.plan(&other.read().await, "eu-west-1", &[("us-east-1", 100)]);
+        assert!(matches!(other.submit(&plan).await, Written::Accepted { .. }));
+        go.notify_one();
+    };
+    let (written, ()) = tokio::join!(edge.submit(&plan), winner);
+    assert!(matches!(&written, Written::Conflict(why) if why.contains("us-east-1")), "{written:?}");
+    assert_eq!(edge.read().await.state.fence.generation.get(), 2);
+}
+
+async fn throttling_is_retried(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    front.next(For::Changes, Fate::Refuse("Throttling"));
+    front.next(For::Changes, Fate::Refuse("PriorRequestNotComplete"));
+    front.next(For::Listings, Fate::Refuse("Throttling"));
+    let start = Instant::now();
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Accepted { .. }), "{written:?}");
+    assert_eq!(front.changes_seen(), 3);
+    // Three pauses of at least 50 ms.
+    assert!(start.elapsed() >= Duration::from_millis(150), "{:?}", start.elapsed());
+    assert_eq!(edge.read().await.state.fence.generation.get(), 2);
+}
+
+async fn throttling_ends_with_the_plan(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now() + Duration::from_secs(2);
+    front.every_change(Fate::Refuse("Throttling"));
+    let records = server.records().await;
+    let start = Instant::now();
+    let written = edge.submit(&plan).await;
+    assert!(matches!(&written, Written::Expired(why) if why.contains("Throttling")), "{written:?}");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!((2..=40).contains(&front.changes_seen()), "{} attempts", front.changes_seen());
+    assert_eq!(server.records().await, records);
+}
+
+/// An edge whose requests pass a front.
+async fn behind(server: &Server) -> (Front, Edge) {
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let edge = server.behind(&front.address.to_string()).edge("eu-west-1").await;
+    (front, edge)
+}
+
+fn entry(name: &str) -> EntryId {
+    EntryId::parse(name).unwrap()
+}
+
+/// Real Route 53 keeps the reference of a deleted check used up; so does the zone server's conflict.
+#[tokio::test]
+async fn a_check_that_differs_is_a_problem_and_not_taken() {
+    let server = Server::zone_server().await.unwrap();
+    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    server.bootstrap().await;
+    let checks = Checks::read(&api).await.unwrap();
+    let slower =
+        server.config_with("eu-west-1", &dns_support::REGIONS, "mode = \"act\"\nhealth_threshold = 5");
+    let survey = survey(&api, &slower).await.unwrap();
+    assert_eq!(survey.problems(), 6, "{survey}");
+    assert!(survey.to_string().contains("threshold is 3, the configuration says 5"), "{survey}");
+    let layout = proxima::dns::layout::Layout::of(&config, &server.name).unwrap();
+    for gate in layout.gates() {
+        let id = checks.id(gate).unwrap();
+        assert!(checks.find(gate).unwrap().health_check_config.is_some(), "{id}");
+        let other = HealthCheckConfig::builder().r#type(HealthCheckType::Tcp).ip_address("127.0.0.1").port(9);
+        let reference = checks.find(gate).unwrap().caller_reference.clone();
+        let refused = api.create_health_check(&reference, other.build().unwrap()).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Exists);
+    }
+}

@@ -1,0 +1,66 @@
+//! ministack, an AWS stand-in, as a process with signatures checked.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// A running ministack; it ends with this value.
+pub struct Ministack {
+    pub address: SocketAddr,
+    _process: Child,
+}
+
+impl Ministack {
+    /// Starts the one that `make test` installs, or that `PROXIMA_MINISTACK` names.
+    ///
+    /// `None`, said aloud, where there is none; a failure under `PROXIMA_REQUIRE_TOOLS=1`.
+    pub async fn start() -> Option<Self> {
+        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/ministack");
+        let program = std::env::var_os("PROXIMA_MINISTACK").map_or(installed, PathBuf::from);
+        if !program.exists() {
+            let missing = format!("no ministack at {}; `make test` installs it", program.display());
+            assert!(std::env::var_os("PROXIMA_REQUIRE_TOOLS").is_none_or(|v| v != "1"), "{missing}");
+            eprintln!("SKIPPED: {missing}");
+            return None;
+        }
+        // Its port may be taken between the look and the start: then it ends, and another is tried.
+        for _ in 0..5 {
+            let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let process = Command::new(&program)
+                .env("AUTH", "true")
+                .env("BIND_HOST", "127.0.0.1")
+                .env("GATEWAY_PORT", address.port().to_string())
+                .env_remove("AWS_ACCESS_KEY_ID")
+                .env_remove("AWS_SECRET_ACCESS_KEY")
+                .env_remove("AWS_SESSION_TOKEN")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap();
+            if let Some(process) = ready(address, process).await {
+                return Some(Self { address, _process: process });
+            }
+        }
+        panic!("ministack does not start");
+    }
+}
+
+/// The process once it listens; `None` when it ended first.
+async fn ready(address: SocketAddr, mut process: Child) -> Option<Child> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        if process.try_wait().unwrap().is_some() {
+            return None;
+        }
+        if TcpStream::connect(address).await.is_ok() {
+            return Some(process);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("ministack does not listen on {address} within 30 s");
+}

@@ -1,0 +1,23 @@
+//! The proxy over real sockets: edges wired to hand-made snapshots, real
+//! clients (curl, h2, raw bytes), nginx and misbehaving origins behind them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "proxy_edge/support.rs"]
+mod support;
+
+#[path = "proxy_edge/origin.rs"]
+mod origin;
+
+#[path = "proxy_edge/client.rs"]
+mod client;
+
+#[path = "proxy_edge/drain.rs"]
+mod drain;
+#[path = "proxy_edge/forwarding.rs"]
+mod forwarding;
+#[path = "proxy_edge/requests.rs"]
+mod requests;
+#[path = "proxy_edge/retries.rs"]
+mod retries;
+#[path = "proxy_edge/transport.rs"]
+mod transport;

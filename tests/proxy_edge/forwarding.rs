@@ -1,0 +1,224 @@
+//! Between regions: forwarded over mutual TLS, served or refused, never forwarded again.
+
+use crate::client::{curl, get, identity, parse, post};
+use crate::origin::{Origin, Refusing, Reply, ok};
+use crate::support::{Authority, Plan, Running, region, start};
+use proxima::domain::fleet::OutcomeResult;
+use proxima::domain::health::State;
+use std::net::SocketAddr;
+
+/// Edges of two regions under one authority.
+async fn two(authority: &Authority) -> (Running, Running) {
+    let home = start(&Plan::default(), authority).await;
+    let away = start(&Plan { own: "away", ..Plan::default() }, authority).await;
+    (home, away)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_forwarded_over_mutual_tls_and_served_there() {
+    let authority = Authority::new();
+    let (mut home, mut away) = two(&authority).await;
+    let origin = Origin::start(|seen, _| ok(&format!("far {}", seen.body))).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    let answer = post(home.http(), "payload").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "far payload"));
+    let seen = &origin.seen()[0];
+    for (name, value) in [
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some("www.example.com")),
+        ("host", Some("www.example.com")),
+        ("via", Some("1.1 proxima, 2 proxima")),
+        ("x-proxima-forwarded-by", None),
+        ("x-proxima-service", None),
+        ("x-request-id", answer.header("x-request-id")),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}\n{}", seen.head);
+    }
+    assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Success));
+    assert_eq!(away.outcome().await, ("away".to_owned(), OutcomeResult::Success));
+    assert_eq!((home.metrics.entered_total(), home.metrics.served_total()), (1, 0));
+    assert_eq!((away.metrics.entered_total(), away.metrics.served_total()), (0, 1));
+    let line = "proxima_requests_total{class=\"2xx\",region=\"away\",service=\"web\"}";
+    assert_eq!(home.metric(line), 1.0);
+    // The connection between the regions is kept.
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    assert_eq!(away.edge.activity().connections, 1);
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_typed_503_goes_to_the_next_region_for_any_method() {
+    let authority = Authority::new();
+    let (mut home, away) = two(&authority).await;
+    let far = start(&Plan { own: "far", ..Plan::default() }, &authority).await;
+    let origin = Origin::start(|seen, _| ok(&seen.body)).await;
+    home.route(&[("away", &[away.peer()]), ("far", &[far.peer()])]);
+    far.route(&[("far", &[origin.address])]);
+    for (state, reason) in [(State::Healthy, "no_room"), (State::Ejected, "no_service")] {
+        away.change(|of, own| {
+            of.accepts_forwarded = false;
+            of.states = [(own.clone(), state)].into();
+        });
+        let answer = post(home.http(), "payload").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "payload"), "{reason}");
+        assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Refused));
+        assert_eq!(home.outcome().await, ("far".to_owned(), OutcomeResult::Success));
+        let line = format!("proxima_forwarded_refused_total{{reason={reason:?}}}");
+        assert_eq!(away.metric(&line), 1.0);
+    }
+    assert_eq!(home.metric("proxima_retries_total{reason=\"refused\",service=\"web\"}"), 2.0);
+    for edge in [home, away, far] {
+        edge.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_the_last_region_is_a_plain_503_to_the_client() {
+    let authority = Authority::new();
+    let (mut home, away) = two(&authority).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.change(|of, _| of.accepts_forwarded = false);
+    let answer = get(home.http(), "/", "").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.headers.keys().all(|name| !name.starts_with("x-proxima-")), "{answer:?}");
+    assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Refused));
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarded_request_is_never_forwarded_again() {
+    let authority = Authority::new();
+    let (home, away) = two(&authority).await;
+    // Each believes that the other one serves: a loop, if anything were forwarded twice.
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("home", &[home.peer()])]);
+    away.change(|of, own| {
+        of.accepts_forwarded = true;
+        of.states = [(own.clone(), State::Healthy)].into();
+    });
+    assert_eq!(get(home.http(), "/", "").await.status, 503);
+    assert_eq!(away.metric("proxima_attempts_total{service=\"web\"}"), 0.0);
+    assert_eq!(home.metric("proxima_attempts_total{service=\"web\"}"), 1.0);
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_endpoints_there_send_the_request_on_to_the_next_region() {
+    let authority = Authority::new();
+    let (mut home, away) = two(&authority).await;
+    let far = start(&Plan { own: "far", ..Plan::default() }, &authority).await;
+    let (dead, origin) = (Refusing::new(), Origin::start(|_, _| ok("far")).await);
+    home.route(&[("away", &[away.peer()]), ("far", &[far.peer()])]);
+    away.route(&[("away", &[dead.address])]);
+    far.route(&[("far", &[origin.address])]);
+    assert_eq!(post(home.http(), "x").await.body, "far");
+    assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Refused));
+    for edge in [home, away, far] {
+        edge.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_own_endpoints_send_the_request_to_another_region_within_the_budget() {
+    let authority = Authority::new();
+    let (home, away) = two(&authority).await;
+    let origin = Origin::start(|_, _| ok("away")).await;
+    let dead: Vec<_> = (0..5).map(|_| Refusing::new()).collect();
+    let addresses: Vec<SocketAddr> = dead.iter().map(|d| d.address).collect();
+    home.route(&[("home", &addresses), ("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    for _ in 0..5 {
+        assert_eq!(post(home.http(), "x").await.body, "away");
+    }
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_killed_before_its_answer_costs_an_idempotent_request_nothing() {
+    let authority = Authority::new();
+    let (home, away) = two(&authority).await;
+    let killed = Origin::start(|_, _| Reply::Reset).await;
+    let origin = Origin::start(|_, _| ok("away")).await;
+    home.route(&[("home", &[killed.address]), ("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    for _ in 0..20 {
+        assert_eq!(get(home.http(), "/", "").await.body, "away");
+    }
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_gets_the_view_and_only_from_a_peer() {
+    let authority = Authority::new();
+    let away = start(&Plan { own: "away", ..Plan::default() }, &authority).await;
+    let (name, port) = ("peer.away.example.net", away.peer().port());
+    let url = format!("https://{name}:{port}/.proxima/view");
+    let resolve = format!("{name}:{port}:127.0.0.1");
+    let roots = authority.roots();
+    let base = ["--resolve", &resolve, "--cacert", roots.to_str().unwrap(), &url];
+    let probe = authority.sign("peer.home.example.net");
+    let with = [&base[..], &identity(&probe.certificate, &probe.key)[..]].concat();
+    for version in ["--http1.1", "--http2"] {
+        let Some(answer) = curl(&[&with[..], &[version]].concat()).await else { return };
+        assert_eq!(answer.status, 200, "{version} {}", answer.error);
+        let view: proxima::domain::view::View = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(view, **away.view.load());
+        assert_eq!(view.region, region("away"));
+    }
+    let nobody = curl(&base).await.unwrap();
+    assert_eq!(nobody.status, 0, "without a certificate: {nobody:?}");
+    let stranger = Authority::new();
+    let theirs = stranger.sign("peer.home.example.net");
+    let other = [&base[..], &identity(&theirs.certificate, &theirs.key)[..]].concat();
+    assert_eq!(curl(&other).await.unwrap().status, 0, "under another authority");
+    assert_eq!(away.metric("proxima_handshake_failures_total{listener=\"peer\"}"), 2.0);
+    // A client listener knows no such path, and a stray request is no forwarded one.
+    assert_eq!(get(away.http(), "/.proxima/view", "").await.status, 503);
+    let stray = url.replace("/.proxima/view", "/");
+    let stray = [&base[..4], &identity(&probe.certificate, &probe.key)[..], &[&stray]].concat();
+    assert_eq!(curl(&stray).await.unwrap().status, 400);
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_the_wrong_name_or_authority_is_not_spoken_to() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let mut home = start(&Plan::default(), &authority).await;
+    let far = start(&Plan { own: "far", ..Plan::default() }, &authority).await;
+    let impostor = start(&Plan { own: "away", ..Plan::default() }, &stranger).await;
+    let origin = Origin::start(|_, _| ok("never")).await;
+    far.route(&[("far", &[origin.address])]);
+    impostor.route(&[("away", &[origin.address])]);
+    for address in [far.peer(), impostor.peer()] {
+        home.route(&[("away", &[address])]);
+        assert_eq!(get(home.http(), "/", "").await.status, 502);
+        assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Failure));
+    }
+    assert!(origin.seen().is_empty());
+    for edge in [home, far, impostor] {
+        edge.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_passes_from_region_to_region() {
+    let authority = Authority::new();
+    let (home, away) = two(&authority).await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nhello";
+    let origin = Origin::start(move |_, _| Reply::SendAndClose(switch.to_owned())).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    let request = "GET /ws HTTP/1.1\r\nhost: www.example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    let answer = parse(&crate::client::raw(home.http(), request).await);
+    assert_eq!((answer.status, answer.body.as_str()), (101, "hello"));
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    home.close().await;
+    away.close().await;
+}

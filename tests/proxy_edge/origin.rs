@@ -1,0 +1,223 @@
+//! Origins: one that does what a test tells it, byte by byte, and nginx.
+
+use crate::support::{SOON, eventually};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// What an origin does with a request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// These bytes, then the next request.
+    Send(String),
+    /// These bytes, then a close.
+    SendAndClose(String),
+    /// RST, nothing sent.
+    Reset,
+    /// FIN, nothing sent.
+    Close,
+    /// These bytes after a pause.
+    Slow(Duration, String),
+    /// Nothing, ever.
+    Silence,
+}
+
+/// A whole answer with a body.
+pub fn ok(body: &str) -> Reply {
+    answer("200 OK", "", body)
+}
+
+pub fn answer(status: &str, headers: &str, body: &str) -> Reply {
+    Reply::Send(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()))
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub head: String,
+    pub body: String,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// An origin in this process.
+pub struct Origin {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Origin {
+    /// Answers each request by `reply(head, how many came before)`.
+    pub async fn start(reply: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let (all, reply) = (Arc::clone(&seen), Arc::new(reply));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (all, reply) = (Arc::clone(&all), Arc::clone(&reply));
+                tokio::spawn(async move { serve(stream, &all, reply.as_ref()).await });
+            }
+        });
+        Self { address, seen }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, all: &Mutex<Vec<Seen>>, reply: &(dyn Fn(&Seen, usize) -> Reply + Sync)) {
+    let mut buffer = Vec::new();
+    while let Some(seen) = read_request(&mut stream, &mut buffer).await {
+        let before = {
+            let mut all = all.lock().unwrap();
+            all.push(seen.clone());
+            all.len() - 1
+        };
+        let sent = match reply(&seen, before) {
+            Reply::Send(bytes) => stream.write_all(bytes.as_bytes()).await,
+            Reply::SendAndClose(bytes) => {
+                // The reader may be gone already; the close is what counts.
+                drop(stream.write_all(bytes.as_bytes()).await);
+                return;
+            }
+            Reply::Close => return,
+            Reply::Reset => {
+                stream.set_zero_linger().unwrap();
+                return;
+            }
+            Reply::Slow(pause, bytes) => {
+                tokio::time::sleep(pause).await;
+                stream.write_all(bytes.as_bytes()).await
+            }
+            Reply::Silence => std::future::pending().await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8(buffer[..end + 2].to_vec()).unwrap();
+            let rest = &buffer[end + 4..];
+            let head = Seen { head, body: String::new() };
+            let whole = match (head.header("content-length"), head.header("transfer-encoding")) {
+                (Some(length), _) => Some(length.parse::<usize>().unwrap()).filter(|n| rest.len() >= *n),
+                (None, Some(_)) => rest.windows(5).position(|w| w == b"0\r\n\r\n").map(|at| at + 5),
+                (None, None) => Some(0),
+            };
+            if let Some(length) = whole {
+                let body = String::from_utf8_lossy(&rest[..length]).into_owned();
+                buffer.drain(..end + 4 + length);
+                return Some(Seen { body, ..head });
+            }
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// An address that refuses connections, kept from others as long as it lives.
+pub struct Refusing {
+    _socket: TcpSocket,
+    pub address: SocketAddr,
+}
+
+impl Refusing {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Bound but not listening.
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self { _socket: socket, address }
+    }
+}
+
+/// A real nginx; killed when dropped.
+pub struct Nginx {
+    pub address: SocketAddr,
+    child: std::process::Child,
+    folder: PathBuf,
+}
+
+/// A program on PATH, in sbin, or unpacked by `make test`; otherwise the test is
+/// skipped loudly, or fails where tools are required.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let places = std::env::split_paths(&path).chain([unpacked, "/usr/sbin".into(), "/sbin".into()]);
+    let found = places.map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        let required = std::env::var("PROXIMA_REQUIRE_TOOLS").is_ok_and(|v| v == "1");
+        assert!(!required, "{name} is missing: run `make test`, which installs it");
+        eprintln!("SKIPPED: {name} is missing; `make test` installs it");
+    }
+    found
+}
+
+impl Nginx {
+    /// Serves files, uploads and an answer that shows the request's headers; `None`: no nginx here.
+    pub async fn start() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let program = tool("nginx")?;
+        let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(folder.join("html")).unwrap();
+        std::fs::write(folder.join("html/large"), "x".repeat(3_000_000)).unwrap();
+        let address = Refusing::new().address;
+        let config = format!(
+            "daemon off; master_process off; pid nginx.pid; error_log stderr warn;
+             events {{ worker_connections 1024; }}
+             http {{
+               access_log off; client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f;
+               uwsgi_temp_path u; scgi_temp_path s; client_max_body_size 64m;
+               server {{
+                 listen {address};
+                 location /large {{ root html; }}
+                 location /echo {{ return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_request_id\\n\"; }}
+                 location /upload {{ proxy_request_buffering on; proxy_pass http://{address}/length; }}
+                 location /length {{ return 200 \"$content_length\\n\"; }}
+               }}
+             }}"
+        );
+        std::fs::write(folder.join("nginx.conf"), config).unwrap();
+        let child = std::process::Command::new(program)
+            .args(["-p", folder.to_str().unwrap(), "-c", "nginx.conf", "-e", "stderr"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(std::fs::File::create(folder.join("log")).unwrap()))
+            .spawn()
+            .unwrap();
+        let nginx = Self { address, child, folder };
+        let log = nginx.folder.join("log");
+        eventually(&format!("nginx listens ({})", log.display()), || {
+            std::net::TcpStream::connect_timeout(&address, SOON).is_ok()
+        })
+        .await;
+        Some(nginx)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
