@@ -4,7 +4,6 @@ use crate::demo::settings::Wish;
 use crate::demo::world::{REGIONS_MAX, REGIONS_MIN};
 use crate::demo::{self, service};
 use std::error::Error;
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,8 +36,7 @@ fn regions(text: &str) -> Result<usize, String> {
 /// Exit code 0 when every expectation held, 130 after Ctrl-C, else 1.
 pub fn run(arguments: Arguments) -> ExitCode {
     let hold = arguments.hold;
-    let wish =
-        Wish { regions: arguments.regions, seed: arguments.seed, hold, report: arguments.report };
+    let wish = Wish { regions: arguments.regions, seed: arguments.seed, hold, report: arguments.report };
     let outcome = runtime().and_then(|runtime| runtime.block_on(until_interrupted(wish)));
     match outcome {
         Ok(Some(true)) => ExitCode::SUCCESS,
@@ -81,9 +79,8 @@ enum Child {
 /// A process of the demo: ends when its standard input does, so that none is left behind.
 pub fn run_child(arguments: ChildArguments) -> ExitCode {
     std::thread::spawn(|| {
-        let mut sink = Vec::new();
         // An error is an end as well.
-        let ended = std::io::stdin().read_to_end(&mut sink);
+        let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(i32::from(ended.is_err()));
     });
     match arguments.child {

@@ -5,9 +5,7 @@ use super::event::Event;
 use super::faults::{Fault, Kind};
 use super::ledger::{Ledger, Request};
 use super::observers::Observer;
-use super::report::{
-    HOME, Phase, REGION_DEATH, REGION_RETURN, SERVICE_DEATH, SERVICE_RETURN, STEADY, Seen,
-};
+use super::report::{HOME, Phase, REGION_DEATH, REGION_RETURN, SERVICE_DEATH, SERVICE_RETURN, STEADY, Seen};
 use super::scene::Scene;
 use super::settings::{REQUEST_EVERY, Setting, TTL, USERS_PER_REGION, request_timeout};
 use super::stage::{self, Stage};
@@ -21,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Events waiting to be noted; who sees more waits.
 const EVENTS_MAX: usize = 4096;
@@ -280,8 +278,7 @@ impl Director {
     /// Ends the users' and observers' lives, and reads what they still had to say.
     pub async fn conclude(&mut self) {
         self.crowd.shutdown().await;
-        let deadline = Instant::now() + SECOND;
-        while let Ok(Some(event)) = timeout_at(deadline, async { self.events.try_recv().ok() }).await {
+        while let Ok(event) = self.events.try_recv() {
             self.notice(&event);
         }
     }

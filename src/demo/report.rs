@@ -140,7 +140,12 @@ impl Seen<'_> {
             seen: format!("{} states, {} empty", self.scene.states, self.scene.empty_sets()),
         });
         all.push(self.home());
-        all.push(self.nearest(HOME, "home: 99 % of users enter and are served in the nearest healthy region again"));
+        all.push(
+            self.nearest(
+                HOME,
+                "home: 99 % of users enter and are served in the nearest healthy region again",
+            ),
+        );
         all
     }
 
@@ -289,14 +294,20 @@ fn millis(duration: Duration) -> String {
     format!("{} ms", duration.as_millis())
 }
 
+/// One moment of a fault.
+type Mark = fn(&FaultReport) -> Option<u64>;
+
 /// The tables at the end, as lines.
 pub fn summary(report: &Report, expectations: &[Expectation]) -> Vec<String> {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let mark = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |v| v.to_string());
-    let mut lines =
-        vec![format!("{:<16}{:>9}{:>8}{:>10}{:>10}{:>18}", "phase", "requests", "failed", "p50 ms", "p99 ms", "nearest healthy")];
+    let mut lines = vec![format!(
+        "{:<16}{:>9}{:>8}{:>10}{:>10}{:>18}",
+        "phase", "requests", "failed", "p50 ms", "p99 ms", "nearest healthy"
+    )];
     for phase in &report.phases {
-        let share = phase.nearest_healthy_share.map_or_else(|| "-".to_owned(), |s| format!("{:.2} %", s * 100.0));
+        let share =
+            phase.nearest_healthy_share.map_or_else(|| "-".to_owned(), |s| format!("{:.2} %", s * 100.0));
         lines.push(format!(
             "{:<16}{:>9}{:>8}{:>10}{:>10}{share:>18}",
             phase.name,
@@ -307,8 +318,12 @@ pub fn summary(report: &Report, expectations: &[Expectation]) -> Vec<String> {
         ));
     }
     lines.push(String::new());
-    lines.push(format!("{:<26}{}", "ms after the fault", report.faults.iter().map(|f| format!("{:>16}", f.name)).collect::<String>()));
-    let rows: [(&str, fn(&FaultReport) -> Option<u64>); 7] = [
+    lines.push(format!(
+        "{:<26}{}",
+        "ms after the fault",
+        report.faults.iter().map(|f| format!("{:>16}", f.name)).collect::<String>()
+    ));
+    let rows: [(&str, Mark); 7] = [
         ("ejected", |f| f.ejected_ms),
         ("first rerouted", |f| f.first_rerouted_ms),
         ("verdict", |f| f.verdict_ms),

@@ -155,7 +155,8 @@ impl Scene {
     fn edge(&mut self, at: Duration, region: Region, reading: Option<&Reading>) {
         let before = self.readings.insert(region, reading.cloned());
         let (Some(Some(before)), Some(after)) = (before, reading) else { return };
-        let words = [("state", &before.states, &after.states), ("verdict", &before.verdicts, &after.verdicts)];
+        let words =
+            [("state", &before.states, &after.states), ("verdict", &before.verdicts, &after.verdicts)];
         for (kind, before, after) in words {
             for (target, word) in after {
                 if before.get(target) != Some(word) {
@@ -196,8 +197,7 @@ mod tests {
     fn all_well(scene: &mut Scene, world: &World) {
         let words = |word: &str| world.regions().map(|r| (r, word.to_owned())).collect();
         for region in world.regions() {
-            let reading =
-                Reading { states: words("healthy"), verdicts: words("up"), serves_at_home: true };
+            let reading = Reading { states: words("healthy"), verdicts: words("up"), serves_at_home: true };
             let home = Weights::from([(region, 100)]);
             let change =
                 Change { submitted_at: ms(1), sets: BTreeMap::from([(region, (Weights::new(), home))]) };
@@ -224,8 +224,10 @@ mod tests {
         scene.notice(&Event::Edge { at: ms(9), region: r[2], reading: None }, ms(9));
         assert_eq!(scene.home_since(), None);
         assert!(scene.weights_home());
-        let away = BTreeMap::from([(r[0], (Weights::from([(r[0], 100)]), Weights::from([(r[0], 66), (r[3], 34)])))]);
-        let line = scene.notice(&Event::Changed(Change { submitted_at: ms(10), sets: away }), ms(10)).unwrap();
+        let away =
+            BTreeMap::from([(r[0], (Weights::from([(r[0], 100)]), Weights::from([(r[0], 66), (r[3], 34)])))]);
+        let line =
+            scene.notice(&Event::Changed(Change { submitted_at: ms(10), sets: away }), ms(10)).unwrap();
         assert_eq!(line.1, "weights: us-east-1: us-east-1 100 -> us-east-1 66, us-west-2 34");
         assert!(!scene.weights_home());
     }
@@ -253,7 +255,10 @@ mod tests {
             scene.notice(&Event::Edge { at: ms(at), region: edge, reading: Some(reading) }, ms(at));
         }
         let lines = scene.seen_by_edges();
-        assert_eq!(lines, [(ms(20), "state of us-east-1: ejected (edges of eu-west-1, ap-northeast-1)".to_owned())]);
+        assert_eq!(
+            lines,
+            [(ms(20), "state of us-east-1: ejected (edges of eu-west-1, ap-northeast-1)".to_owned())]
+        );
         assert_eq!(scene.seen_by_edges(), Vec::new());
     }
 }

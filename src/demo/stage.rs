@@ -140,8 +140,7 @@ impl Stage {
         }
         let nursery = Nursery::new(folder.path())?;
         let world = Arc::clone(world);
-        let mut stage =
-            Self { world, nursery, sites, zone, public_http, public_https, ca, _relays: relays };
+        let mut stage = Self { world, nursery, sites, zone, public_http, public_https, ca, _relays: relays };
         stage.start_all(timeline).await?;
         Ok(stage)
     }
@@ -155,7 +154,8 @@ impl Stage {
         timeline.say("proxima dns bootstrap --yes: records and health checks");
         if let Some(first) = self.sites.first() {
             let config = first.config.as_os_str();
-            let arguments = ["dns".as_ref(), "bootstrap".as_ref(), "--yes".as_ref(), "--config".as_ref(), config];
+            let arguments =
+                ["dns".as_ref(), "bootstrap".as_ref(), "--yes".as_ref(), "--config".as_ref(), config];
             self.nursery.start("bootstrap", &arguments)?.finished().await?;
         }
         timeline.say("proxima run: one edge a region");
@@ -172,7 +172,8 @@ impl Stage {
         let name = self.world.name(region);
         let Some(site) = self.sites.get_mut(region.index()) else { return Ok(()) };
         let (address, think) = (site.machine.service.to_string(), THINK.as_millis().to_string());
-        let arguments = ["demo-child", "service", "--region", name, "--address", &address, "--think-ms", &think];
+        let arguments =
+            ["demo-child", "service", "--region", name, "--address", &address, "--think-ms", &think];
         site.service = Some(self.nursery.start(&format!("service-{name}"), &arguments)?);
         Ok(())
     }
@@ -316,9 +317,18 @@ impl Stage {
         all.push(format!("{ask} +noall +answer _proxima.{NAME} TXT"));
         all.push(format!("# through the edge of {name}: HTTP/1.1, HTTP/2 by prior knowledge, TLS"));
         all.push(format!("curl -i --interface {user} http://{public}:{}/", self.public_http));
-        all.push(format!("curl -i --http2-prior-knowledge --interface {user} http://{public}:{}/", self.public_http));
-        all.push(format!("curl -i --http1.1 --interface {user} {resolve} https://{NAME}:{}/", self.public_https));
-        all.push(format!("curl -i --http2 --interface {user} {resolve} https://{NAME}:{}/", self.public_https));
+        all.push(format!(
+            "curl -i --http2-prior-knowledge --interface {user} http://{public}:{}/",
+            self.public_http
+        ));
+        all.push(format!(
+            "curl -i --http1.1 --interface {user} {resolve} https://{NAME}:{}/",
+            self.public_https
+        ));
+        all.push(format!(
+            "curl -i --http2 --interface {user} {resolve} https://{NAME}:{}/",
+            self.public_https
+        ));
         all.push("# what that edge counts and sees".to_owned());
         all.push(format!("curl -s http://{}/metrics", site.machine.admin));
         all.push(format!("curl -s http://{}/snapshot", site.machine.admin));
