@@ -342,3 +342,6 @@ pub fn summary(report: &Report, expectations: &[Expectation]) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

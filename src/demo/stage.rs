@@ -182,7 +182,7 @@ impl Stage {
         let name = self.world.name(region);
         let Some(site) = self.sites.get_mut(region.index()) else { return Ok(()) };
         let config = site.config.as_os_str();
-        let arguments = ["demo-child".as_ref(), "edge".as_ref(), "--config".as_ref(), config];
+        let arguments = ["demo-child".as_ref(), "edge".as_ref(), config];
         site.edge = Some(self.nursery.start(&format!("edge-{name}"), &arguments)?);
         Ok(())
     }
