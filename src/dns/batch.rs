@@ -160,3 +160,33 @@ pub fn weights(set: &WeightedSet) -> String {
     let parts = set.iter().map(|(region, weight): (_, Weight)| format!("{region}={}", weight.get()));
     parts.collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn txt(values: usize, characters: usize) -> Change {
+        let value = ResourceRecord::builder().value("x".repeat(characters)).build().unwrap();
+        let set = ResourceRecordSet::builder()
+            .name("x.example.com")
+            .r#type(RrType::Txt)
+            .ttl(60)
+            .set_resource_records(Some(vec![value; values]));
+        change(ChangeAction::Create, set.build().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_batch_beyond_the_limits_is_refused_before_it_is_sent() {
+        for (changes, fits) in [
+            (vec![txt(1, 1); 1000], true),
+            (vec![txt(1, 1); 1001], false),
+            (vec![txt(500, 1), txt(501, 1)], false),
+            (vec![txt(1, 32_000)], true),
+            (vec![txt(1, 32_001)], false),
+            (vec![txt(1, 16_000), txt(1, 16_001)], false),
+        ] {
+            let result = check_limits(&changes);
+            assert_eq!(result.is_ok(), fits, "{} changes: {result:?}", changes.len());
+        }
+    }
+}

@@ -294,7 +294,7 @@ async fn patient<T, F: Future<Output = Result<T, ApiError>>>(call: impl Fn() -> 
     let mut backoff = Backoff::default();
     for _ in 1..ATTEMPTS_MAX {
         match call().await {
-            Err(error) if error.kind == ErrorKind::Throttled => tokio::time::sleep(backoff.next()).await,
+            Err(error) if error.kind == ErrorKind::Throttled => tokio::time::sleep(backoff.pause()).await,
             done => return done,
         }
     }

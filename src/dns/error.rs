@@ -165,6 +165,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_metrics_know_every_kind() {
+        assert_eq!(ErrorKind::ALL.map(ErrorKind::as_str), crate::metrics::dns::ERROR_KINDS);
+    }
+
+    #[test]
     fn answers_are_sorted_by_what_to_do_next() {
         let bare =
             "<InvalidChangeBatch xmlns=\"x\"><Messages><Message>no</Message></Messages></InvalidChangeBatch>";

@@ -64,7 +64,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The next pause: evenly drawn up to a ceiling that doubles; never none, so that no loop spins.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let ceiling = BACKOFF_MIN.saturating_mul(1 << self.attempts.min(10)).min(BACKOFF_MAX);
         self.attempts = self.attempts.saturating_add(1);
         let drawn = ceiling.mul_f64(rand::rng().random_range(0.0..=1.0));
@@ -103,7 +103,7 @@ mod tests {
     fn pauses_grow_to_a_bound() {
         let mut backoff = Backoff::default();
         for attempt in 0..100 {
-            let pause = backoff.next();
+            let pause = backoff.pause();
             assert!(pause >= BACKOFF_MIN / 4 && pause <= BACKOFF_MAX, "attempt {attempt}: {pause:?}");
         }
     }

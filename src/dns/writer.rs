@@ -103,7 +103,7 @@ impl Writer<'_> {
                 },
             };
             last = error.to_string();
-            let pause = backoff.next();
+            let pause = backoff.pause();
             if self.clock.now() + pause >= plan.expires_at {
                 return Written::Expired(last);
             }
@@ -192,4 +192,22 @@ impl Writer<'_> {
 
 fn worth_a_retry(error: &ApiError) -> bool {
     matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metrics_know_every_result() {
+        let generation = Generation::new(1);
+        let results = [
+            Written::Accepted { generation, change_id: String::new() },
+            Written::Settled { generation },
+            Written::Conflict(String::new()),
+            Written::Expired(String::new()),
+            Written::Failed(String::new()),
+        ];
+        assert_eq!(results.map(|written| written.as_str()), crate::metrics::dns::CHANGE_RESULTS);
+    }
 }

@@ -15,6 +15,14 @@ use std::time::Duration;
 /// From 50 ms (the embedded world) past the minute in which Route 53 usually gets there.
 const INSYNC_SECONDS: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 
+/// How a read ends.
+const READ_RESULTS: [&str; 2] = ["good", "failed"];
+/// How a plan ends.
+pub const CHANGE_RESULTS: [&str; 5] = ["accepted", "settled", "conflict", "expired", "failed"];
+/// How a call fails.
+pub const ERROR_KINDS: [&str; 8] =
+    ["throttled", "conflict", "unanswered", "denied", "missing", "exists", "unsupported", "refused"];
+
 const PER_WEIGHT: [&str; 3] = ["name", "entry", "region"];
 
 /// Handles of every metric of the DNS side; clones share them.
@@ -33,6 +41,8 @@ pub struct DnsMetrics {
 }
 
 impl DnsMetrics {
+    /// Everything with a closed set of results starts at zero, so that a rate sees the first one.
+    ///
     /// # Errors
     /// When a metric of such a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
@@ -54,7 +64,7 @@ impl DnsMetrics {
             "proxima_dns_insync_seconds",
             "Time from an accepted change to its presence on all of Route 53's servers.",
         );
-        Ok(Self {
+        let metrics = Self {
             wanted: gauges("proxima_dns_weight_wanted", "Weight that the verdicts call for.", &PER_WEIGHT)?,
             applied: gauges(
                 "proxima_dns_weight_applied",
@@ -91,7 +101,17 @@ impl DnsMetrics {
                 "Failed calls to Route 53, by kind.",
                 &["kind"],
             )?,
-        })
+        };
+        for result in READ_RESULTS {
+            metrics.reads.with_label_values(&[result]);
+        }
+        for result in CHANGE_RESULTS {
+            metrics.changes.with_label_values(&[result]);
+        }
+        for kind in ERROR_KINDS {
+            metrics.api_errors.with_label_values(&[kind]);
+        }
+        Ok(metrics)
     }
 
     /// The weights that the verdicts call for; a region without a record is at 0.

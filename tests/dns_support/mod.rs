@@ -36,7 +36,9 @@ pub struct Server {
     pub name: DnsName,
     /// Of the regions, in their order.
     pub addresses: Vec<String>,
-    access: Access,
+    /// Where Route 53's checkers knock.
+    pub health_port: u16,
+    pub access: Access,
     _process: Option<Process>,
 }
 
@@ -90,6 +92,7 @@ impl Server {
             endpoint: None,
             name: DnsName::parse("placeholder.test").unwrap(),
             addresses: addresses.split(',').map(str::to_owned).collect(),
+            health_port: 80,
             access: Access::Chain,
             zone_id,
             _process: None,
@@ -107,6 +110,8 @@ impl Server {
             zone_id,
             name: DnsName::parse("www.example.test").unwrap(),
             addresses: (1..=3).map(|n| format!("127.77.0.{n}")).collect(),
+            // Nobody listens there.
+            health_port: 1,
             // The credentials that ministack's root account has unless told otherwise.
             access: Access::Fixed(Credentials::new("test", "test", None, None, "suite")),
             _process: Some(process),
@@ -158,8 +163,9 @@ impl Server {
             if regions.contains(region) {
                 text.push_str(&format!(
                     "[regions.{region}]\npeer = \"127.0.0.1:{}\"\nserver_name = \"{region}.test\"\n\
-                     addresses = [\"{address}\"]\nhealth_port = 1\n",
-                    8443 + number
+                     addresses = [\"{address}\"]\nhealth_port = {}\n",
+                    8443 + number,
+                    self.health_port
                 ));
             }
         }
@@ -175,6 +181,7 @@ impl Server {
             zone_id: self.zone_id.clone(),
             name: self.name.clone(),
             addresses: self.addresses.clone(),
+            health_port: self.health_port,
             access: self.access.clone(),
             _process: None,
         }

@@ -1,0 +1,300 @@
+//! The provider at work: what the core hears, what is written, what the metrics say.
+#![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)] // Each test file uses its part.
+mod dns_support;
+
+use dns_support::front::{Fate, For, Front};
+use dns_support::{REGIONS, Server, region, set};
+use prometheus::{Encoder, Registry, TextEncoder};
+use proxima::clock::Clock;
+use proxima::config::Config;
+use proxima::dns::{Links, serve};
+use proxima::domain::fleet::{DnsReport, Input};
+use proxima::domain::name::{EntryId, RegionId};
+use proxima::domain::plan::{NameState, Plan};
+use proxima::domain::votes::Witness;
+use proxima::metrics::dns::DnsMetrics;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A provider that runs as `run` runs it, and the other ends of its channels.
+struct Provider {
+    config: watch::Sender<Arc<Config>>,
+    plans: mpsc::Sender<Plan>,
+    inputs: mpsc::Receiver<Input>,
+    shutdown: watch::Sender<bool>,
+    registry: Registry,
+    task: JoinHandle<()>,
+}
+
+impl Provider {
+    fn start(server: &Server, config: Config) -> Self {
+        let registry = Registry::new();
+        let metrics = Arc::new(DnsMetrics::register(&registry).unwrap());
+        let (config, config_end) = watch::channel(Arc::new(config));
+        let (plans, plans_end) = mpsc::channel(16);
+        let (inputs_end, inputs) = mpsc::channel(1024);
+        let (shutdown, shutdown_end) = watch::channel(false);
+        let links = Links {
+            config: config_end,
+            plans: plans_end,
+            inputs: inputs_end,
+            clock: Clock::start(),
+            metrics,
+            shutdown: shutdown_end,
+        };
+        let task = tokio::spawn(serve(links, server.access.clone()));
+        Self { config, plans, inputs, shutdown, registry, task }
+    }
+
+    /// The next report that `pick` wants.
+    async fn next<T>(&mut self, what: &str, mut pick: impl FnMut(DnsReport) -> Option<T>) -> T {
+        let wanted = async {
+            loop {
+                match self.inputs.recv().await {
+                    Some(Input::Dns(report)) => {
+                        if let Some(picked) = pick(report) {
+                            return picked;
+                        }
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    }
+
+    async fn read(&mut self) -> NameState {
+        self.next("a reading", |report| match report {
+            DnsReport::Read { state, .. } => Some(state),
+            _ => None,
+        })
+        .await
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    async fn shows(&self, line: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.metrics().lines().any(|l| l == line) {
+            assert!(Instant::now() < deadline, "{line} not in\n{}", self.metrics());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.send_replace(true);
+        timeout(Duration::from_secs(2), self.task).await.expect("ends at shutdown").unwrap();
+    }
+}
+
+async fn a_plan(server: &Server) -> Plan {
+    let edge = server.edge("us-east-1").await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 75), ("us-east-1", 25)]);
+    // Made on the clock of another process that started at the same moment, more or less.
+    plan.expires_at = Clock::start().now() + Duration::from_secs(20);
+    plan
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_act_mode_a_plan_is_written_and_followed_on_our_zone_server() {
+    acts(Server::zone_server().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_act_mode_a_plan_is_written_and_followed_on_ministack() {
+    let Some(server) = Server::ministack().await else { return };
+    acts(server).await;
+}
+
+async fn acts(server: Server) {
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    assert_eq!(provider.read().await.fence.generation.get(), 1);
+    provider.plans.send(a_plan(&server).await).await.unwrap();
+    let submitted = provider.next("submitted", |report| match report {
+        DnsReport::Submitted { generation, .. } => Some(generation.get()),
+        DnsReport::Read { .. } | DnsReport::Witness { .. } => None,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(submitted.await, 2);
+    // The reading that follows is asked for at once; both it and INSYNC come in some order.
+    let (mut state, mut insync) = (None, None);
+    while state.is_none() || insync.is_none() {
+        provider
+            .next("the new state and INSYNC", |report| match report {
+                DnsReport::Read { state: read, .. } if read.fence.generation.get() == 2 => {
+                    state = Some(read);
+                    Some(())
+                }
+                DnsReport::InSync { generation, .. } => {
+                    insync = Some(generation.get());
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+    }
+    assert_eq!(insync, Some(2));
+    let entry = EntryId::parse("eu-west-1").unwrap();
+    assert_eq!(state.unwrap().sets[&entry], set(&[("eu-west-1", 75), ("us-east-1", 25)]));
+    let weight = |region: &str, weight: u8| {
+        format!(
+            r#"proxima_dns_weight_applied{{entry="eu-west-1",name="www.example.test",region="{region}"}} {weight}"#
+        )
+    };
+    for line in [
+        weight("eu-west-1", 75).as_str(),
+        weight("us-east-1", 25).as_str(),
+        weight("ap-south-1", 0).as_str(),
+        r#"proxima_dns_changes_total{result="accepted"} 1"#,
+        r#"proxima_dns_generation{name="www.example.test"} 2"#,
+        "proxima_dns_insync_seconds_count 1",
+    ] {
+        provider.shows(line).await;
+    }
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_observe_mode_nothing_is_written_on_our_zone_server() {
+    observes(Server::zone_server().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_observe_mode_nothing_is_written_on_ministack() {
+    let Some(server) = Server::ministack().await else { return };
+    observes(server).await;
+}
+
+async fn observes(server: Server) {
+    server.bootstrap().await;
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    let records = server.records().await;
+    let mut provider =
+        Provider::start(&watched, watched.config_with("us-east-1", &REGIONS, "mode = \"observe\""));
+    provider.read().await;
+    provider.plans.send(a_plan(&server).await).await.unwrap();
+    provider.shows("proxima_dns_plans_observed_total 1").await;
+    provider.read().await;
+    assert!(front.seen().iter().all(|line| line.starts_with("GET")), "{:?}", front.seen());
+    assert_eq!(server.records().await, records);
+
+    // The next plan is written once the configuration says so.
+    provider.config.send_replace(Arc::new(watched.config("us-east-1")));
+    provider.read().await;
+    provider.plans.send(a_plan(&server).await).await.unwrap();
+    provider.next("submitted", |report| matches!(report, DnsReport::Submitted { .. }).then_some(())).await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_plan_comes_back_as_a_conflict() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let stale = a_plan(&server).await;
+    let edge = server.edge("ap-south-1").await;
+    edge.submit(&edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)])).await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    provider.read().await;
+    provider.plans.send(stale).await.unwrap();
+    provider
+        .next("a conflict", |report| match report {
+            DnsReport::Conflict { .. } => Some(()),
+            DnsReport::Read { .. } | DnsReport::Witness { .. } => None,
+            other => panic!("{other:?}"),
+        })
+        .await;
+    provider.shows(r#"proxima_dns_changes_total{result="conflict"} 1"#).await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn witnesses_follow_the_health_of_the_edges_on_our_zone_server() {
+    let mut server = Server::zone_server().await.unwrap();
+    // Only the first region's edge answers.
+    let listener = TcpListener::bind((server.addresses[0].as_str(), 0)).await.unwrap();
+    server.health_port = listener.local_addr().unwrap().port();
+    let healthy = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green), (REGIONS[1], Witness::Red)]).await;
+    healthy.abort();
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Red)]).await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_checkers_the_witness_is_unknown_on_ministack() {
+    let Some(server) = Server::ministack().await else { return };
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Unknown), (REGIONS[1], Witness::Unknown)]).await;
+    let refused = provider.metrics();
+    // ministack calls an unknown call an invalid input.
+    assert!(!refused.contains(r#"proxima_dns_api_errors_total{kind="refused"} 0"#), "{refused}");
+    provider.stop().await;
+}
+
+/// Waits until the last word on each of these regions is this; the own region is never asked about.
+async fn witnessed(provider: &mut Provider, wanted: &[(&str, Witness)]) {
+    let wanted: BTreeMap<RegionId, Witness> = wanted.iter().map(|(name, w)| (region(name), *w)).collect();
+    let mut heard = BTreeMap::new();
+    provider
+        .next("the witnesses", |report| {
+            if let DnsReport::Witness { region: of, witness } = report {
+                assert_ne!(of, region("us-east-1"));
+                heard.insert(of, witness);
+            }
+            wanted.iter().all(|(region, witness)| heard.get(region) == Some(witness)).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_reading_reports_nothing_and_recovers_on_our_zone_server() {
+    let server = Server::zone_server().await.unwrap();
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    // Not bootstrapped, then throttled: neither is a state of the name.
+    for _ in 0..4 {
+        front.next(For::Listings, Fate::Refuse("Throttling"));
+    }
+    let mut provider = Provider::start(&watched, watched.config("us-east-1"));
+    provider.shows(r#"proxima_dns_reads_total{result="failed"} 3"#).await;
+    assert!(provider.metrics().contains(r#"proxima_dns_api_errors_total{kind="throttled"}"#));
+    server.bootstrap().await;
+    let first = provider
+        .next("the first state", |report| match report {
+            DnsReport::Read { state, .. } => Some(state),
+            DnsReport::Witness { .. } => None,
+            other => panic!("{other:?}"),
+        })
+        .await;
+    assert_eq!(first.fence.generation.get(), 1);
+    provider.stop().await;
+}

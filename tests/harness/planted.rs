@@ -1,0 +1,163 @@
+//! The seams where a planted bug may sit: everything between a `Fleet` and its
+//! world. The honest ones pass everything on.
+
+use proxima::domain::health::{State, Word};
+use proxima::domain::plan::{Change, Plan, Reason};
+use proxima::domain::policy::Policy;
+use proxima::domain::snapshot::Snapshot;
+use proxima::domain::view::View;
+use proxima::domain::votes::{Verdict, Witness};
+use proxima::domain::weights::WeightedSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What lies between a `Fleet` and its world. Every default is honest.
+pub trait Seams: Sync {
+    /// The policy that edges get (the invariants keep the real one).
+    fn policy(&self, _policy: &mut Policy) {}
+
+    /// A plan on its way to the DNS side; false: it never gets there.
+    fn plan(&self, _plan: &mut Plan, _snapshot: Option<&Snapshot>) -> bool {
+        true
+    }
+
+    /// A view on its way to other edges.
+    fn view(&self, view: Arc<View>, _snapshot: Option<&Snapshot>) -> Arc<View> {
+        view
+    }
+
+    /// What is reported of a region's health check.
+    fn witness(&self, _region: usize, truth: Witness) -> Witness {
+        truth
+    }
+
+    /// Whether a failed probe brings the last view again with a new number.
+    fn replays_views(&self) -> bool {
+        false
+    }
+
+    /// Whether a conflict is reported and the records read again; else the batch is sent once more.
+    fn heeds_conflicts(&self) -> bool {
+        true
+    }
+
+    /// Whether the store compares before it swaps.
+    fn fenced(&self) -> bool {
+        true
+    }
+}
+
+/// Nothing planted.
+pub struct Honest;
+impl Seams for Honest {}
+
+/// Batches overwrite, as UPSERT would.
+pub struct BlindStore;
+impl Seams for BlindStore {
+    fn fenced(&self) -> bool {
+        false
+    }
+}
+
+/// The DNS side keeps conflicts to itself and sends the batch again as it was.
+pub struct ConflictsRetried;
+impl Seams for ConflictsRetried {
+    fn heeds_conflicts(&self) -> bool {
+        false
+    }
+}
+
+/// Old views come again with new numbers.
+pub struct StaleViewsLookFresh;
+impl Seams for StaleViewsLookFresh {
+    fn replays_views(&self) -> bool {
+        true
+    }
+}
+
+/// Every edge has forgotten the hold-down.
+pub struct NoHoldDown;
+impl Seams for NoHoldDown {
+    fn policy(&self, policy: &mut Policy) {
+        policy.failover.hold_down = Duration::ZERO;
+    }
+}
+
+/// Every edge takes one live region for enough.
+pub struct NoMinLive;
+impl Seams for NoMinLive {
+    fn policy(&self, policy: &mut Policy) {
+        policy.failover.min_live = 0;
+    }
+}
+
+/// The health check of the second region says red, whatever it sees.
+pub struct WitnessStuckRed;
+impl Seams for WitnessStuckRed {
+    fn witness(&self, region: usize, truth: Witness) -> Witness {
+        if region == 1 { Witness::Red } else { truth }
+    }
+}
+
+/// Failed requests of its own users make a region call itself down.
+pub struct PassiveOutcomesVote;
+impl Seams for PassiveOutcomesVote {
+    fn view(&self, view: Arc<View>, snapshot: Option<&Snapshot>) -> Arc<View> {
+        let ejected = |service: &_| {
+            let status = snapshot.and_then(|s| s.services.get(service));
+            status.and_then(|s| s.states.get(&view.region)) == Some(&State::Ejected)
+        };
+        if !view.services.keys().any(ejected) {
+            return view;
+        }
+        let mut leaking = View::clone(&view);
+        for (_, service) in leaking.services.iter_mut().filter(|(id, _)| ejected(id)) {
+            service.word = Word::Down;
+        }
+        for votes in leaking.votes.values_mut() {
+            votes.insert(view.region.clone(), Word::Down);
+        }
+        Arc::new(leaking)
+    }
+}
+
+/// Ramps jump: users go to the last region of a step all at once.
+pub struct RampsJump;
+impl Seams for RampsJump {
+    fn plan(&self, plan: &mut Plan, _snapshot: Option<&Snapshot>) -> bool {
+        for change in plan.changes.values_mut().filter(|_| plan.reason == Reason::Ramp) {
+            let gains = |region: &_| change.to.share(region) > change.from.share(region);
+            let gaining = change.to.iter().map(|(region, _)| region).find(|r| gains(r)).cloned();
+            if let Some(region) = gaining {
+                *change = Change { from: change.from.clone(), to: WeightedSet::only(region) };
+            }
+        }
+        true
+    }
+}
+
+/// Evacuations send users to a region that the writer itself holds for down, when there are two.
+pub struct EvacuatesIntoDead;
+impl Seams for EvacuatesIntoDead {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        let Some(verdicts) = snapshot.and_then(|s| s.names.get(&plan.name)).map(|n| &n.verdicts) else {
+            return true;
+        };
+        let down = |region: &_| verdicts.get(region) == Some(&Verdict::Down);
+        for change in plan.changes.values_mut() {
+            let other = verdicts.keys().find(|r| down(r) && change.from.get(r).is_none());
+            if let Some(region) = other {
+                change.to = WeightedSet::only(region.clone());
+            }
+        }
+        true
+    }
+}
+
+/// No plan ever leaves an edge.
+pub struct NeverWrites;
+impl Seams for NeverWrites {
+    fn plan(&self, _plan: &mut Plan, _snapshot: Option<&Snapshot>) -> bool {
+        false
+    }
+}
