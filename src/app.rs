@@ -1,1 +1,322 @@
 //! The composition root of `proxima run`: the only file that names every adapter.
+//!
+//! Everything is bound before anything starts, so that a port in use is one
+//! clear line and an exit, not half an edge. Then one loop: signals, the
+//! watched file, and the tasks, none of which may end before the process does.
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::control;
+use crate::dns;
+use crate::domain::fleet::{Fleet, Input};
+use crate::domain::policy::Policy;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::view::View;
+use crate::metrics::control::ControlMetrics;
+use crate::metrics::dns::DnsMetrics;
+use crate::metrics::request::RequestMetrics;
+use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::probe;
+use crate::proxy::{self, Edge, Phase};
+use crate::resolve;
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+
+mod drain;
+mod reload;
+mod signals;
+mod source;
+mod tasks;
+
+pub mod logging;
+
+use reload::{Reloader, Told};
+use signals::{Asked, Signals};
+use source::{LoadError, Source};
+use tasks::Tasks;
+
+/// Inputs that may wait for the core; senders wait when it is full.
+const INPUTS: usize = 1024;
+/// Outcomes that may wait for the core; more are dropped and counted.
+const OUTCOMES: usize = 4096;
+/// Plans that may wait for the DNS side; more are dropped and proposed again.
+const PLANS: usize = 16;
+/// What blocking calls (files) get to end with the process.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("configuration refused:\n{0}")]
+    Configuration(#[from] LoadError),
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
+    #[error("listener `admin` cannot listen on {address}")]
+    Admin { address: SocketAddr, source: io::Error },
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs an edge with the configuration at `path` until a signal or a fault ends it.
+///
+/// Success when it was drained; failure when it could not start, when a task
+/// broke, or when a second signal cut the drain short.
+pub fn run(path: &Path, environment: Environment) -> ExitCode {
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let source = Source { path: path.to_owned(), environment };
+    let code = runtime.block_on(async {
+        match App::start(source).await {
+            Ok(app) => app.run().await,
+            Err(error) => {
+                tracing::error!("cannot start: {}", chain(&error));
+                ExitCode::FAILURE
+            }
+        }
+    });
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    code
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A running edge.
+struct App {
+    edge: Arc<Edge>,
+    tasks: Tasks,
+    signals: Signals,
+    reloader: Reloader,
+    config: watch::Receiver<Arc<Config>>,
+    phase: watch::Sender<Phase>,
+    draining: watch::Sender<bool>,
+}
+
+/// What adapters share, before any of them runs.
+struct Parts {
+    clock: Clock,
+    registry: Registry,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    view: Arc<ArcSwap<View>>,
+    heartbeat: Arc<Heartbeat>,
+    boot: u64,
+    control_metrics: ControlMetrics,
+    request_metrics: Arc<RequestMetrics>,
+    dns_metrics: Arc<DnsMetrics>,
+}
+
+impl Parts {
+    fn new(policy: &Policy) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let clock = Clock::start();
+        let boot = rand::random();
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(policy.own.clone())));
+        let heartbeat = Arc::new(Heartbeat::default());
+        SnapshotCollector::register(&registry, Arc::clone(&snapshot), Arc::clone(&heartbeat), clock)?;
+        Ok(Self {
+            clock,
+            snapshot,
+            view: Arc::new(ArcSwap::from_pointee(first_view(policy, boot))),
+            heartbeat,
+            boot,
+            control_metrics: ControlMetrics::register(&registry)?,
+            request_metrics: Arc::new(RequestMetrics::register(&registry)?),
+            dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
+            registry,
+        })
+    }
+}
+
+/// What is said to others before the first decision: nothing but who speaks.
+fn first_view(policy: &Policy, boot: u64) -> View {
+    View {
+        region: policy.own.clone(),
+        boot,
+        sequence: 0,
+        policy: policy.agreement_hash(),
+        services: BTreeMap::new(),
+        rtts: BTreeMap::new(),
+        votes: BTreeMap::new(),
+        generations: BTreeMap::new(),
+        entered_rps: 0.0,
+        headroom_rps: None,
+    }
+}
+
+impl App {
+    /// Binds everything, then starts everything.
+    async fn start(source: Source) -> Result<Self, StartError> {
+        // Before anything takes time: a signal from now on is not lost.
+        let signals = Signals::new().map_err(StartError::Signals)?;
+        let loaded = source.load().await?;
+        let config = Arc::clone(&loaded.config);
+        let parts = Parts::new(&config.policy)?;
+        let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
+        let wiring = proxy::Wiring {
+            snapshot: Arc::clone(&parts.snapshot),
+            view: Arc::clone(&parts.view),
+            outcomes: outcome_sender,
+            clock: parts.clock,
+            metrics: Arc::clone(&parts.request_metrics),
+        };
+        let edge = Arc::new(Edge::bind(Arc::clone(&config), wiring).await?);
+        let address = config.admin.address;
+        let admin = TcpListener::bind(address).await;
+        let admin = admin.map_err(|source| StartError::Admin { address, source })?;
+        let listeners = bound(&config, &edge, &admin)?;
+
+        let (input_sender, inputs) = mpsc::channel(INPUTS);
+        let (config_sender, config) = watch::channel(config);
+        let (phase, _) = watch::channel(Phase::Serving);
+        let (draining, _) = watch::channel(false);
+        let told = Told {
+            config: config_sender,
+            inputs: input_sender.clone(),
+            edge: Arc::clone(&edge),
+            metrics: parts.control_metrics.clone(),
+        };
+        let reloader = Reloader::new(source, &loaded, told);
+        let mut app = Self { edge, tasks: Tasks::default(), signals, reloader, config, phase, draining };
+        app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
+        Ok(app)
+    }
+
+    fn spawn(
+        &mut self,
+        parts: Parts,
+        channels: Channels,
+        admin: TcpListener,
+        listeners: Arc<[admin::Bound]>,
+    ) {
+        let Channels { inputs, input_sender, outcomes } = channels;
+        let (plan_sender, plans) = mpsc::channel(PLANS);
+        let (published_sender, published) = watch::channel(0);
+        let load = Arc::clone(&parts.request_metrics);
+        let fleet = Fleet::new(Arc::clone(&self.config.borrow().policy), parts.boot);
+        let control = control::Wiring {
+            clock: parts.clock,
+            inputs,
+            outcomes,
+            plans: plan_sender,
+            snapshot: Arc::clone(&parts.snapshot),
+            view: Arc::clone(&parts.view),
+            published: published_sender,
+            load: Arc::new(move || (load.entered.get(), load.served.get())),
+            heartbeat: parts.heartbeat,
+            metrics: parts.control_metrics.clone(),
+        };
+        let probes = probe::Wiring {
+            config: self.config.clone(),
+            snapshot: Arc::clone(&parts.snapshot),
+            published,
+            inputs: input_sender.clone(),
+            metrics: parts.control_metrics.clone(),
+        };
+        let resolver = resolve::Wiring {
+            config: self.config.clone(),
+            inputs: input_sender.clone(),
+            metrics: parts.control_metrics.clone(),
+        };
+        let operators = admin::Wiring {
+            clock: parts.clock,
+            snapshot: parts.snapshot,
+            view: parts.view,
+            registry: parts.registry,
+            listeners,
+            draining: self.draining.subscribe(),
+        };
+        let (config, shutdown) = (self.config.clone(), self.draining.subscribe());
+        self.tasks.spawn("control", control::run(fleet, control));
+        self.tasks.spawn("probe", probe::run(probes));
+        self.tasks.spawn("resolve", resolve::run(resolver));
+        self.tasks
+            .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));
+        self.tasks.spawn("admin", async {
+            if let Err(error) = admin::run(admin, operators).await {
+                tracing::error!(%error, "the admin listener broke");
+            }
+        });
+        let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
+        self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
+    }
+
+    /// Serves until a signal or a fault.
+    async fn run(mut self) -> ExitCode {
+        loop {
+            tokio::select! {
+                ended = self.tasks.ended() => {
+                    tracing::error!(task = ended.name, how = %ended.how, "a vital task ended");
+                    return ExitCode::FAILURE;
+                }
+                asked = self.signals.next() => match asked {
+                    Asked::Stop(signal) => {
+                        tracing::info!(signal, "draining");
+                        return self.drain().await;
+                    }
+                    Asked::Reload => self.reloader.reload().await,
+                },
+                () = self.reloader.changed() => self.reloader.reload().await,
+            }
+        }
+    }
+}
+
+/// The task that answers requests; it ends by itself when it is drained.
+const PROXY: &str = "proxy";
+/// The task that writes records; it ends by itself when it is told to.
+const DNS: &str = "dns";
+
+struct Channels {
+    inputs: mpsc::Receiver<Input>,
+    input_sender: mpsc::Sender<Input>,
+    outcomes: mpsc::Receiver<crate::domain::fleet::Outcome>,
+}
+
+/// Every bound listener. The proxy has logged its own.
+///
+/// # Errors
+/// When the admin socket does not tell its address.
+fn bound(config: &Config, edge: &Edge, admin: &TcpListener) -> Result<Arc<[admin::Bound]>, StartError> {
+    let addresses = edge.addresses();
+    let mut listeners: Vec<admin::Bound> = config
+        .listeners
+        .iter()
+        .filter_map(|listener| {
+            let protocol = match listener.protocol {
+                crate::config::Protocol::Http => "http",
+                crate::config::Protocol::Https => "https",
+            };
+            let address = *addresses.listeners.get(&listener.name)?;
+            Some(admin::Bound { name: listener.name.clone(), address, protocol })
+        })
+        .collect();
+    let peer = addresses.peer.map(|address| ("peer", address));
+    let address = config.admin.address;
+    let admin = admin.local_addr().map_err(|source| StartError::Admin { address, source })?;
+    tracing::info!(listener = "admin", address = %admin, "listening");
+    for (name, address) in peer.into_iter().chain([("admin", admin)]) {
+        listeners.push(admin::Bound { name: name.to_owned(), address, protocol: name });
+    }
+    Ok(listeners.into())
+}

@@ -33,8 +33,7 @@ pub struct Wiring {
     pub clock: Clock,
     pub inputs: mpsc::Receiver<Input>,
     pub outcomes: mpsc::Receiver<Outcome>,
-    /// `None`: no name is moved by this process.
-    pub plans: Option<mpsc::Sender<Plan>>,
+    pub plans: mpsc::Sender<Plan>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub view: Arc<ArcSwap<View>>,
     /// Number of the last published snapshot, for whoever must act on a new one.
@@ -132,9 +131,8 @@ impl Control {
     }
 
     fn propose(&self, plan: Plan) {
-        let Some(plans) = &self.wiring.plans else { return };
         let (name, reason) = (plan.name.clone(), plan.reason);
-        let taken = match plans.try_send(plan) {
+        let taken = match self.wiring.plans.try_send(plan) {
             Ok(()) => {
                 tracing::info!(%name, ?reason, "plan proposed");
                 true

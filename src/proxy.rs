@@ -35,6 +35,7 @@ mod gateway;
 mod headers;
 mod listen;
 mod policy;
+mod progress;
 mod settings;
 mod tls;
 mod upstream;

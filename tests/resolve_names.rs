@@ -198,6 +198,6 @@ async fn a_reload_adds_and_removes_endpoints_and_keeps_what_was_known() {
         r#""web.example.test:80", "new.example.test:80", "127.0.0.7:80""#,
     ));
     assert_eq!(resolving.told().await, ["127.0.0.2:80", "127.0.0.7:80"]);
-    resolving.configs.send_replace(config(dns, bounds, ""));
-    assert_eq!(resolving.told().await, Vec::<String>::new());
+    resolving.configs.send_replace(config(dns, bounds, r#""127.0.0.7:80""#));
+    assert_eq!(resolving.told().await, ["127.0.0.7:80"]);
 }

@@ -61,7 +61,8 @@ impl Source {
         // difference and reads again; the other way round a change would be lost.
         let text = self.text().await;
         let source = self.clone();
-        let checked = tokio::task::spawn_blocking(move || config::check(&source.path, &source.environment));
+        let checked =
+            tokio::task::spawn_blocking(move || config::load_with_files(&source.path, &source.environment));
         let config = checked.await?.map_err(LoadError::Wrong)?;
         let named = digest(&named_files(&config)).await;
         Ok(Loaded { config: Arc::new(config), fingerprint: Fingerprint { text, named } })

@@ -28,7 +28,6 @@ const PER_WEIGHT: [&str; 3] = ["name", "entry", "region"];
 /// Handles of every metric of the DNS side; clones share them.
 #[derive(Debug, Clone)]
 pub struct DnsMetrics {
-    wanted: IntGaugeVec,
     applied: IntGaugeVec,
     generation: GaugeVec,
     frozen: IntGaugeVec,
@@ -65,7 +64,6 @@ impl DnsMetrics {
             "Time from an accepted change to its presence on all of Route 53's servers.",
         );
         let metrics = Self {
-            wanted: gauges("proxima_dns_weight_wanted", "Weight that the verdicts call for.", &PER_WEIGHT)?,
             applied: gauges(
                 "proxima_dns_weight_applied",
                 "Weight in the records as last read.",
@@ -114,11 +112,6 @@ impl DnsMetrics {
         Ok(metrics)
     }
 
-    /// The weights that the verdicts call for; a region without a record is at 0.
-    pub fn wanted(&self, name: &DnsName, policy: &NamePolicy, sets: &BTreeMap<EntryId, WeightedSet>) {
-        show(&self.wanted, name, policy, sets);
-    }
-
     /// The weights as read; a region without a record is at 0.
     pub fn applied(&self, name: &DnsName, policy: &NamePolicy, sets: &BTreeMap<EntryId, WeightedSet>) {
         show(&self.applied, name, policy, sets);
@@ -128,9 +121,7 @@ impl DnsMetrics {
     pub fn forget(&self, name: &DnsName, policy: &NamePolicy) {
         for (entry, region) in pairs(policy) {
             let labels = [name.as_str(), entry.as_str(), region.as_str()];
-            for gauge in [&self.wanted, &self.applied] {
-                drop(gauge.remove_label_values(&labels)); // Fails when it was never shown: nothing to forget.
-            }
+            drop(self.applied.remove_label_values(&labels)); // Fails when it was never shown: nothing to forget.
         }
         let label = [name.as_str()];
         drop(self.generation.remove_label_values(&label));

@@ -5,6 +5,7 @@
 //! looks a label up.
 
 use crate::domain::name::{RegionId, ServiceId};
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -157,62 +158,44 @@ impl RequestMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(vec.clone())).map(|()| vec)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
-        };
-        let requests = counters(
-            "proxima_requests_total",
-            "Requests answered, by the region that served them (none: this edge itself) and status class (none: the client left first).",
-            &["service", "region", "class"],
-        )?;
-        let duration = HistogramVec::new(
-            HistogramOpts::new(
-                "proxima_request_duration_seconds",
-                "Time from a request's head to the end of its answer.",
-            )
-            .buckets(LATENCY_BUCKETS.to_vec()),
-            &["service"],
-        )?;
-        registry.register(Box::new(duration.clone()))?;
-        let refused = counters(
+        let new = Registrar { registry };
+        let refused = new.counters(
             "proxima_forwarded_refused_total",
             "Forwarded requests that this region refused.",
             &["reason"],
         )?;
-        let handshake_failures = counters(
+        let handshake_failures = new.counters(
             "proxima_handshake_failures_total",
             "Connections that did not get through their TLS handshake.",
             &["listener"],
         )?;
-        let connections = IntGaugeVec::new(
-            Opts::new("proxima_connections_active", "Open connections from clients and other regions."),
+        let connections = new.gauges(
+            "proxima_connections_active",
+            "Open connections from clients and other regions.",
             &["listener"],
         )?;
-        registry.register(Box::new(connections.clone()))?;
-        let in_flight = IntGauge::new(
-            "proxima_requests_in_flight",
-            "Requests between their head and the end of their answer.",
-        )?;
-        registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
-            requests,
-            duration,
-            attempts: counters(
+            requests: new.counters(
+                "proxima_requests_total",
+                "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
+                &["service", "region", "class"],
+            )?,
+            duration: new.latencies(
+                "proxima_request_duration_seconds",
+                "Time from a request's head to the end of its answer.",
+                &["service"],
+            )?,
+            attempts: new.counters(
                 "proxima_attempts_total",
                 "Attempts to have a request answered by an upstream.",
                 &["service"],
             )?,
-            retries: counters(
+            retries: new.counters(
                 "proxima_retries_total",
                 "Attempts that were followed by another one, by why.",
                 &["service", "reason"],
             )?,
-            connect_errors: counters(
+            connect_errors: new.counters(
                 "proxima_upstream_connect_errors_total",
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
@@ -221,17 +204,20 @@ impl RequestMetrics {
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL
                 .map(|kind| handshake_failures.with_label_values(&[kind.as_str()])),
-            in_flight,
-            outcomes_dropped: counter(
+            in_flight: new.gauge(
+                "proxima_requests_in_flight",
+                "Requests between their head and the end of their answer.",
+            )?,
+            outcomes_dropped: new.counter(
                 "proxima_outcomes_dropped_total",
                 "Outcomes of requests that the core did not get because its channel was full.",
             )?,
-            unrouted: counter("proxima_requests_unrouted_total", "Requests that no route matched.")?,
-            entered: counter(
+            unrouted: new.counter("proxima_requests_unrouted_total", "Requests that no route matched.")?,
+            entered: new.counter(
                 "proxima_requests_entered_total",
                 "Requests that clients sent to this region, forwarded ones not among them.",
             )?,
-            served: counter(
+            served: new.counter(
                 "proxima_requests_served_total",
                 "Requests that this region's own endpoints were asked for, forwarded ones among them.",
             )?,
@@ -333,6 +319,43 @@ impl ServiceHandles {
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {
         &self.retries[reason as usize]
+    }
+}
+
+/// Makes metrics and registers them.
+struct Registrar<'a> {
+    registry: &'a Registry,
+}
+
+impl Registrar<'_> {
+    fn registered<M: Collector + Clone + 'static>(
+        &self,
+        made: Result<M, prometheus::Error>,
+    ) -> Result<M, prometheus::Error> {
+        let metric = made?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.registered(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.registered(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+        self.registered(HistogramVec::new(opts, labels))
     }
 }
 

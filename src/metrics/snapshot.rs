@@ -5,17 +5,15 @@
 
 use crate::clock::Clock;
 use crate::domain::health::{State, Word};
-use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::name::DnsName;
 use crate::domain::plan::Refusal;
 use crate::domain::snapshot::{Gate, NameStatus, Snapshot};
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict, Witness};
-use crate::domain::weights::WeightedSet;
 use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts, Registry};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -62,11 +60,10 @@ enum Family {
     GateClosed,
     Refused,
     WeightWanted,
-    WeightApplied,
 }
 
 /// Name, help and labels of each `Family`, in its order.
-const FAMILIES: [(&str, &str, &[&str]); 16] = [
+const FAMILIES: [(&str, &str, &[&str]); 15] = [
     ("proxima_snapshot_number", "Decisions published since the start.", &[]),
     (
         "proxima_snapshot_age_seconds",
@@ -110,11 +107,10 @@ const FAMILIES: [(&str, &str, &[&str]); 16] = [
     ("proxima_gate_closed", "1 while the gate of a DNS name asks Route 53 to leave this region.", &["name"]),
     ("proxima_refused", "1 while a rule holds back a change of a DNS name.", &["name", "rule"]),
     (
-        "proxima_weight_wanted",
+        "proxima_dns_weight_wanted",
         "Weights that the verdicts call for, before ramps and hold-downs.",
         &["name", "entry", "region"],
     ),
-    ("proxima_weight_applied", "Weights of the records as last read.", &["name", "entry", "region"]),
 ];
 
 /// Reads the snapshot for `/metrics`.
@@ -242,19 +238,16 @@ impl Fill<'_> {
         for rule in Refusal::ALL {
             self.flag(Family::Refused, &[name, rule.as_str()], status.refusal == Some(rule.as_str()));
         }
-        self.weights(Family::WeightWanted, name, &status.wanted);
-        self.weights(Family::WeightApplied, name, &status.applied);
+        self.wanted(name, status);
     }
 
-    fn weights(&self, family: Family, name: &str, sets: &BTreeMap<EntryId, WeightedSet>) {
-        // Sparse, as in Route 53: a region without a record gets a zero here, so that a line in a
-        // graph falls to zero instead of ending.
-        let regions: BTreeSet<&RegionId> =
-            sets.values().flat_map(|set| set.iter().map(|(region, _)| region)).collect();
-        for (entry, set) in sets {
-            for region in &regions {
+    /// Every region, though sets are sparse: a line in a graph must fall to zero, not end.
+    fn wanted(&self, name: &str, status: &NameStatus) {
+        for (entry, set) in &status.wanted {
+            for region in status.verdicts.keys() {
                 let weight = set.get(region).map_or(0, |weight| weight.get());
-                self.set(family, &[name, entry.as_str(), region.as_str()], f64::from(weight));
+                let labels = [name, entry.as_str(), region.as_str()];
+                self.set(Family::WeightWanted, &labels, f64::from(weight));
             }
         }
     }

@@ -232,7 +232,7 @@ fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
 }
 
 impl Exchange {
-    pub fn from_peer(&self) -> bool {
+    pub fn is_forwarded(&self) -> bool {
         self.origin == Origin::Peer
     }
 
@@ -252,7 +252,7 @@ impl Exchange {
             Some(Failure::Closed) => self.idempotent,
             Some(Failure::Timeout | Failure::Malformed | Failure::Late) => false,
         };
-        if self.from_peer() && elsewhere {
+        if self.is_forwarded() && elsewhere {
             return refused(RefusalReason::NoService, &self.request_id);
         }
         let (status, text) = match failure {

@@ -1,11 +1,13 @@
 //! Between regions: forwarded over mutual TLS, served or refused, never forwarded again.
 
 use crate::client::{curl, get, identity, parse, post};
-use crate::origin::{Origin, Refusing, Reply, ok};
+use crate::origin::{Origin, Refusing, Relay, Reply, http2, ok};
 use crate::support::{Authority, Plan, Running, region, start};
 use proxima::domain::fleet::OutcomeResult;
 use proxima::domain::health::State;
 use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Edges of two regions under one authority.
 async fn two(authority: &Authority) -> (Running, Running) {
@@ -211,15 +213,76 @@ async fn a_peer_with_the_wrong_name_or_authority_is_not_spoken_to() {
 async fn a_web_socket_passes_from_region_to_region() {
     let authority = Authority::new();
     let (home, away) = two(&authority).await;
-    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nhello";
-    let origin = Origin::start(move |_, _| Reply::SendAndClose(switch.to_owned())).await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    let origin = Origin::start(move |_, _| Reply::Echo(switch.to_owned())).await;
     home.route(&[("away", &[away.peer()])]);
     away.route(&[("away", &[origin.address])]);
+    let mut client = TcpStream::connect(home.http()).await.unwrap();
     let request =
         "GET /ws HTTP/1.1\r\nhost: www.example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
-    let answer = parse(&crate::client::raw(home.http(), request).await);
-    assert_eq!((answer.status, answer.body.as_str()), (101, "hello"));
-    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(client.read_buf(&mut head).await.unwrap() > 0, "closed");
+    }
+    let answer = parse(&String::from_utf8(head).unwrap());
+    assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")));
+    for message in ["ping", "pong"] {
+        client.write_all(message.as_bytes()).await.unwrap();
+        let mut back = [0; 4];
+        client.read_exact(&mut back).await.unwrap();
+        assert_eq!(back, message.as_bytes());
+    }
+    drop(client);
     home.close().await;
     away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_passes_from_region_to_region_with_its_trailers() {
+    let authority = Authority::new();
+    let plan = |own| Plan { own, protocol: "http2", ..Plan::default() };
+    let (home, away) = (start(&plan("home"), &authority).await, start(&plan("away"), &authority).await);
+    let (origin, _) = http2(false).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin])]);
+    let stream = TcpStream::connect(home.http()).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://www.example.com/Greeter/Hello").header("te", "trailers");
+    let (answer, mut upload) =
+        client.ready().await.unwrap().send_request(request.body(()).unwrap(), false).unwrap();
+    upload.send_data("question".into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["x-te"], "trailers");
+    let mut body = answer.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "message");
+    assert!(body.data().await.is_none());
+    let trailers = body.trailers().await.unwrap().expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0");
+    home.close().await;
+    away.close().await;
+}
+
+/// No RST, no FIN: only the ping on the connection between the regions notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_falls_silent_costs_an_idempotent_request_time_but_not_its_answer() {
+    let authority = Authority::new();
+    let plan = |own| Plan { own, read_timeout: "60s", ..Plan::default() };
+    let (mut home, away) = (start(&plan("home"), &authority).await, start(&plan("away"), &authority).await);
+    let far = start(&plan("far"), &authority).await;
+    let origin = Origin::start(|_, _| ok("served")).await;
+    let relay = Relay::start(away.peer()).await;
+    home.route(&[("away", &[relay.address]), ("far", &[far.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    far.route(&[("far", &[origin.address])]);
+    assert_eq!(get(home.http(), "/", "").await.body, "served");
+    assert_eq!(home.outcome().await.0, "away");
+    relay.fall_silent();
+    assert_eq!(get(home.http(), "/", "").await.body, "served");
+    assert_eq!(home.outcome().await, ("away".to_owned(), OutcomeResult::Failure));
+    assert_eq!(home.outcome().await, ("far".to_owned(), OutcomeResult::Success));
+    for edge in [home, far] {
+        edge.close().await;
+    }
 }

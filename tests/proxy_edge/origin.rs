@@ -23,6 +23,8 @@ pub enum Reply {
     Close,
     /// These bytes after a pause.
     Slow(Duration, String),
+    /// These bytes, then every byte that comes, back.
+    Echo(String),
     /// Nothing, ever.
     Silence,
 }
@@ -106,6 +108,12 @@ async fn serve(
             Reply::Slow(pause, bytes) => {
                 tokio::time::sleep(pause).await;
                 stream.write_all(bytes.as_bytes()).await
+            }
+            Reply::Echo(bytes) => {
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+                let (mut from, mut to) = stream.split();
+                drop(tokio::io::copy(&mut from, &mut to).await);
+                return;
             }
             Reply::Silence => std::future::pending().await,
         };
@@ -223,5 +231,75 @@ impl Drop for Nginx {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// An HTTP/2 origin by prior knowledge that answers with a body and trailers, as gRPC does.
+///
+/// Refuses its first stream with REFUSED_STREAM when told to.
+pub async fn http2(refuse_first: bool) -> (SocketAddr, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let streams: Arc<AtomicU32> = Arc::default();
+    let count = Arc::clone(&streams);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    if count.fetch_add(1, Ordering::SeqCst) == 0 && refuse_first {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let te = request.headers().get("te").cloned();
+                    let mut head = http::Response::builder().header("content-type", "application/grpc");
+                    if let Some(te) = te {
+                        head = head.header("x-te", te);
+                    }
+                    let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
+                    body.send_data(bytes::Bytes::from_static(b"message"), false).unwrap();
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                    body.send_trailers(trailers).unwrap();
+                }
+            });
+        }
+    });
+    (address, streams)
+}
+
+/// A relay that can fall silent: no RST, no FIN, nothing.
+pub struct Relay {
+    pub address: SocketAddr,
+    silent: tokio::sync::watch::Sender<bool>,
+}
+
+impl Relay {
+    pub async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (silent, silence) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let mut silence = silence.clone();
+                tokio::spawn(async move {
+                    let mut to = TcpStream::connect(to).await.unwrap();
+                    let copied = tokio::select! {
+                        copied = tokio::io::copy_bidirectional(&mut from, &mut to) => copied.is_ok(),
+                        silent = async { silence.wait_for(|silent| *silent).await.is_err() } => silent,
+                    };
+                    // Silence keeps both connections open; an end of either one is passed on.
+                    if *silence.borrow() && !copied {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self { address, silent }
+    }
+
+    pub fn fall_silent(&self) {
+        self.silent.send_replace(true);
     }
 }

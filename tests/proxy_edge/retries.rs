@@ -1,9 +1,10 @@
 //! When a request is tried again, and when never.
 
 use crate::client::{get, parse, post, raw};
-use crate::origin::{Origin, Refusing, Reply, ok};
+use crate::origin::{Origin, Refusing, Reply, http2, ok};
 use crate::support::{Authority, Plan, eventually, start};
 use proxima::domain::fleet::OutcomeResult;
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -182,5 +183,19 @@ async fn outcomes_that_nobody_takes_are_dropped_and_counted() {
         assert_eq!(get(edge.http(), "/", "").await.status, 200);
     }
     eventually("drops are counted", || edge.metric("proxima_outcomes_dropped_total") == 2.0).await;
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_the_origin_refused_is_retried_for_any_method() {
+    let authority = Authority::new();
+    let mut edge = start(&Plan { protocol: "http2", ..Plan::default() }, &authority).await;
+    let (origin, streams) = http2(true).await;
+    edge.route(&[("home", &[origin]), ("home", &[origin])]);
+    assert_eq!(post(edge.http(), "once").await.status, 200);
+    assert_eq!(streams.load(Ordering::SeqCst), 2);
+    assert_eq!(edge.outcome().await, home(FAILURE));
+    assert_eq!(edge.outcome().await, home(SUCCESS));
+    assert_eq!(edge.metric("proxima_retries_total{reason=\"unprocessed\",service=\"web\"}"), 1.0);
     edge.close().await;
 }

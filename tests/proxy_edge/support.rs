@@ -11,7 +11,7 @@ use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use proxima::domain::time::Time;
 use proxima::metrics::request::RequestMetrics;
 use proxima::proxy::{Edge, Error, Phase, Wiring};
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +61,8 @@ impl Authority {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // OpenSSL takes a leaf with the subject of its issuer for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "authority of the tests");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
@@ -74,7 +76,8 @@ impl Authority {
     /// Signs a certificate for a name; the same name again overwrites the files.
     pub fn sign(&self, name: &str) -> Files {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let file = |end: &str| self.folder.join(format!("{name}.{end}"));
         let files = Files { certificate: file("pem"), key: file("key") };

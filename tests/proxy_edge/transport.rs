@@ -1,1 +1,200 @@
+//! Listeners: TLS, HTTP versions, deadlines, reload.
 
+use crate::client::{curl, get, one_answer, parse, raw, rest};
+use crate::origin::{Origin, ok};
+use crate::support::{Authority, Plan, Running, eventually, start, start_with};
+use bytes::Bytes;
+use proxima::config::{Config, Environment};
+use proxima::proxy::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// An edge before an origin that tells the scheme.
+async fn fronted(authority: &Authority) -> Running {
+    let edge = start(&Plan::default(), authority).await;
+    let origin = Origin::start(|seen, _| ok(seen.header("x-forwarded-proto").unwrap())).await;
+    edge.route(&[("home", &[origin.address])]);
+    edge
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_is_spoken_on_every_listener() {
+    let authority = Authority::new();
+    let edge = fronted(&authority).await;
+    let (plain, tls) = (edge.http().port(), edge.https().port());
+    let plain = format!("http://www.example.com:{plain}/");
+    let secure = format!("https://www.example.com:{tls}/");
+    let roots = authority.roots();
+    let to = |address: SocketAddr| format!("::127.0.0.1:{}", address.port());
+    for (url, flags, to, version, scheme) in [
+        (&plain, &["--http1.1"][..], to(edge.http()), "1.1", "http"),
+        (&plain, &["--http2-prior-knowledge"][..], to(edge.http()), "2", "http"),
+        (&plain, &["--http1.0"][..], to(edge.http()), "1.1", "http"),
+        (&secure, &["--http1.1"][..], to(edge.https()), "1.1", "https"),
+        (&secure, &["--http2"][..], to(edge.https()), "2", "https"),
+        (&secure, &["--tls-max", "1.2"][..], to(edge.https()), "2", "https"),
+    ] {
+        let arguments = ["--cacert", roots.to_str().unwrap(), "--connect-to", &to, url];
+        let Some(answer) = curl(&[&arguments[..], flags].concat()).await else { return };
+        let got = (answer.status, answer.version.as_str(), answer.body.as_str());
+        assert_eq!(got, (200, version, scheme), "{flags:?} {url} {}", answer.error);
+    }
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_shorter_than_the_preface_of_http2_and_slow_ones_are_answered() {
+    let authority = Authority::new();
+    let edge = fronted(&authority).await;
+    assert!(raw(edge.http(), "GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1."));
+    let mut stream = TcpStream::connect(edge.http()).await.unwrap();
+    for part in ["P", "OST / HTTP/1.1\r\nhost: www.exa", "mple.com\r\ncontent-length: 0\r\n\r\n"] {
+        stream.write_all(part.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(one_answer(&mut stream).await.status, 200);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_serves_many_requests_pipelined_ones_too() {
+    let authority = Authority::new();
+    let edge = fronted(&authority).await;
+    let mut stream = TcpStream::connect(edge.http()).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nhost: www.example.com\r\n\r\n";
+    for _ in 0..3 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = one_answer(&mut stream).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
+    }
+    assert_eq!(edge.metric("proxima_connections_active{listener=\"http\"}"), 1.0);
+    let last = "GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n";
+    stream.write_all(format!("{request}{request}{last}").as_bytes()).await.unwrap();
+    let answers = rest(&mut stream).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+    eventually("the connection ends", || edge.edge.activity().connections == 0).await;
+    assert_eq!(edge.metric("proxima_connections_active{listener=\"http\"}"), 0.0);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_requests_share_one_connection_and_go_on_over_http2() {
+    let authority = Authority::new();
+    // Behind this edge is another one, spoken to by prior knowledge.
+    let behind = fronted(&authority).await;
+    let edge = start(&Plan { protocol: "http2", ..Plan::default() }, &authority).await;
+    edge.route(&[("home", &[behind.http()])]);
+    let stream = TcpStream::connect(edge.http()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        let request = http::Request::get("http://www.example.com/").body(()).unwrap();
+        client = client.ready().await.unwrap();
+        answers.push(client.send_request(request, true).unwrap().0);
+    }
+    for answer in answers {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut body = answer.into_body();
+        let bytes: Bytes = body.data().await.unwrap().unwrap();
+        assert_eq!(bytes, "http");
+    }
+    assert_eq!(edge.edge.activity().connections, 1);
+    drop(client);
+    edge.close().await;
+    behind.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_replaced_without_a_restart() {
+    let authority = Authority::new();
+    let plan = Plan::default();
+    let edge = fronted(&authority).await;
+    let roots = authority.roots();
+    let to = format!("::127.0.0.1:{}", edge.https().port());
+    let url = format!("https://new.example.com:{}/", edge.https().port());
+    let arguments = ["--cacert", roots.to_str().unwrap(), "--connect-to", &to, &url];
+    let Some(before) = curl(&arguments).await else { return };
+    assert_eq!(before.status, 0, "the certificate is for another name");
+    // The plan signs anew; the file of the server is then overwritten by one for another name.
+    let mut config = Config::clone(&plan.config(&authority));
+    let new = authority.sign("new.example.com");
+    config.tls = Some(proxima::config::Tls { certificate: new.certificate, key: new.key });
+    edge.edge.apply(&Arc::new(config.clone())).await.unwrap();
+    let after = curl(&arguments).await.unwrap();
+    assert_eq!(after.status, 200, "{}", after.error);
+    // A bad file is refused and changes nothing.
+    std::fs::write(&config.tls.as_ref().unwrap().key, "nonsense").unwrap();
+    let e = edge.edge.apply(&Arc::new(config)).await.unwrap_err();
+    assert!(matches!(e, Error::Tls { .. }), "{e}");
+    assert_eq!(curl(&arguments).await.unwrap().status, 200);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_meet_under_new_roots_after_a_reload_and_old_connections_are_not_used_on() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let home = start(&Plan::default(), &old).await;
+    let plan_away = Plan { own: "away", ..Plan::default() };
+    let away = start(&plan_away, &old).await;
+    let origin = Origin::start(|_, _| ok("away")).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    home.edge.apply(&Plan::default().config(&new)).await.unwrap();
+    assert_eq!(get(home.http(), "/", "").await.status, 502, "the peer's certificate is under the old roots");
+    away.edge.apply(&plan_away.config(&new)).await.unwrap();
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_bound_or_read_is_an_error_with_its_place() {
+    let authority = Authority::new();
+    let plan = Plan::default();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::clone(&plan.config(&authority));
+    config.listeners[0].address = taken.local_addr().unwrap();
+    let e = start_with(Arc::new(config)).await.err().unwrap();
+    assert!(matches!(&e, Error::Bind { listener, .. } if listener == "http"), "{e}");
+    assert!(e.to_string().contains(&taken.local_addr().unwrap().to_string()), "{e}");
+
+    let mut config = Config::clone(&plan.config(&authority));
+    std::fs::write(&config.tls.as_mut().unwrap().certificate, "not a certificate").unwrap();
+    let e = start_with(Arc::new(config)).await.err().unwrap();
+    assert!(matches!(&e, Error::Tls { listener, .. } if listener == "https"), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_listeners_need_a_restart_and_nothing_of_that_reload_is_applied() {
+    let authority = Authority::new();
+    let edge = fronted(&authority).await;
+    let text = Plan::default().toml(&authority).replace("name = \"http\"", "name = \"web\"");
+    let config = Config::from_text("proxima.toml", &text, &Environment::default()).unwrap();
+    let e = edge.edge.apply(&Arc::new(config)).await.unwrap_err();
+    assert!(matches!(&e, Error::NeedsRestart { what } if what == "listeners"), "{e}");
+    assert_eq!(get(edge.http(), "/", "").await.status, 200);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expect_continue_and_early_hints_pass_without_ending_the_exchange() {
+    let authority = Authority::new();
+    let edge = start(&Plan::default(), &authority).await;
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nx-proxima-refused: no_room\r\n\r\n\
+                 HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let origin = Origin::start(move |_, _| crate::origin::Reply::Send(hints.to_owned())).await;
+    edge.route(&[("home", &[origin.address])]);
+    let text = raw(edge.http(), "GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 103"), "{text}");
+    assert!(!text.contains("x-proxima"), "{text}");
+    assert_eq!(parse(&text).body, "ok");
+    edge.close().await;
+}

@@ -131,7 +131,7 @@ fn header<'a>(answer: &'a OwnAnswer, name: &str) -> Option<&'a str> {
 #[test]
 fn a_client_s_request_goes_to_the_own_region_first_then_to_the_nearest() {
     let mut exchange = exchange(Fixture::new().get("WWW.example.com:8080", "/a"));
-    assert!(!exchange.from_peer());
+    assert!(!exchange.is_forwarded());
     let own = exchange.attempts.next(0, Time::ZERO).unwrap();
     assert_eq!((own.place, own.region.as_str()), (Place::Own, "home"));
     assert_eq!(exchange.forward_edits(&own), None);
@@ -227,7 +227,7 @@ fn health_gate_closes_only_when_every_name_is_closed() {
 #[test]
 fn a_forwarded_request_is_served_by_own_endpoints_only() {
     let mut exchange = exchange(Fixture::new().forwarded("/", "web"));
-    assert!(exchange.from_peer());
+    assert!(exchange.is_forwarded());
     assert_eq!(exchange.attempts.next(0, Time::ZERO).unwrap().place, Place::Own);
     assert!(exchange.attempts.next(0, Time::ZERO).is_none(), "never forwarded again");
 }
@@ -295,7 +295,7 @@ fn a_client_cannot_pass_for_a_peer() {
     let headers = [("x-proxima-forwarded-by", "away"), ("x-proxima-service", "web")];
     let fixture = Fixture::new();
     let exchange = exchange(fixture.ask(Method::GET, "www.example.com", "/", &headers, client()));
-    assert!(!exchange.from_peer());
+    assert!(!exchange.is_forwarded());
     assert!(exchange.edits.remove.iter().any(|name| name == "x-proxima-forwarded-by"));
 }
 
