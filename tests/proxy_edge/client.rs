@@ -32,7 +32,16 @@ impl Answer {
 /// Runs curl; `None`: there is none here.
 pub async fn curl(arguments: &[&str]) -> Option<Answer> {
     let output = tokio::process::Command::new(tool("curl")?)
-        .args(["--silent", "--show-error", "--include", "--max-time", "15", "--noproxy", "*", "--suppress-connect-headers"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--include",
+            "--max-time",
+            "15",
+            "--noproxy",
+            "*",
+            "--suppress-connect-headers",
+        ])
         .args(["--write-out", "\n%{http_version}"])
         .args(arguments)
         .output()
@@ -72,7 +81,8 @@ pub async fn raw(address: SocketAddr, bytes: &str) -> String {
 pub async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = timeout(SOON, stream.read_to_end(&mut bytes)).await;
-    read.unwrap_or_else(|_| panic!("not closed; so far {:?}", String::from_utf8_lossy(&bytes))).unwrap_or_default();
+    read.unwrap_or_else(|_| panic!("not closed; so far {:?}", String::from_utf8_lossy(&bytes)))
+        .unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -215,7 +215,8 @@ async fn a_web_socket_passes_from_region_to_region() {
     let origin = Origin::start(move |_, _| Reply::SendAndClose(switch.to_owned())).await;
     home.route(&[("away", &[away.peer()])]);
     away.route(&[("away", &[origin.address])]);
-    let request = "GET /ws HTTP/1.1\r\nhost: www.example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    let request =
+        "GET /ws HTTP/1.1\r\nhost: www.example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
     let answer = parse(&crate::client::raw(home.http(), request).await);
     assert_eq!((answer.status, answer.body.as_str()), (101, "hello"));
     assert_eq!(answer.header("upgrade"), Some("websocket"));

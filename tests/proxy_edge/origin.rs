@@ -79,7 +79,11 @@ impl Origin {
     }
 }
 
-async fn serve(mut stream: TcpStream, all: &Mutex<Vec<Seen>>, reply: &(dyn Fn(&Seen, usize) -> Reply + Sync)) {
+async fn serve(
+    mut stream: TcpStream,
+    all: &Mutex<Vec<Seen>>,
+    reply: &(dyn Fn(&Seen, usize) -> Reply + Sync),
+) {
     let mut buffer = Vec::new();
     while let Some(seen) = read_request(&mut stream, &mut buffer).await {
         let before = {

@@ -183,7 +183,9 @@ async fn nginx_is_fronted_with_large_answers_and_uploads() {
     edge.route(&[("home", &[nginx.address])]);
     let url = |path: &str| format!("http://{}{path}", edge.http());
     for arguments in [vec!["--http1.1"], vec!["--http2-prior-knowledge"]] {
-        let with = |more: &[&str]| [arguments.as_slice(), more].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let with = |more: &[&str]| {
+            [arguments.as_slice(), more].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+        };
         let run = async |more: &[&str]| {
             let all = with(more);
             curl(&all.iter().map(String::as_str).collect::<Vec<_>>()).await

@@ -192,9 +192,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
 }
 
 /// The snapshot and the view of a fleet that has heard nothing.
-fn first_words(
-    config: &Config,
-) -> (Arc<ArcSwap<Snapshot>>, Arc<ArcSwap<proxima::domain::view::View>>) {
+fn first_words(config: &Config) -> (Arc<ArcSwap<Snapshot>>, Arc<ArcSwap<proxima::domain::view::View>>) {
     let mut fleet = Fleet::new(Arc::clone(&config.policy), 7);
     let (mut snapshot, mut view) = (None, None);
     for output in fleet.handle(Input::Tick, Time::from_millis(1)) {
