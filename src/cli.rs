@@ -33,6 +33,10 @@ enum Command {
     /// Watch regions die and come back, on this machine, in about a minute.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
+    /// A process of the demo.
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoChild(demo::ChildArguments),
 }
 
 /// Parses the arguments, installs the process-wide TLS provider, runs the subcommand.
@@ -51,5 +55,7 @@ pub fn main() -> ExitCode {
         Command::ZoneServer(arguments) => zone_server::run(arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
+        #[cfg(feature = "demo")]
+        Command::DemoChild(arguments) => demo::run_child(arguments),
     }
 }

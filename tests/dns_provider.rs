@@ -401,6 +401,67 @@ fn entry(name: &str) -> EntryId {
     EntryId::parse(name).unwrap()
 }
 
+#[tokio::test]
+async fn the_simple_form_is_one_set_at_the_name_itself_on_our_zone_server() {
+    simple_form(Server::zone_server().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_simple_form_is_one_set_at_the_name_itself_on_ministack() {
+    let Some(server) = Server::ministack().await else { return };
+    simple_form(server).await;
+}
+
+async fn simple_form(mut server: Server) {
+    server.form = "form = \"simple\"\nweights = { eu-west-1 = 30, us-east-1 = 70 }";
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let reading = edge.read().await;
+    let home = set(&[("eu-west-1", 30), ("us-east-1", 70)]);
+    assert_eq!(reading.state.sets.get(&entry("all")), Some(&home), "{:?}", reading.state);
+    // The control record, and one record a region with weight.
+    assert_eq!(server.records().await.len(), 3);
+    let plan = edge.plan(&reading, "all", &[("us-east-1", 100)]);
+    assert!(matches!(edge.submit(&plan).await, Written::Accepted { .. }));
+    let records = server.records().await;
+    let names: Vec<&str> = records.iter().map(|record| record.name()).collect();
+    assert_eq!(names, ["_proxima.www.example.test.", "www.example.test."]);
+    assert_eq!(records[1].set_identifier(), Some("us-east-1"));
+}
+
+#[tokio::test]
+async fn both_address_families_move_together_on_our_zone_server() {
+    families(Server::zone_server().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn both_address_families_move_together_on_ministack() {
+    let Some(server) = Server::ministack().await else { return };
+    families(server).await;
+}
+
+async fn families(mut server: Server) {
+    for (number, address) in server.addresses.iter_mut().enumerate() {
+        address.push_str(&format!(" fd00:77::{}", number + 1));
+    }
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let reading = edge.read().await;
+    let plan = edge.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
+    assert!(matches!(edge.submit(&plan).await, Written::Accepted { .. }));
+    let moved = edge.read().await;
+    assert_eq!(moved.state.sets[&entry("eu-west-1")], set(&[("us-east-1", 100)]));
+    let records = server.records().await;
+    let kinds = |kind: RrType| records.iter().filter(|record| record.r#type == kind).count();
+    // Three aliases and three weighted records of each.
+    assert_eq!((kinds(RrType::A), kinds(RrType::Aaaa)), (6, 6));
+    let mut apart = records.into_iter().find(|r| r.r#type == RrType::Aaaa && r.weight.is_some()).unwrap();
+    apart.weight = Some(1);
+    server.change(vec![(ChangeAction::Upsert, apart)]).await;
+    let error = read(&edge.api, &edge.layout, &edge.checks, &edge.clock).await.unwrap_err();
+    assert!(error.to_string().contains("the weights of A and AAAA differ"), "{error}");
+}
+
 /// Real Route 53 keeps the reference of a deleted check used up; so does the zone server's conflict.
 #[tokio::test]
 async fn a_check_that_differs_is_a_problem_and_not_taken() {

@@ -152,5 +152,5 @@ async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn
         let state = if api.in_sync(id).await? { "INSYNC" } else { "PENDING" };
         println!("change {id}: {state}");
     }
-    if failed > 0 { Err(format!("{failed} names cannot be read").into()) } else { Ok(()) }
+    if failed > 0 { Err(format!("names that cannot be read: {failed}").into()) } else { Ok(()) }
 }

@@ -119,3 +119,63 @@ impl EdgeConfig<'_> {
         writeln!(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Environment};
+    use crate::demo::certificates::Authority;
+    use crate::demo::children::Folder;
+    use crate::demo::settings::differing;
+    use crate::demo::world::{REGIONS_MAX, REGIONS_MIN};
+
+    fn parsed(world: &World, own: Region, settings: &[Setting]) -> Config {
+        let folder = Folder::new().unwrap();
+        let authority = Authority::new(folder.path()).unwrap();
+        let ca = authority.write().unwrap();
+        let identity = authority.identity("any", vec![peer_name(world.name(own))]).unwrap();
+        let at = |port| SocketAddr::from((own.machine(), port));
+        let ways: Vec<SocketAddr> = world.regions().map(|to| (own.way_to(to), 7000).into()).collect();
+        let text = EdgeConfig {
+            world,
+            own,
+            machine: Machine { http: at(1), https: at(2), peer: at(3), admin: at(4), service: at(5) },
+            public_port: 8080,
+            ways: &ways,
+            server: &identity,
+            peer: &identity,
+            ca: &ca,
+            zone_id: "Z0123456789ABCDEFGHIJ",
+            dns_endpoint: at(6),
+            settings,
+        }
+        .toml();
+        Config::from_text("demo.toml", &text, &Environment::default())
+            .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+    }
+
+    #[test]
+    fn every_edge_of_every_world_gets_a_valid_file_and_all_agree_on_policy() {
+        for size in [REGIONS_MIN, 5, REGIONS_MAX] {
+            let world = World::new(size).unwrap();
+            let settings = differing(&world);
+            let mut hashes: Vec<u64> =
+                world.regions().map(|own| parsed(&world, own, &settings).policy.agreement_hash()).collect();
+            hashes.dedup();
+            assert_eq!(hashes.len(), 1, "{size} regions: edges that disagree never move DNS");
+        }
+    }
+
+    #[test]
+    fn the_printed_settings_are_those_that_the_edges_run_with() {
+        let world = World::new(5).unwrap();
+        let own = world.regions().next().unwrap();
+        let config = parsed(&world, own, &differing(&world));
+        let failover = &config.policy.failover;
+        assert_eq!(failover.hold_down.as_secs(), 3);
+        assert_eq!(config.policy.health.fall, 2);
+        assert_eq!(config.probes.timeout.as_millis(), 950);
+        assert!((failover.max_shift - 0.34).abs() < 1e-9);
+        assert!(config.names.values().all(|name| name.ttl == TTL));
+    }
+}

@@ -34,8 +34,10 @@ pub struct Server {
     pub zone_id: String,
     /// The name under test.
     pub name: DnsName,
-    /// Of the regions, in their order.
+    /// Of the regions, in their order; several of one region with blanks between.
     pub addresses: Vec<String>,
+    /// Lines of the name's section that say its form.
+    pub form: &'static str,
     /// Where Route 53's checkers knock.
     pub health_port: u16,
     pub access: Access,
@@ -50,6 +52,7 @@ enum Process {
 
 /// Stands for the zone that is yet to be created.
 const NO_ZONE: &str = "Z0000000000000EXAMPLE";
+const GLOBAL: &str = "form = \"global\"";
 /// Regions of every test; also AWS regions, as latency records want.
 pub const REGIONS: [&str; 3] = ["ap-south-1", "eu-west-1", "us-east-1"];
 
@@ -92,6 +95,7 @@ impl Server {
             endpoint: None,
             name: DnsName::parse("placeholder.test").unwrap(),
             addresses: addresses.split(',').map(str::to_owned).collect(),
+            form: GLOBAL,
             health_port: 80,
             access: Access::Chain,
             zone_id,
@@ -110,6 +114,7 @@ impl Server {
             zone_id,
             name: DnsName::parse("www.example.test").unwrap(),
             addresses: (1..=3).map(|n| format!("127.77.0.{n}")).collect(),
+            form: GLOBAL,
             // Nobody listens there.
             health_port: 1,
             // The credentials that ministack's root account has unless told otherwise.
@@ -125,6 +130,13 @@ impl Server {
 
     /// `dns`: further lines of `[dns]`.
     pub fn config_with(&self, own: &str, regions: &[&str], dns: &str) -> Config {
+        let text = self.text(own, regions, dns);
+        let environment = Environment { region: None };
+        Config::from_text("suite.toml", &text, &environment).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// The same as a file's text.
+    pub fn text(&self, own: &str, regions: &[&str], dns: &str) -> String {
         let endpoints: String =
             regions.iter().map(|region| format!("endpoints.{region} = [\"127.0.0.1:8081\"]\n")).collect();
         let mut text = format!(
@@ -145,7 +157,7 @@ impl Server {
             name = "web"
             service = "web"
             [names."{}"]
-            form = "global"
+            {form}
             services = ["web"]
             ttl = "60s"
             [dns]
@@ -154,23 +166,25 @@ impl Server {
             insync_poll = "100ms"
             {dns}
             "#,
-            self.name, self.zone_id
+            self.name,
+            self.zone_id,
+            form = self.form
         );
         if let Some(endpoint) = &self.endpoint {
             text.push_str(&format!("endpoint = \"{endpoint}\"\n"));
         }
         for (number, (region, address)) in REGIONS.iter().zip(&self.addresses).enumerate() {
             if regions.contains(region) {
+                let addresses: Vec<&str> = address.split(' ').collect();
                 text.push_str(&format!(
                     "[regions.{region}]\npeer = \"127.0.0.1:{}\"\nserver_name = \"{region}.test\"\n\
-                     addresses = [\"{address}\"]\nhealth_port = {}\n",
+                     addresses = {addresses:?}\nhealth_port = {}\n",
                     8443 + number,
                     self.health_port
                 ));
             }
         }
-        let environment = Environment { region: None };
-        Config::from_text("suite.toml", &text, &environment).unwrap_or_else(|problems| panic!("{problems}"))
+        text
     }
 
     /// The same server behind another address.
@@ -181,6 +195,7 @@ impl Server {
             zone_id: self.zone_id.clone(),
             name: self.name.clone(),
             addresses: self.addresses.clone(),
+            form: self.form,
             health_port: self.health_port,
             access: self.access.clone(),
             _process: None,
