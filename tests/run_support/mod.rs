@@ -1,6 +1,8 @@
 //! `proxima run` as a process, a service whose answers the test holds back, and a plain client.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod authority;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -265,6 +267,14 @@ fn answer(
     let held = gate.0.lock().ok()?;
     drop(gate.1.wait_while(held, |held| *held).ok()?);
     stream.write_all(SLOW_WHOLE[SLOW_HALF.len()..].as_bytes()).ok()
+}
+
+/// A loopback address that no other test of this or another process uses.
+pub fn loopback() -> std::net::Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let next = u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 200 + 2).unwrap();
+    std::net::Ipv4Addr::new(127, 64 + high % 64, low, next)
 }
 
 /// A program on PATH or unpacked by `make test`; `None`, said aloud, where there

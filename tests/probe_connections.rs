@@ -1,0 +1,384 @@
+//! Probes against servers that misbehave: what is retried, what counts, and what ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod run_support;
+
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use proxima::config::{Config, Environment};
+use proxima::domain::endpoint::Endpoint;
+use proxima::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
+use proxima::domain::health::State;
+use proxima::domain::name::{RegionId, ServiceId};
+use proxima::domain::snapshot::{EndpointStatus, ServiceSnapshot, Snapshot};
+use proxima::metrics::control::ControlMetrics;
+use proxima::peer::VIEW_BYTES_MAX;
+use proxima::probe;
+use run_support::authority::Authority;
+use run_support::{Folder, PATIENCE, tool};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// How a server answers the n-th request of a connection; `None`: never.
+type Script = Arc<dyn Fn(usize) -> Option<String> + Send + Sync>;
+
+/// A server, and how often it was connected to and asked.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+fn view(region: &str) -> String {
+    let view = serde_json::json!({
+        "region": region, "boot": 1, "sequence": 1, "policy": 1, "services": {}, "rtts": {},
+        "votes": {}, "generations": {}, "entered_rps": 0.0, "headroom_rps": null,
+        "of_a_newer_edge": "tolerated",
+    });
+    view.to_string()
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+impl Server {
+    /// `closes`: hangs up after each answer without having said so.
+    async fn start(tls: Option<TlsAcceptor>, closes: bool, script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let server = Self { address, connections: connections.clone(), requests: requests.clone() };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (tls, script, requests) = (tls.clone(), script.clone(), requests.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => converse(stream, closes, script, requests).await,
+                        // A probe that ends the handshake is not this server's trouble.
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => converse(stream, closes, script, requests).await,
+                            Err(_) => None,
+                        },
+                    }
+                });
+            }
+        });
+        server
+    }
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    closes: bool,
+    script: Script,
+    requests: Arc<AtomicUsize>,
+) -> Option<()> {
+    for number in 0.. {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        requests.fetch_add(1, Ordering::SeqCst);
+        let Some(text) = script(number) else {
+            return std::future::pending().await;
+        };
+        stream.write_all(text.as_bytes()).await.ok()?;
+        stream.flush().await.ok()?;
+        if closes {
+            return stream.shutdown().await.ok();
+        }
+    }
+    None
+}
+
+/// Probes under test: regions `here` and `there`, service `web`.
+struct Probing {
+    inputs: mpsc::Receiver<Input>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    published: watch::Sender<u64>,
+    _config: watch::Sender<Arc<Config>>,
+    _folder: Folder,
+    tls: TlsAcceptor,
+}
+
+impl Probing {
+    fn new(protocol: &str, fresh_connection: &str) -> Self {
+        let folder = Folder::new();
+        Authority::new().sign(&folder, "peer", "peer.there.test");
+        let text = format!(
+            r#"
+[edge]
+region = "here"
+[[listeners]]
+name = "http"
+address = "127.0.0.1:0"
+[peer]
+address = "127.0.0.1:0"
+certificate = "peer.pem"
+key = "peer.key"
+ca = "peer-ca.pem"
+[regions.here]
+peer = "127.0.0.1:8442"
+server_name = "peer.here.test"
+[regions.there]
+peer = "127.0.0.1:8443"
+server_name = "peer.there.test"
+[probes]
+interval = "100ms"
+timeout = "90ms"
+fresh_connection = "{fresh_connection}"
+[services.web]
+endpoints.here = ["127.0.0.1:80"]
+protocol = "{protocol}"
+health_path = "/healthz"
+[[routes]]
+name = "web"
+service = "web"
+"#
+        );
+        let file = folder.write("proxima.toml", &text);
+        let config = Config::from_text(&file.to_string_lossy(), &text, &Environment::default());
+        let tls = acceptor(&folder);
+        let (config_sender, config) = watch::channel(Arc::new(config.unwrap_or_else(|p| panic!("{p}"))));
+        let (published, receiver) = watch::channel(0);
+        let (sender, inputs) = mpsc::channel(64);
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(RegionId::parse("here").unwrap())));
+        tokio::spawn(probe::run(probe::Wiring {
+            config,
+            snapshot: Arc::clone(&snapshot),
+            published: receiver,
+            inputs: sender,
+            metrics: ControlMetrics::register(&Registry::new()).unwrap(),
+        }));
+        Self { inputs, snapshot, published, _config: config_sender, _folder: folder, tls }
+    }
+
+    /// Publishes a snapshot with these addresses of `there` and of `web` at home.
+    fn publish(&self, there: &[SocketAddr], web: &[SocketAddr]) {
+        let endpoint = |address: &SocketAddr| Arc::new(Endpoint::new(*address));
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        snapshot.number += 1;
+        snapshot.peers =
+            BTreeMap::from([(RegionId::parse("there").unwrap(), there.iter().map(endpoint).collect())]);
+        let id = ServiceId::parse("web").unwrap();
+        let service = ServiceSnapshot {
+            id: id.clone(),
+            candidates: Vec::new(),
+            panic: true,
+            accepts_forwarded: false,
+            endpoints: web
+                .iter()
+                .map(|address| EndpointStatus { endpoint: endpoint(address), state: State::Unknown })
+                .collect(),
+            states: BTreeMap::new(),
+        };
+        snapshot.services = BTreeMap::from([(id, Arc::new(service))]);
+        let number = snapshot.number;
+        self.snapshot.store(Arc::new(snapshot));
+        self.published.send_replace(number);
+    }
+
+    async fn next(&mut self) -> Probe {
+        match timeout(PATIENCE, self.inputs.recv()).await.expect("no probe was reported").unwrap() {
+            Input::Probed(probe) => probe,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn region(&mut self) -> Result<RegionAnswer, ProbeFailure> {
+        match self.next().await {
+            Probe::Region { region, result } => {
+                assert_eq!(region.as_str(), "there");
+                result
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn endpoint(&mut self) -> Result<(), ProbeFailure> {
+        match self.next().await {
+            Probe::Endpoint { result, .. } => result.map(drop),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn acceptor(folder: &Folder) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(folder.path().join("peer.pem")).unwrap();
+    let chain = chain.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(folder.path().join("peer.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn always(text: String) -> Script {
+    Arc::new(move |_| Some(text.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_warm_exchanges_are_samples_of_the_distance_and_one_connection_is_kept() {
+    let mut probing = Probing::new("http1", "30s");
+    let server =
+        Server::start(Some(probing.tls.clone()), false, always(answer("200 OK", &view("there")))).await;
+    probing.publish(&[server.address], &[]);
+    let first = probing.region().await.unwrap();
+    assert_eq!((first.rtt, first.view.region.as_str()), (None, "there"));
+    for _ in 0..5 {
+        assert!(probing.region().await.unwrap().rtt.is_some());
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_was_closed_is_retried_before_it_counts() {
+    let mut probing = Probing::new("http1", "30s");
+    let server =
+        Server::start(Some(probing.tls.clone()), true, always(answer("200 OK", &view("there")))).await;
+    probing.publish(&[server.address], &[]);
+    for _ in 0..6 {
+        let answer = probing.region().await.expect("an idle close is no failure");
+        assert_eq!(answer.rtt, None, "every connection is fresh");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_good_view_of_that_region_is_a_failure_of_its_kind() {
+    let large = answer("200 OK", &" ".repeat(VIEW_BYTES_MAX + 1));
+    for (what, script, failure) in [
+        ("another region's view", always(answer("200 OK", &view("elsewhere"))), ProbeFailure::Malformed),
+        ("not JSON", always(answer("200 OK", "hello")), ProbeFailure::Malformed),
+        ("too large", always(large), ProbeFailure::Malformed),
+        ("an error status", always(answer("503 No", &view("there"))), ProbeFailure::Status),
+        ("silence", Arc::new(|_| None) as Script, ProbeFailure::Timeout),
+        ("not HTTP", always("hello\r\n\r\n".to_owned()), ProbeFailure::Closed),
+    ] {
+        let mut probing = Probing::new("http1", "30s");
+        let server = Server::start(Some(probing.tls.clone()), false, script).await;
+        probing.publish(&[server.address], &[]);
+        for _ in 0..2 {
+            assert_eq!(probing.region().await.unwrap_err(), failure, "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_on_a_kept_connection_counts_at_once_and_the_next_probe_connects_anew() {
+    let mut probing = Probing::new("http1", "30s");
+    let script: Script = Arc::new(|number| (number < 3).then(|| answer("200 OK", &view("there"))));
+    let server = Server::start(Some(probing.tls.clone()), false, script).await;
+    probing.publish(&[server.address], &[]);
+    let mut results = Vec::new();
+    for _ in 0..5 {
+        results.push(probing.region().await.map(drop));
+    }
+    assert_eq!(results, [Ok(()), Ok(()), Ok(()), Err(ProbeFailure::Timeout), Ok(())]);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_no_tls_is_a_tls_failure_and_a_closed_port_a_connect_failure() {
+    let mut probing = Probing::new("http1", "30s");
+    let server = Server::start(None, false, always(answer("400 Bad", ""))).await;
+    probing.publish(&[server.address], &[]);
+    // It waits for the end of a head that never comes, or answers with what is no TLS.
+    let failure = probing.region().await.unwrap_err();
+    assert!(matches!(failure, ProbeFailure::Tls | ProbeFailure::Timeout), "{failure:?}");
+
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let mut probing = Probing::new("http1", "30s");
+    probing.publish(&[address], &[]);
+    assert_eq!(probing.region().await.unwrap_err(), ProbeFailure::Connect);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fresh_connections_take_the_addresses_in_turn() {
+    let mut probing = Probing::new("http1", "250ms");
+    let script = always(answer("200 OK", &view("there")));
+    let one = Server::start(Some(probing.tls.clone()), false, Arc::clone(&script)).await;
+    let two = Server::start(Some(probing.tls.clone()), false, script).await;
+    probing.publish(&[one.address, two.address], &[]);
+    let connections = |server: &Server| server.connections.load(Ordering::SeqCst);
+    let mut probes = 0;
+    while connections(&one) < 3 || connections(&two) < 3 {
+        probing.region().await.unwrap();
+        probes += 1;
+        assert!(probes < 100, "{} and {}", connections(&one), connections(&two));
+    }
+    assert!(connections(&one).abs_diff(connections(&two)) <= 1);
+    assert!(probes > connections(&one) + connections(&two), "connections are kept for a while");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_well_by_its_status_and_is_left_alone_once_it_is_gone() {
+    let mut probing = Probing::new("http1", "30s");
+    let good = Server::start(None, false, always(answer("204 No Content", ""))).await;
+    probing.publish(&[], &[good.address]);
+    for _ in 0..3 {
+        assert_eq!(probing.endpoint().await, Ok(()));
+    }
+    let ill = Server::start(None, false, always(answer("500 No", ""))).await;
+    probing.publish(&[], &[ill.address]);
+    while probing.endpoint().await.is_ok() {}
+    let asked = good.requests.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        assert_eq!(probing.endpoint().await, Err(ProbeFailure::Status));
+    }
+    assert_eq!(good.requests.load(Ordering::SeqCst), asked, "what left the snapshot is probed no more");
+    probing.publish(&[], &[]);
+    let quiet = async { while timeout(Duration::from_millis(400), probing.inputs.recv()).await.is_ok() {} };
+    timeout(PATIENCE, quiet).await.expect("no target, no probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_endpoint_is_asked_by_prior_knowledge() {
+    let Some(nginx) = tool("nginx") else { return };
+    let folder = Folder::new();
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let text = format!(
+        "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {{}}
+         http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+         uwsgi_temp_path uwsgi; scgi_temp_path scgi; server {{ listen {port} http2; location = /healthz {{ return 200; }} }} }}"
+    );
+    let file = folder.write("nginx.conf", &text);
+    let mut child = std::process::Command::new(nginx)
+        .arg("-p")
+        .arg(folder.path())
+        .arg("-c")
+        .arg(file)
+        .args(["-e", "stderr"])
+        .spawn()
+        .unwrap();
+    let mut probing = Probing::new("http2", "30s");
+    probing.publish(&[], &[port]);
+    let well = async {
+        let mut good = 0;
+        while good < 3 {
+            good = if probing.endpoint().await.is_ok() { good + 1 } else { 0 };
+        }
+    };
+    let well = timeout(PATIENCE, well).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    well.expect("nginx answers HTTP/2");
+}
