@@ -22,6 +22,8 @@ pub struct Scene {
     names: BTreeMap<Region, Vec<Region>>,
     answers: BTreeMap<Region, Vec<Region>>,
     readings: BTreeMap<Region, Option<Reading>>,
+    /// The last word of an edge on a region that was worth telling: (edge, region, kind).
+    told: BTreeMap<(Region, Region, &'static str), String>,
     truth: BTreeMap<Region, bool>,
     shared: Shared,
     home_since: Option<Duration>,
@@ -39,6 +41,7 @@ impl Scene {
             names: BTreeMap::new(),
             answers: BTreeMap::new(),
             readings: BTreeMap::new(),
+            told: BTreeMap::new(),
             truth: BTreeMap::new(),
             shared: Shared::new(),
             home_since: None,
@@ -152,16 +155,20 @@ impl Scene {
         (change.submitted_at, format!("weights: {}", parts.join("; ")))
     }
 
-    fn edge(&mut self, at: Duration, region: Region, reading: Option<&Reading>) {
-        let before = self.readings.insert(region, reading.cloned());
-        let (Some(Some(before)), Some(after)) = (before, reading) else { return };
-        let words =
-            [("state", &before.states, &after.states), ("verdict", &before.verdicts, &after.verdicts)];
-        for (kind, before, after) in words {
-            for (target, word) in after {
-                if before.get(target) != Some(word) {
+    fn edge(&mut self, at: Duration, edge: Region, reading: Option<&Reading>) {
+        self.readings.insert(edge, reading.cloned());
+        let Some(reading) = reading else { return };
+        for (kind, words) in [("state", &reading.states), ("verdict", &reading.verdicts)] {
+            for (target, word) in words {
+                // Everything else is on the way from one of these to another.
+                if !["healthy", "probation", "ejected", "up", "down"].contains(&word.as_str()) {
+                    continue;
+                }
+                let before = self.told.insert((edge, *target, kind), word.clone());
+                // What an edge sees first is no news.
+                if before.is_some_and(|before| before != *word) {
                     let key = (*target, kind, word.clone());
-                    self.shared.entry(key).or_insert_with(|| (at, BTreeSet::new())).1.insert(region);
+                    self.shared.entry(key).or_insert_with(|| (at, BTreeSet::new())).1.insert(edge);
                 }
             }
         }
@@ -257,7 +264,7 @@ mod tests {
         let lines = scene.seen_by_edges();
         assert_eq!(
             lines,
-            [(ms(20), "state of us-east-1: ejected (edges of eu-west-1, ap-northeast-1)".to_owned())]
+            [(ms(20), "state of us-east-1: ejected (edges of eu-west-2, ap-northeast-1)".to_owned())]
         );
         assert_eq!(scene.seen_by_edges(), Vec::new());
     }
