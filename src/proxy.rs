@@ -159,8 +159,12 @@ impl Edge {
         });
         let (closing, closed) = watch::channel(false);
         let http = listen::application(&config, gateway::Gateway { shared: Arc::clone(&shared) });
-        let server =
-            connection::Server { shared: Arc::clone(&shared), http: Arc::new(http), closing: closed };
+        let server = connection::Server {
+            shared: Arc::clone(&shared),
+            http: Arc::new(http),
+            closing: closed,
+            deadlines: connection::Deadlines::default(),
+        };
         Ok(Self { server: Arc::new(server), shared, addresses, bound: Mutex::new(bound), closing, tickets })
     }
 

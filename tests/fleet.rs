@@ -14,7 +14,7 @@ use proxima::domain::selection::Margin;
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::view::{ServiceView, View};
-use proxima::domain::votes::Witness;
+use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -347,4 +347,33 @@ fn endpoint_statistics_survive_a_new_resolution() {
     edge.second(1, |_| {});
     assert!(Arc::ptr_eq(&before, &endpoint(&edge, 1)));
     assert_eq!(endpoint(&edge, 3).in_flight(), 0);
+}
+
+#[test]
+fn a_view_votes_only_once_a_newer_one_shows_that_its_edge_decides() {
+    let mut edge = Edge::new(policy());
+    let verdict = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].verdicts[&region("a")];
+    edge.records(1, home());
+    let once = |edge: &mut Edge| {
+        edge.pods(true);
+        edge.peer("b", 20, Word::Up, Word::Up);
+    };
+    edge.second(1, once);
+    assert_eq!(verdict(&edge), Verdict::Undecided(Undecided::NoMajority), "it may be of any age");
+    edge.second(1, once);
+    assert_eq!(verdict(&edge), Verdict::Up);
+}
+
+#[test]
+fn an_edge_that_repeats_itself_for_long_is_not_forwarded_to() {
+    let mut edge = Edge::steady(policy());
+    let same_again = |edge: &mut Edge| {
+        edge.pods(true);
+        edge.sequence = 100;
+        edge.peer("b", 20, Word::Up, Word::Up);
+    };
+    edge.second(5, same_again);
+    assert_eq!(edge.order()[..2], ["a", "b"], "for a while it only has no news");
+    edge.second(5, same_again);
+    assert!(!edge.order().contains(&"b".to_owned()), "nobody decides there: {:?}", edge.order());
 }

@@ -153,7 +153,8 @@ pub fn with_sources(error: &dyn Error) -> String {
         }
         next = source.source();
     }
-    text
+    // The credentials chain tells each of its parts on a line of its own.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn excerpt(body: &str) -> String {

@@ -48,7 +48,7 @@ impl ReplayGuard {
     /// Pods of a region that may answer in turn behind its load balancer.
     const BOOTS_MAX: usize = 256;
 
-    /// Whether the view is new; remembers it.
+    /// How the view stands to those seen before; remembers it.
     pub fn admit(&mut self, view: &View) -> Admission {
         if let Some((_, last)) = self.boots.iter_mut().find(|(boot, _)| *boot == view.boot) {
             let admission = match view.sequence.cmp(last) {
@@ -63,13 +63,16 @@ impl ReplayGuard {
             self.boots.pop_front();
         }
         self.boots.push_back((view.boot, view.sequence));
-        Admission::New
+        Admission::First
     }
 }
 
 /// How a view stands to those seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
+    /// The first one of its process: it may be of any age.
+    First,
+    /// Newer than one seen before, so made since then.
     New,
     /// The last one again: its region has had nothing to add.
     Repeated,
@@ -82,6 +85,9 @@ pub enum Admission {
 pub struct Heard {
     pub view: View,
     pub at: Time,
+    /// Whether it is known to be made shortly before it came: a process whose control task
+    /// stalls goes on showing its last view, and whoever asks for the first time can't tell.
+    pub recent: bool,
 }
 
 #[cfg(test)]
@@ -107,12 +113,13 @@ mod tests {
     fn a_replayed_or_older_view_is_refused_and_another_pod_is_not() {
         let mut guard = ReplayGuard::default();
         for (boot, sequence, expected) in [
-            (1, 5, Admission::New),
+            (1, 5, Admission::First),
             (1, 5, Admission::Repeated),
             (1, 4, Admission::Replayed),
             (1, 6, Admission::New),
             // Another pod, or a restart.
-            (2, 1, Admission::New),
+            (2, 1, Admission::First),
+            (2, 2, Admission::New),
         ] {
             assert_eq!(guard.admit(&view(boot, sequence)), expected, "{boot} {sequence}");
         }

@@ -26,14 +26,30 @@ use tracing::debug;
 
 /// How every HTTP/2 connection begins. Source: RFC 9113 section 3.4.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest time from a connection to the end of its first request's head.
-const FIRST_HEAD: Duration = Duration::from_secs(15);
-/// Longest time for a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A client that has just connected is about to send: what it may take once the edge closes.
-const FIRST_HEAD_CLOSING: Duration = Duration::from_secs(1);
-/// Longest time between one answer and the end of the next request's head.
-const IDLE: Duration = CLIENT_PATIENCE;
+
+/// How long the other side is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// From a connection to the end of its first request's head.
+    first_head: Duration,
+    /// The same once the edge closes: a client that has just connected is about to send.
+    first_head_closing: Duration,
+    /// For a TLS handshake.
+    handshake: Duration,
+    /// Between an answer and the end of the next request's head.
+    idle: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            first_head: Duration::from_secs(15),
+            first_head_closing: Duration::from_secs(1),
+            handshake: Duration::from_secs(10),
+            idle: CLIENT_PATIENCE,
+        }
+    }
+}
 
 /// Facts about a connection, carried to its requests.
 #[derive(Debug)]
@@ -61,6 +77,7 @@ pub(super) struct Server {
     pub(super) http: Arc<HttpProxy<Gateway>>,
     /// True once idle connections have to go.
     pub(super) closing: watch::Receiver<bool>,
+    pub(super) deadlines: Deadlines,
 }
 
 impl Server {
@@ -103,7 +120,7 @@ impl Server {
         connection: &Arc<Connection>,
     ) -> Option<(Stream, Version)> {
         let failed = || self.shared.wiring.metrics.handshake_failures(connection.kind).inc();
-        match timeout(HANDSHAKE, acceptor.tls_handshake(marked(tcp, connection)?)).await {
+        match timeout(self.deadlines.handshake, acceptor.tls_handshake(marked(tcp, connection)?)).await {
             Ok(Ok(stream)) => {
                 let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 Some((Box::new(stream), if http2 { Version::Http2 } else { Version::Http1 }))
@@ -125,25 +142,25 @@ impl Server {
     async fn sniff(&self, tcp: &TcpStream) -> Option<Version> {
         tokio::select! {
             biased;
-            version = timeout(FIRST_HEAD, sniff(tcp)) => version.ok().flatten(),
-            () = self.closed(FIRST_HEAD_CLOSING) => None,
+            version = timeout(self.deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
+            () = self.closed(self.deadlines.first_head_closing) => None,
         }
     }
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, stream: Stream, connection: &Connection) {
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(IDLE.as_secs()));
+        session.set_keepalive(Some(CLIENT_PATIENCE.as_secs()));
         // Without it, a pipelined request would turn the one before it into a 400.
         session.set_pipelining_enabled(true);
-        let mut wait = (FIRST_HEAD, FIRST_HEAD_CLOSING);
+        let mut wait = (self.deadlines.first_head, self.deadlines.first_head_closing);
         while let Some(reused) = self.request(session, connection, wait).await {
             let (stream, settings) = reused.consume();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
-            wait = (IDLE, Duration::ZERO);
+            wait = (self.deadlines.idle, Duration::ZERO);
         }
     }
 
@@ -222,3 +239,6 @@ fn marked(tcp: TcpStream, connection: &Arc<Connection>) -> Option<TcpIo> {
     stream.set_proxy_digest(ProxyDigest::new(placeholder, Some(Box::new(facts))));
     Some(stream)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub mod pace {
     /// Greatest error of a region's wall clock.
     pub const SKEW: Duration = Duration::from_millis(150);
     /// A control task is woken this late at most.
-    pub const WAKE_LATE: Duration = Duration::from_millis(30);
+    pub const WAKE_LATE: Duration = Duration::from_millis(200);
 }
 
 /// A DNS name of the scenario.

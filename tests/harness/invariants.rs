@@ -97,9 +97,10 @@ impl Truth<'_> {
             + Duration::from_millis(500)
     }
 
-    /// The longest that a dead service is a candidate elsewhere: noticed there, then here.
+    /// The longest that a dead service is a candidate elsewhere: noticed there, then here; or,
+    /// when nobody decides there any more, its last view grown old and then noticed here.
     fn told(&self) -> Duration {
-        self.noticed() * 2
+        self.noticed() + self.noticed().max(self.cast.failover.view_fresh + pace::PROBE)
     }
 
     /// The longest that a dead region may be voted up: told to every voter, and their votes grown old.
@@ -179,8 +180,13 @@ impl Invariants {
     }
 
     /// When an edge proposes: on what ground.
-    pub fn proposed(&self, truth: &Truth<'_>, edge: usize, plan: &Plan) -> Held {
+    pub fn proposed(&self, truth: &Truth<'_>, edge: usize, plan: &Plan, snapshot: Option<&Snapshot>) -> Held {
         let n = truth.cast.regions.len();
+        let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|status| &status.verdicts);
+        let up = verdicts.iter().flat_map(|v| v.values()).filter(|v| **v == Verdict::Up).count();
+        truth.require(up >= truth.cast.failover.min_live, Rule::MinLive, || {
+            format!("{} holds {up} regions for up and proposes {plan:?}", truth.cast.regions[edge])
+        })?;
         if n == 2 {
             return Ok(());
         }

@@ -203,7 +203,7 @@ impl Run<'_> {
 
     fn api_delay(&mut self, edge: usize) -> Duration {
         if self.world.api_slow {
-            self.dice[edge].between(300, 2_500)
+            self.dice[edge].between(200, 2_800)
         } else {
             self.dice[edge].between(20, 150)
         }

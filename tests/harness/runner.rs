@@ -367,10 +367,10 @@ impl<'a> Run<'a> {
         let late = self.dice[edge].below(pace::WAKE_LATE.as_nanos() as u64);
         let deadline = process.fleet.deadline().map_or(self.now, |at| at.before(process.origin));
         process.wake = deadline.max(self.now) + Duration::from_nanos(late + 1);
-        for output in outputs {
-            self.put_out(edge, output)?;
-        }
-        Ok(())
+        // What was published together with a plan shows the verdicts that it rests on.
+        let (plans, rest): (Vec<_>, Vec<_>) =
+            outputs.into_iter().partition(|output| matches!(output, Output::Propose(_)));
+        rest.into_iter().chain(plans).try_for_each(|output| self.put_out(edge, output))
     }
 
     fn put_out(&mut self, edge: usize, output: Output) -> Held {
@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
                     return Ok(());
                 }
                 self.count("proposals");
-                self.invariants.proposed(&self.truth(), edge, &plan)?;
+                self.invariants.proposed(&self.truth(), edge, &plan, snapshot.as_deref())?;
                 self.write(edge, plan)
             }
             Output::Moved(transition) => {
@@ -460,19 +460,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes an output down, views left out of the text (they are many) but not out of the replay:
-    /// whatever they hold shows in what others do.
     fn log_output(&mut self, edge: usize, output: &Output) {
         let id = self.cast.regions[edge].clone();
         match output {
-            Output::View(view) => {
-                let votes = &view.votes;
-                self.note(|| format!("{id} view {} {votes:?}", view.sequence));
-            }
-            Output::Publish(snapshot) => {
-                let services = &snapshot.services;
-                self.note(|| format!("{id} publish {} {services:?}", snapshot.number));
-            }
+            Output::View(view) => self.note(|| format!("{id} view {view:?}")),
+            Output::Publish(snapshot) => self.note(|| format!("{id} publish {snapshot:?}")),
             Output::Propose(plan) => self.note(|| format!("{id} propose {plan:?}")),
             Output::Moved(transition) => self.note(|| format!("{id} moved {transition:?}")),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Since when something is bad, and when it last was.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trouble {
-    /// Bad without a break since then, in a way that the edges can see; `None` now well.
+    /// Bad without a break since then; `None`: now well.
     pub since: Option<Time>,
     /// Bad now.
     pub now: bool,
@@ -16,12 +16,12 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn set(&mut self, bad: bool, visible: bool, now: Time) {
+    fn set(&mut self, bad: bool, now: Time) {
         if self.now || bad {
             self.last = Some(now);
         }
         self.now = bad;
-        self.since = if bad && visible { self.since.or(Some(now)) } else { None };
+        self.since = if bad { self.since.or(Some(now)) } else { None };
     }
 
     /// Whether it was bad at any moment of the last `span`.
@@ -116,8 +116,7 @@ impl World {
             let gone = self.silent[region] || self.stopped[region];
             for (trouble, pods) in self.trouble[region].iter_mut().zip(&self.pod_down[region]) {
                 let down = pods.iter().all(|d| *d);
-                // A stalled control task can't tell that its service died.
-                trouble.set(gone || down, gone || !self.stalled[region], now);
+                trouble.set(gone || down, now);
             }
             let check = &mut self.checks[region];
             check.settle(now);

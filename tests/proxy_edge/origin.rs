@@ -23,8 +23,8 @@ pub enum Reply {
     Close,
     /// These bytes after a pause.
     Slow(Duration, String),
-    /// These bytes, then every byte that comes, back.
-    Echo(String),
+    /// These bytes after a pause, then every byte that comes, back.
+    Echo(Duration, String),
     /// Nothing, ever.
     Silence,
 }
@@ -109,7 +109,8 @@ async fn serve(
                 tokio::time::sleep(pause).await;
                 stream.write_all(bytes.as_bytes()).await
             }
-            Reply::Echo(bytes) => {
+            Reply::Echo(pause, bytes) => {
+                tokio::time::sleep(pause).await;
                 stream.write_all(bytes.as_bytes()).await.unwrap();
                 let (mut from, mut to) = stream.split();
                 drop(tokio::io::copy(&mut from, &mut to).await);

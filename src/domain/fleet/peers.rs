@@ -69,7 +69,7 @@ impl Peer {
 
     /// The last view, when it is fresh enough to vote.
     pub(super) fn fresh(&self, policy: &Policy, now: Time) -> Option<&Heard> {
-        self.heard.as_ref().filter(|heard| now.since(heard.at) <= policy.failover.view_fresh)
+        self.heard.as_ref().filter(|heard| heard.recent && now.since(heard.at) <= policy.failover.view_fresh)
     }
 
     /// Returns whether any state moved.
@@ -79,11 +79,21 @@ impl Peer {
         }
         match self.guard.admit(&answer.view) {
             Admission::Replayed => return self.failed(policy, now),
-            // Asked twice before it had news: alive, but nothing to learn.
-            Admission::Repeated => {}
-            Admission::New => {
-                self.heard = Some(Heard { view: *answer.view, at: now });
+            // Asked twice before it had news: alive, but nothing to learn. For long: it answers, but
+            // nobody there decides any more, and what it says of its services may be history.
+            Admission::Repeated => {
+                let old = |heard: &Heard| now.since(heard.at) > policy.failover.view_fresh;
+                if self.heard.as_ref().is_some_and(old) {
+                    return self.failed(policy, now);
+                }
             }
+            // It may be as old as its process: no ground for a vote until a newer one comes.
+            Admission::First => {
+                if self.fresh(policy, now).is_none() {
+                    self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
+                }
+            }
+            Admission::New => self.heard = Some(Heard { view: *answer.view, at: now, recent: true }),
         }
         let mut moved = false;
         let Some(heard) = &self.heard else { return false };

@@ -1,0 +1,113 @@
+//! Reloads of a running process: applied whole or refused whole.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod run_support;
+
+use run_support::*;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+
+const APPLIED: &str = r#"proxima_reloads_total{result="applied"}"#;
+const REFUSED: &str = r#"proxima_reloads_total{result="refused"}"#;
+const UNCHANGED: &str = r#"proxima_reloads_total{result="unchanged"}"#;
+
+fn until_served(edge: &Edge, path: &str, body: &str) {
+    eventually(&format!("{path} is answered by {body}"), || {
+        let answer = get(edge.address("http"), path);
+        (answer.status == 200 && answer.body == body).then_some(())
+    });
+}
+
+/// A second service under `/api`.
+fn with_api(web: SocketAddr, api: SocketAddr) -> String {
+    let more = format!(
+        r#"
+[services.api]
+endpoints.here = ["{api}"]
+health_path = "/"
+[[routes]]
+name = "api"
+path_prefix = "/api"
+service = "api"
+"#
+    );
+    single(web, &more)
+}
+
+#[test]
+fn a_changed_file_is_applied_by_itself_and_on_sighup() {
+    let (folder, web, api) = (Folder::new(), Service::start("web"), Service::start("api"));
+    let file = folder.write("proxima.toml", &single(web.address, ""));
+    let edge = Edge::ready(&file);
+    until_served(&edge, "/api", "web");
+    let before = edge.metric("proxima_config_hash");
+
+    folder.write("proxima.toml", &with_api(web.address, api.address));
+    until_served(&edge, "/api", "api");
+    until_served(&edge, "/", "web");
+    assert_eq!(edge.metric(APPLIED), Some(1.0));
+    assert_ne!(edge.metric("proxima_config_hash"), before);
+
+    folder.write("proxima.toml", &single(web.address, ""));
+    edge.signal("HUP");
+    until_served(&edge, "/api", "web");
+    assert_eq!(edge.metric(APPLIED), Some(2.0));
+    assert_eq!(edge.metric("proxima_config_hash"), before);
+    assert_eq!(edge.metric("proxima_probe_targets"), Some(1.0), "the probe of what left has ended");
+
+    edge.signal("HUP");
+    edge.until_metric(UNCHANGED, 1.0);
+    assert_eq!(edge.metric(APPLIED), Some(2.0), "unchanged content is no reload");
+}
+
+#[test]
+fn a_volume_swapped_by_a_symbolic_link_is_seen() {
+    let (folder, web, api) = (Folder::new(), Service::start("web"), Service::start("api"));
+    // As Kubernetes mounts it: file -> ..data/file, ..data -> a dated folder that is swapped.
+    for (date, text) in [("..1", single(web.address, "")), ("..2", with_api(web.address, api.address))] {
+        fs::create_dir(folder.path().join(date)).unwrap();
+        fs::write(folder.path().join(date).join("proxima.toml"), text).unwrap();
+    }
+    symlink("..1", folder.path().join("..data")).unwrap();
+    symlink("..data/proxima.toml", folder.path().join("proxima.toml")).unwrap();
+    let edge = Edge::ready(&folder.path().join("proxima.toml"));
+    until_served(&edge, "/api", "web");
+    symlink("..2", folder.path().join("..data_tmp")).unwrap();
+    fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
+    until_served(&edge, "/api", "api");
+}
+
+#[test]
+fn a_bad_file_is_refused_with_its_problems_and_traffic_goes_on() {
+    let (folder, web, api) = (Folder::new(), Service::start("web"), Service::start("api"));
+    let good = single(web.address, "");
+    let edge = Edge::ready(&folder.write("proxima.toml", &good));
+    until_served(&edge, "/", "web");
+    let hash = edge.metric("proxima_config_hash");
+    let wrong = [
+        ("misspelt", good.replace("health_path", "health_pth"), "health_pth"),
+        ("cut in the middle", good[..good.len() / 2].to_owned(), ""),
+        ("another region", good.replace("here", "there"), "edge.region cannot change while running"),
+        (
+            "another listener",
+            good.replace("name = \"http\"", "name = \"other\""),
+            "listeners cannot change while running",
+        ),
+    ];
+    for (count, (what, text, word)) in wrong.iter().enumerate() {
+        folder.write("proxima.toml", text);
+        edge.until_metric(REFUSED, count as f64 + 1.0);
+        assert!(edge.log().contains(word), "{what}: {}", edge.log());
+        assert_eq!(get(edge.address("http"), "/").body, "web", "{what}");
+        assert_eq!(get(edge.address("admin"), "/ready").status, 200, "{what}");
+        assert_eq!(edge.metric("proxima_config_hash"), hash, "{what}");
+    }
+    fs::remove_file(folder.path().join("proxima.toml")).unwrap();
+    edge.until_metric(REFUSED, wrong.len() as f64 + 1.0);
+    assert_eq!(get(edge.address("http"), "/").body, "web", "a file that is gone");
+
+    assert_eq!(edge.metric(APPLIED), Some(0.0));
+    folder.write("proxima.toml", &with_api(web.address, api.address));
+    until_served(&edge, "/api", "api");
+}
