@@ -172,7 +172,7 @@ impl Director {
         self.timeline.phase(SERVICE_DEATH, &format!("the service of {name} is killed, its edge lives"));
         let waiting = self.stage.kill_service(region).await?;
         self.begin(Kind::Service, region);
-        self.timeline.say(&format!("SIGKILL while {waiting} requests waited for its answer"));
+        self.timeline.say(&format!("SIGKILL with {waiting} in flight, waiting for the first byte"));
         self.phase(SERVICE_DEATH, Until::moved(8, 14)).await?;
         self.timeline.phase(SERVICE_RETURN, &format!("the service of {name} is started again"));
         self.stage.revive_service(region)?;

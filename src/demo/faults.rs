@@ -111,9 +111,10 @@ impl Fault {
                 if *entry != dead || regions.is_empty() {
                     return;
                 }
+                let left_out = self.left_out.take();
                 if !regions.contains(&dead) {
                     mark(&mut marks.moved_by_weights, *at);
-                } else if let Some(at) = self.left_out {
+                } else if let Some(at) = left_out {
                     mark(&mut marks.moved_by_health_check, at);
                 }
             }
@@ -212,6 +213,7 @@ mod tests {
         let (mut fault, _) = self::fault(Kind::Service);
         fault.notice(&name(2000, r[3]));
         fault.notice(&set(2000, r[3]));
+        fault.notice(&set(9000, r[0]));
         assert_eq!(fault.marks.moved_by_health_check, None, "the weights had moved");
         assert_eq!(fault.detected(), Some(ms(1000)));
     }

@@ -110,7 +110,7 @@ impl Scene {
                 self.edge(*at, *region, reading.as_ref());
                 None
             }
-            Event::Changed(change) => Some(self.changed(change)),
+            Event::Changed(change) => self.changed(change),
             Event::SetsEverEmpty(count) => {
                 self.sets_ever_empty = *count;
                 None
@@ -143,16 +143,18 @@ impl Scene {
         })
     }
 
-    fn changed(&mut self, change: &Change) -> Line {
+    fn changed(&mut self, change: &Change) -> Option<Line> {
         self.states += 1;
         let mut parts = Vec::new();
         for (entry, (before, after)) in &change.sets {
-            let show = |weights| timeline::weights(&self.world, weights);
-            let entry_name = self.world.name(*entry);
-            parts.push(format!("{entry_name}: {} -> {}", show(before), show(after)));
             self.sets.insert(*entry, after.clone());
+            // The first weights are no news.
+            if !before.is_empty() {
+                let show = |weights| timeline::weights(&self.world, weights);
+                parts.push(format!("{}: {} -> {}", self.world.name(*entry), show(before), show(after)));
+            }
         }
-        (change.submitted_at, format!("weights: {}", parts.join("; ")))
+        (!parts.is_empty()).then(|| (change.submitted_at, format!("weights of {}", parts.join("; "))))
     }
 
     fn edge(&mut self, at: Duration, edge: Region, reading: Option<&Reading>) {
@@ -235,7 +237,7 @@ mod tests {
             BTreeMap::from([(r[0], (Weights::from([(r[0], 100)]), Weights::from([(r[0], 66), (r[3], 34)])))]);
         let line =
             scene.notice(&Event::Changed(Change { submitted_at: ms(10), sets: away }), ms(10)).unwrap();
-        assert_eq!(line.1, "weights: us-east-1: us-east-1 100 -> us-east-1 66, us-west-2 34");
+        assert_eq!(line.1, "weights of us-east-1: us-east-1 100 -> us-east-1 66, us-west-2 34");
         assert!(!scene.weights_home());
     }
 
