@@ -7,7 +7,8 @@ use crate::domain::fleet::{ProbeFailure, Transition};
 use crate::domain::name::{RegionId, ServiceId};
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use std::time::Duration;
 
@@ -18,22 +19,14 @@ const RTT_BUCKETS: [f64; 13] =
 /// Handles shared by control, probes, resolver and app; a clone is the same counters.
 #[derive(Debug, Clone)]
 pub struct ControlMetrics {
-    probe_rtt: HistogramVec,
-    probe_setup: HistogramVec,
-    probes: IntCounterVec,
-    endpoint_probes: IntCounterVec,
-    probe_tasks: IntGauge,
+    probing: ProbeMetrics,
+    config: ConfigMetrics,
     transitions: IntCounterVec,
     refusals: IntCounterVec,
     plans_proposed: IntCounter,
     plans_dropped: IntCounter,
     outcomes: IntCounter,
     turn: Histogram,
-    reloads: IntCounterVec,
-    config_hash: IntGauge,
-    config_time: GaugeVec,
-    resolver_failures: IntCounterVec,
-    resolver_failing: prometheus::IntGaugeVec,
 }
 
 /// How an attempt to reload ended.
@@ -65,77 +58,38 @@ impl ControlMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let r = registry;
         let metrics = Self {
-            probe_rtt: add(
-                r,
-                histograms(
-                    "proxima_probe_rtt_seconds",
-                    "Round trip of one probe of a region on a warm connection, to the response head.",
-                    &["region"],
-                )?,
+            probing: ProbeMetrics::register(registry)?,
+            config: ConfigMetrics::register(registry)?,
+            transitions: counters(
+                registry,
+                "proxima_transitions_total",
+                "Changes of state, vote, verdict, refusal or gate, by kind.",
+                &["kind"],
             )?,
-            probe_setup: add(
-                r,
-                histograms(
-                    "proxima_probe_setup_seconds",
-                    "Time to set up a fresh probe connection to a region: TCP and TLS.",
-                    &["region"],
-                )?,
-            )?,
-            probes: add(
-                r,
-                counters(
-                    "proxima_probes_total",
-                    "Probes of a region by result: success, or why it failed.",
-                    &["region", "result"],
-                )?,
-            )?,
-            endpoint_probes: add(
-                r,
-                counters(
-                    "proxima_endpoint_probes_total",
-                    "Probes of the own region's endpoints by service and result.",
-                    &["service", "result"],
-                )?,
-            )?,
-            probe_tasks: add(
-                r,
-                IntGauge::new("proxima_probe_targets", "Regions and endpoints that are probed now.")?,
-            )?,
-            transitions: add(
-                r,
-                counters(
-                    "proxima_transitions_total",
-                    "Changes of state, vote, verdict, refusal or gate, by kind.",
-                    &["kind"],
-                )?,
-            )?,
-            refusals: add(
-                r,
-                counters(
-                    "proxima_refusals_total",
-                    "Times that a rule began to hold back a DNS change, by rule.",
-                    &["rule"],
-                )?,
+            refusals: counters(
+                registry,
+                "proxima_refusals_total",
+                "Times that a rule began to hold back a DNS change, by rule.",
+                &["rule"],
             )?,
             plans_proposed: add(
-                r,
+                registry,
                 IntCounter::new("proxima_plans_proposed_total", "Plans handed to the DNS side.")?,
             )?,
             plans_dropped: add(
-                r,
+                registry,
                 IntCounter::new(
                     "proxima_plans_dropped_total",
                     "Plans dropped because the DNS side was busy; they are proposed again later.",
                 )?,
             )?,
             outcomes: add(
-                r,
+                registry,
                 IntCounter::new("proxima_outcomes_total", "Outcomes of requests that reached the core.")?,
             )?,
             turn: add(
-                r,
+                registry,
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "proxima_control_turn_seconds",
@@ -144,64 +98,21 @@ impl ControlMetrics {
                     .buckets(vec![0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0]),
                 )?,
             )?,
-            reloads: add(
-                r,
-                counters(
-                    "proxima_reloads_total",
-                    "Reloads of the configuration by result: applied, refused or unchanged.",
-                    &["result"],
-                )?,
-            )?,
-            config_hash: add(
-                r,
-                IntGauge::new(
-                    "proxima_config_hash",
-                    "First 48 bits of the SHA-256 of the configuration in force, its certificates included.",
-                )?,
-            )?,
-            config_time: add(
-                r,
-                GaugeVec::new(
-                    Opts::new(
-                        "proxima_config_applied_timestamp_seconds",
-                        "When the configuration in force was applied, in seconds since 1970.",
-                    ),
-                    &[],
-                )?,
-            )?,
-            resolver_failures: add(
-                r,
-                counters(
-                    "proxima_resolver_failures_total",
-                    "Look-ups that failed (the last good answer stays), by what the name belongs to.",
-                    &["target"],
-                )?,
-            )?,
-            resolver_failing: add(
-                r,
-                prometheus::IntGaugeVec::new(
-                    Opts::new(
-                        "proxima_resolver_failing",
-                        "Names whose last look-up failed, by what they belong to.",
-                    ),
-                    &["target"],
-                )?,
-            )?,
         };
         // Series that alerts look at exist from the start: a counter that appears with its first
         // event has no increase that a rate could see.
         for reload in Reload::ALL {
-            metrics.reloads.with_label_values(&[reload.as_str()]);
+            metrics.config.reloads.with_label_values(&[reload.as_str()]);
         }
         for rule in crate::domain::plan::Refusal::ALL {
             metrics.refusals.with_label_values(&[rule.as_str()]);
         }
-        let build = prometheus::IntGaugeVec::new(
+        let build = IntGaugeVec::new(
             Opts::new("proxima_build_info", "1, with the version of the binary."),
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        add(r, build)?;
+        add(registry, build)?;
         Ok(metrics)
     }
 
@@ -210,29 +121,29 @@ impl ControlMetrics {
         let label = match result {
             Ok(rtt) => {
                 if let Some(rtt) = rtt {
-                    self.probe_rtt.with_label_values(&[region.as_str()]).observe(rtt.as_secs_f64());
+                    self.probing.rtt.with_label_values(&[region.as_str()]).observe(rtt.as_secs_f64());
                 }
                 "success"
             }
             Err(failure) => failure.as_str(),
         };
-        self.probes.with_label_values(&[region.as_str(), label]).inc();
+        self.probing.regions.with_label_values(&[region.as_str(), label]).inc();
     }
 
     /// A fresh probe connection to a region stands.
     pub fn connection_set_up(&self, region: &RegionId, took: Duration) {
-        self.probe_setup.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
+        self.probing.setup.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
     }
 
     /// A probe of an endpoint ended.
     pub fn endpoint_probed(&self, service: &ServiceId, result: Result<(), ProbeFailure>) {
         let label = result.map_or_else(ProbeFailure::as_str, |()| "success");
-        self.endpoint_probes.with_label_values(&[service.as_str(), label]).inc();
+        self.probing.endpoints.with_label_values(&[service.as_str(), label]).inc();
     }
 
     /// How many regions and endpoints are probed.
     pub fn probe_targets(&self, count: usize) {
-        self.probe_tasks.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.probing.targets.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The core changed its mind about something.
@@ -270,31 +181,135 @@ impl ControlMetrics {
 
     /// A reload ended.
     pub fn reloaded(&self, result: Reload) {
-        self.reloads.with_label_values(&[result.as_str()]).inc();
+        self.config.reloads.with_label_values(&[result.as_str()]).inc();
     }
 
     /// A configuration is in force since `unix_seconds`.
     pub fn config_applied(&self, hash: [u8; 32], unix_seconds: f64) {
         // 48 bits pass through the float of the exposition format unharmed.
         let short = hash.iter().take(6).fold(0i64, |number, byte| (number << 8) | i64::from(*byte));
-        self.config_hash.set(short);
-        self.config_time.with_label_values::<&str>(&[]).set(unix_seconds);
+        self.config.config_hash.set(short);
+        self.config.config_time.with_label_values::<&str>(&[]).set(unix_seconds);
     }
 
     /// A look-up failed; `target` names a service or region of the configuration.
     pub fn resolve_failed(&self, target: &str) {
-        self.resolver_failures.with_label_values(&[target]).inc();
+        self.config.resolver_failures.with_label_values(&[target]).inc();
     }
 
     /// How many names of a target fail now.
     pub fn resolve_failing(&self, target: &str, names: usize) {
-        self.resolver_failing.with_label_values(&[target]).set(i64::try_from(names).unwrap_or(i64::MAX));
+        self.config
+            .resolver_failing
+            .with_label_values(&[target])
+            .set(i64::try_from(names).unwrap_or(i64::MAX));
     }
 
     /// Forgets the series of a target that left the configuration.
     pub fn resolve_forgotten(&self, target: &str) {
         // An error only says that no series was made yet.
-        drop(self.resolver_failing.remove_label_values(&[target]));
+        drop(self.config.resolver_failing.remove_label_values(&[target]));
+    }
+}
+
+/// What the prober counts.
+#[derive(Debug, Clone)]
+struct ProbeMetrics {
+    rtt: HistogramVec,
+    setup: HistogramVec,
+    regions: IntCounterVec,
+    endpoints: IntCounterVec,
+    targets: IntGauge,
+}
+
+impl ProbeMetrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            rtt: histograms(
+                registry,
+                "proxima_probe_rtt_seconds",
+                "Round trip of one probe of a region on a warm connection, to the response head.",
+                &["region"],
+            )?,
+            setup: histograms(
+                registry,
+                "proxima_probe_setup_seconds",
+                "Time to set up a fresh probe connection to a region: TCP and TLS.",
+                &["region"],
+            )?,
+            regions: counters(
+                registry,
+                "proxima_probes_total",
+                "Probes of a region by result: success, or why it failed.",
+                &["region", "result"],
+            )?,
+            endpoints: counters(
+                registry,
+                "proxima_endpoint_probes_total",
+                "Probes of the own region's endpoints by service and result.",
+                &["service", "result"],
+            )?,
+            targets: add(
+                registry,
+                IntGauge::new("proxima_probe_targets", "Regions and endpoints that are probed now.")?,
+            )?,
+        })
+    }
+}
+
+/// What the configuration and the names in it are at.
+#[derive(Debug, Clone)]
+struct ConfigMetrics {
+    reloads: IntCounterVec,
+    config_hash: IntGauge,
+    config_time: GaugeVec,
+    resolver_failures: IntCounterVec,
+    resolver_failing: IntGaugeVec,
+}
+
+impl ConfigMetrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            reloads: counters(
+                registry,
+                "proxima_reloads_total",
+                "Reloads of the configuration by result: applied, refused or unchanged.",
+                &["result"],
+            )?,
+            config_hash: add(
+                registry,
+                IntGauge::new(
+                    "proxima_config_hash",
+                    "First 48 bits of the SHA-256 of the configuration in force, its certificates included.",
+                )?,
+            )?,
+            config_time: add(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "proxima_config_applied_timestamp_seconds",
+                        "When the configuration in force was applied, in seconds since 1970.",
+                    ),
+                    &[],
+                )?,
+            )?,
+            resolver_failures: counters(
+                registry,
+                "proxima_resolver_failures_total",
+                "Look-ups that failed (the last good answer stays), by what the name belongs to.",
+                &["target"],
+            )?,
+            resolver_failing: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "proxima_resolver_failing",
+                        "Names whose last look-up failed, by what they belong to.",
+                    ),
+                    &["target"],
+                )?,
+            )?,
+        })
     }
 }
 
@@ -303,10 +318,21 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result
     Ok(metric)
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-    IntCounterVec::new(Opts::new(name, help), labels)
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    add(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-fn histograms(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(RTT_BUCKETS.to_vec()), labels)
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let options = HistogramOpts::new(name, help).buckets(RTT_BUCKETS.to_vec());
+    add(registry, HistogramVec::new(options, labels)?)
 }
