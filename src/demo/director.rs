@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 /// Events waiting to be noted; who sees more waits.
 const EVENTS_MAX: usize = 4096;
@@ -62,8 +62,9 @@ pub struct Director {
     scene: Scene,
     phases: Vec<Phase>,
     faults: Vec<Fault>,
-    /// Requests since the last line of numbers.
+    /// Requests since the last line of numbers, when the next line is due, and how often.
     second: Vec<Request>,
+    line_due: Instant,
     lines_every: Duration,
     /// Users and observers; they end with the run.
     crowd: JoinSet<()>,
@@ -85,6 +86,7 @@ impl Director {
             phases: Vec::new(),
             faults: Vec::new(),
             second: Vec::new(),
+            line_due: started,
             lines_every: SECOND,
             crowd: JoinSet::new(),
             sender,
@@ -170,7 +172,7 @@ impl Director {
         self.timeline.phase(SERVICE_DEATH, &format!("the service of {name} is killed, its edge lives"));
         let waiting = self.stage.kill_service(region).await?;
         self.begin(Kind::Service, region);
-        self.timeline.say(&format!("SIGKILL while {waiting} requests waited for its answer"));
+        self.timeline.say(&format!("SIGKILL with {waiting} in flight, waiting for the first byte"));
         self.phase(SERVICE_DEATH, Until::moved(8, 14)).await?;
         self.timeline.phase(SERVICE_RETURN, &format!("the service of {name} is started again"));
         self.stage.revive_service(region)?;
@@ -208,6 +210,7 @@ impl Director {
 
     fn begin(&mut self, kind: Kind, region: Region) {
         let began = self.started.elapsed();
+        self.ledger.note_fault(began);
         self.faults.push(Fault::begin(kind, region, began, self.world.regions()));
     }
 
@@ -222,9 +225,6 @@ impl Director {
 
     /// Notes what is seen until the span that began at `from` is over.
     async fn watch(&mut self, from: Duration, until: Until) -> Result<(), Error> {
-        let mut ticks = interval(self.lines_every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.reset();
         loop {
             let now = self.started.elapsed();
             let span = now.saturating_sub(from);
@@ -236,7 +236,10 @@ impl Director {
                     Some(event) => self.notice(&event),
                     None => return Err(Error::Blind),
                 },
-                _ = ticks.tick() => self.numbers()?,
+                () = sleep_until(self.line_due) => {
+                    self.line_due = Instant::now() + self.lines_every;
+                    self.numbers()?;
+                }
             }
         }
     }
@@ -255,14 +258,20 @@ impl Director {
             fault.notice(event);
         }
         if let Some((at, text)) = self.scene.notice(event, now) {
+            // What led to it comes first.
+            self.sightings();
+            self.timeline.at(at, &text);
+        }
+    }
+
+    fn sightings(&mut self) {
+        for (at, text) in self.scene.seen_by_edges() {
             self.timeline.at(at, &text);
         }
     }
 
     fn numbers(&mut self) -> Result<(), Error> {
-        for (at, text) in self.scene.seen_by_edges() {
-            self.timeline.at(at, &text);
-        }
+        self.sightings();
         let second = std::mem::take(&mut self.second);
         if !second.is_empty() {
             let line = timeline::second(&self.world, &second);

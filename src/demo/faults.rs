@@ -44,6 +44,8 @@ pub struct Fault {
     pub marks: Marks,
     edges: BTreeSet<Region>,
     ejected_by: BTreeSet<Region>,
+    /// An answer left it out; by whose doing, the next look at its entry's set tells.
+    left_out: Option<Duration>,
 }
 
 impl Fault {
@@ -53,7 +55,15 @@ impl Fault {
             Kind::Service => BTreeSet::from([region]),
             Kind::Region => all.filter(|other| *other != region).collect(),
         };
-        Self { kind, region, began, marks: Marks::default(), edges, ejected_by: BTreeSet::new() }
+        Self {
+            kind,
+            region,
+            began,
+            marks: Marks::default(),
+            edges,
+            ejected_by: BTreeSet::new(),
+            left_out: None,
+        }
     }
 
     /// When DNS first sent its users elsewhere, by whichever means.
@@ -94,12 +104,18 @@ impl Fault {
             Event::Name { at, place, regions } => {
                 let moved = *place == dead && !regions.is_empty() && !regions.contains(&dead);
                 if moved && marks.moved_by_weights.is_none() {
-                    mark(&mut marks.moved_by_health_check, *at);
+                    self.left_out.get_or_insert(*at);
                 }
             }
             Event::Set { at, entry, regions } => {
-                if *entry == dead && !regions.is_empty() && !regions.contains(&dead) {
+                if *entry != dead || regions.is_empty() {
+                    return;
+                }
+                let left_out = self.left_out.take();
+                if !regions.contains(&dead) {
                     mark(&mut marks.moved_by_weights, *at);
+                } else if let Some(at) = left_out {
+                    mark(&mut marks.moved_by_health_check, at);
                 }
             }
             Event::Changed(change) => {
@@ -188,14 +204,16 @@ mod tests {
         fault.notice(&name(1500, r[0]));
         fault.notice(&set(1500, r[0]));
         fault.notice(&name(4000, r[3]));
+        fault.notice(&set(4001, r[0]));
         fault.notice(&set(6000, r[3]));
         assert_eq!(fault.marks.moved_by_health_check, Some(ms(3000)));
         assert_eq!(fault.marks.moved_by_weights, Some(ms(5000)));
         assert_eq!(fault.detected(), Some(ms(3000)));
 
         let (mut fault, _) = self::fault(Kind::Service);
+        fault.notice(&name(2000, r[3]));
         fault.notice(&set(2000, r[3]));
-        fault.notice(&name(2050, r[3]));
+        fault.notice(&set(9000, r[0]));
         assert_eq!(fault.marks.moved_by_health_check, None, "the weights had moved");
         assert_eq!(fault.detected(), Some(ms(1000)));
     }

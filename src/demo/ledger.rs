@@ -85,11 +85,12 @@ pub struct Ledger {
     requests: VecDeque<Request>,
     /// Moments at which a service was seen to begin or cease answering.
     truth: BTreeMap<Region, Vec<(Duration, bool)>>,
+    faults: Vec<Duration>,
 }
 
 impl Ledger {
     pub fn new(world: Arc<World>) -> Self {
-        Self { world, requests: VecDeque::new(), truth: BTreeMap::new() }
+        Self { world, requests: VecDeque::new(), truth: BTreeMap::new(), faults: Vec::new() }
     }
 
     pub fn add(&mut self, request: Request) {
@@ -102,6 +103,18 @@ impl Ledger {
     /// A direct look at a region's service found it changed at that time.
     pub fn note_truth(&mut self, region: Region, at: Duration, answers: bool) {
         self.truth.entry(region).or_default().push((at, answers));
+    }
+
+    /// A fault began at that time.
+    pub fn note_fault(&mut self, began: Duration) {
+        self.faults.push(began);
+    }
+
+    /// When the request was sent, or the first fault that began while it was under way:
+    /// what comes of it is the fault's doing.
+    fn counts_at(&self, request: &Request) -> Duration {
+        let met = self.faults.iter().find(|began| (request.sent..=request.done).contains(*began));
+        met.copied().unwrap_or(request.sent)
     }
 
     fn answered(&self, region: Region, at: Duration) -> bool {
@@ -121,9 +134,10 @@ impl Ledger {
                 .any(|at| self.world.nearest(request.place, |r| self.answered(r, *at)).contains(&served))
     }
 
-    /// Requests sent within the span, `until` not included.
+    /// Requests sent within the span, `until` not included; those that met a fault on
+    /// their way count as sent when it began.
     pub fn sent(&self, from: Duration, until: Duration) -> impl Iterator<Item = &Request> {
-        self.requests.iter().filter(move |r| (from..until).contains(&r.sent))
+        self.requests.iter().filter(move |r| (from..until).contains(&self.counts_at(r)))
     }
 
     /// Requests that failed after `from`, whenever they were sent.
@@ -254,5 +268,8 @@ mod tests {
         ledger.add(good(990, 500, r[0], r[0], r[0]));
         assert_eq!(ledger.sent(ms(0), ms(1000)).count(), 1);
         assert_eq!(ledger.sent(ms(1000), ms(2000)).count(), 0);
+        ledger.note_fault(ms(1100));
+        assert_eq!(ledger.sent(ms(0), ms(1000)).count(), 0, "it met a fault");
+        assert_eq!(ledger.sent(ms(1000), ms(2000)).count(), 1);
     }
 }

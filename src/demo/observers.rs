@@ -272,11 +272,11 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_whatever_else_it_holds() {
         let world = World::new(4).unwrap();
-        let (own, other) = (world.named("us-east-1").unwrap(), world.named("eu-west-1").unwrap());
+        let (own, other) = (world.named("us-east-1").unwrap(), world.named("eu-west-2").unwrap());
         let text = r#"{"number": 3, "services": {"web": {"panic": false,
             "candidates": [{"region": "us-east-1", "place": "own", "share": 1.0, "endpoints": []}],
-            "states": {"us-east-1": "healthy", "eu-west-1": "ejected", "mars-1": "healthy"}}},
-            "names": {"www.example.test": {"verdicts": {"eu-west-1": "down"}, "gate": "open"}}}"#;
+            "states": {"us-east-1": "healthy", "eu-west-2": "ejected", "mars-1": "healthy"}}},
+            "names": {"www.example.test": {"verdicts": {"eu-west-2": "down"}, "gate": "open"}}}"#;
         let reading = serde_json::from_str::<Shown>(text).unwrap().reading(&world, own);
         assert!(reading.serves_at_home);
         assert_eq!(reading.states.len(), 2);
@@ -287,13 +287,13 @@ mod tests {
     fn history_is_read_by_entry_on_the_demos_clock() {
         let world = World::new(4).unwrap();
         let text = r#"{"changes": [{"at_ms": 1500, "insync_at_ms": 1800, "change_id": "C1", "sets": [
-            {"name": "eu-west-1.www.example.test", "type": "A",
-             "before": [{"set_identifier": "eu-west-1", "weight": 100, "values": ["127.11.0.10"]}],
+            {"name": "eu-west-2.www.example.test", "type": "A",
+             "before": [{"set_identifier": "eu-west-2", "weight": 100, "values": ["127.11.0.10"]}],
              "after": [{"set_identifier": "us-east-1", "weight": 100, "values": ["127.10.0.10"]}]}]}],
             "sets_ever_empty": 0, "dropped": 0}"#;
         let history: History = serde_json::from_str(text).unwrap();
         let change = history.changes[0].change(&world, Duration::from_millis(200));
-        let (us, eu) = (world.named("us-east-1").unwrap(), world.named("eu-west-1").unwrap());
+        let (us, eu) = (world.named("us-east-1").unwrap(), world.named("eu-west-2").unwrap());
         assert_eq!(change.submitted_at, Duration::from_millis(1700));
         assert_eq!(change.sets[&eu], (Weights::from([(eu, 100)]), Weights::from([(us, 100)])));
     }

@@ -22,6 +22,8 @@ pub struct Scene {
     names: BTreeMap<Region, Vec<Region>>,
     answers: BTreeMap<Region, Vec<Region>>,
     readings: BTreeMap<Region, Option<Reading>>,
+    /// The last word of an edge on a region that was worth telling: (edge, region, kind).
+    told: BTreeMap<(Region, Region, &'static str), String>,
     truth: BTreeMap<Region, bool>,
     shared: Shared,
     home_since: Option<Duration>,
@@ -39,6 +41,7 @@ impl Scene {
             names: BTreeMap::new(),
             answers: BTreeMap::new(),
             readings: BTreeMap::new(),
+            told: BTreeMap::new(),
             truth: BTreeMap::new(),
             shared: Shared::new(),
             home_since: None,
@@ -107,7 +110,7 @@ impl Scene {
                 self.edge(*at, *region, reading.as_ref());
                 None
             }
-            Event::Changed(change) => Some(self.changed(change)),
+            Event::Changed(change) => self.changed(change),
             Event::SetsEverEmpty(count) => {
                 self.sets_ever_empty = *count;
                 None
@@ -140,28 +143,34 @@ impl Scene {
         })
     }
 
-    fn changed(&mut self, change: &Change) -> Line {
+    fn changed(&mut self, change: &Change) -> Option<Line> {
         self.states += 1;
         let mut parts = Vec::new();
         for (entry, (before, after)) in &change.sets {
-            let show = |weights| timeline::weights(&self.world, weights);
-            let entry_name = self.world.name(*entry);
-            parts.push(format!("{entry_name}: {} -> {}", show(before), show(after)));
             self.sets.insert(*entry, after.clone());
+            // The first weights are no news.
+            if !before.is_empty() {
+                let show = |weights| timeline::weights(&self.world, weights);
+                parts.push(format!("{}: {} -> {}", self.world.name(*entry), show(before), show(after)));
+            }
         }
-        (change.submitted_at, format!("weights: {}", parts.join("; ")))
+        (!parts.is_empty()).then(|| (change.submitted_at, format!("weights of {}", parts.join("; "))))
     }
 
-    fn edge(&mut self, at: Duration, region: Region, reading: Option<&Reading>) {
-        let before = self.readings.insert(region, reading.cloned());
-        let (Some(Some(before)), Some(after)) = (before, reading) else { return };
-        let words =
-            [("state", &before.states, &after.states), ("verdict", &before.verdicts, &after.verdicts)];
-        for (kind, before, after) in words {
-            for (target, word) in after {
-                if before.get(target) != Some(word) {
+    fn edge(&mut self, at: Duration, edge: Region, reading: Option<&Reading>) {
+        self.readings.insert(edge, reading.cloned());
+        let Some(reading) = reading else { return };
+        for (kind, words) in [("state", &reading.states), ("verdict", &reading.verdicts)] {
+            for (target, word) in words {
+                // Everything else is on the way from one of these to another.
+                if !["healthy", "probation", "ejected", "up", "down"].contains(&word.as_str()) {
+                    continue;
+                }
+                let before = self.told.insert((edge, *target, kind), word.clone());
+                // What an edge sees first is no news.
+                if before.is_some_and(|before| before != *word) {
                     let key = (*target, kind, word.clone());
-                    self.shared.entry(key).or_insert_with(|| (at, BTreeSet::new())).1.insert(region);
+                    self.shared.entry(key).or_insert_with(|| (at, BTreeSet::new())).1.insert(edge);
                 }
             }
         }
@@ -228,7 +237,7 @@ mod tests {
             BTreeMap::from([(r[0], (Weights::from([(r[0], 100)]), Weights::from([(r[0], 66), (r[3], 34)])))]);
         let line =
             scene.notice(&Event::Changed(Change { submitted_at: ms(10), sets: away }), ms(10)).unwrap();
-        assert_eq!(line.1, "weights: us-east-1: us-east-1 100 -> us-east-1 66, us-west-2 34");
+        assert_eq!(line.1, "weights of us-east-1: us-east-1 100 -> us-east-1 66, us-west-2 34");
         assert!(!scene.weights_home());
     }
 
@@ -257,7 +266,7 @@ mod tests {
         let lines = scene.seen_by_edges();
         assert_eq!(
             lines,
-            [(ms(20), "state of us-east-1: ejected (edges of eu-west-1, ap-northeast-1)".to_owned())]
+            [(ms(20), "state of us-east-1: ejected (edges of eu-west-2, ap-northeast-1)".to_owned())]
         );
         assert_eq!(scene.seen_by_edges(), Vec::new());
     }

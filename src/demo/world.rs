@@ -16,7 +16,7 @@ use std::time::Duration;
 /// whole table, where two are equally near to us-east-1.
 const ORDER: [&str; 14] = [
     "us-east-1",
-    "eu-west-1",
+    "eu-west-2",
     "ap-northeast-1",
     "us-west-2",
     "eu-central-1",
@@ -25,7 +25,7 @@ const ORDER: [&str; 14] = [
     "ap-southeast-2",
     "ap-southeast-1",
     "ca-central-1",
-    "eu-west-2",
+    "eu-west-1",
     "us-west-1",
     "ap-northeast-2",
     "us-east-2",
@@ -218,10 +218,29 @@ mod tests {
     #[test]
     fn a_place_is_nearest_to_its_own_region_until_that_is_gone() {
         let world = World::new(5).unwrap();
-        let ireland = world.named("eu-west-1").unwrap();
-        assert_eq!(world.nearest(ireland, |_| true), vec![ireland]);
-        let next = world.nearest(ireland, |r| r != ireland);
+        let london = world.named("eu-west-2").unwrap();
+        assert_eq!(world.nearest(london, |_| true), vec![london]);
+        let next = world.nearest(london, |r| r != london);
         assert_eq!(next, vec![world.named("eu-central-1").unwrap()]);
-        assert_eq!(world.rtt_from(ireland.user(3).into(), next[0]), Duration::from_millis(24));
+        assert_eq!(world.rtt_from(london.user(3).into(), next[0]), Duration::from_millis(18));
+    }
+
+    #[test]
+    fn in_a_small_world_the_nearest_neighbour_leads_by_more_than_the_switch_margin() {
+        let margin = crate::domain::selection::Margin::default();
+        for size in [4, 5] {
+            let world = World::new(size).unwrap();
+            for region in world.regions() {
+                let mut rtts: Vec<_> =
+                    world.regions().filter(|r| *r != region).map(|r| world.rtt(region, r)).collect();
+                rtts.sort();
+                let lead = rtts[1] - rtts[0];
+                assert!(
+                    lead > margin.absolute && lead > rtts[1].mul_f64(margin.relative),
+                    "{}",
+                    world.name(region)
+                );
+            }
+        }
     }
 }

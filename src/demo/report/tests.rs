@@ -42,6 +42,7 @@ impl Run {
         run.all_well();
         run.faults.push(run.fault(Kind::Service, 0, SERVICE_AT));
         run.faults.push(run.fault(Kind::Region, 1, REGION_AT));
+        run.faults.iter().for_each(|fault| run.ledger.note_fault(fault.began));
         run
     }
 
