@@ -15,7 +15,7 @@ use proxima::domain::snapshot::{Gate, Place, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::view::{ServiceView, View};
 use proxima::domain::votes::{Undecided, Verdict, Witness};
-use proxima::domain::weights::WeightedSet;
+use proxima::domain::weights::{Weight, WeightedSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ struct Edge {
     policy: Policy,
     now: Time,
     sequence: u64,
+    /// Requests a second that clients send to each peer.
+    entered: f64,
     snapshot: Option<Arc<Snapshot>>,
     view: Option<Arc<View>>,
     plans: Vec<Plan>,
@@ -70,8 +72,16 @@ impl Edge {
     fn new(policy: Policy) -> Self {
         let fleet = Fleet::new(Arc::new(policy.clone()), 1);
         let now = Time::from_millis(3_600_000);
-        let mut edge =
-            Self { fleet, policy, now, sequence: 0, snapshot: None, view: None, plans: Vec::new() };
+        let mut edge = Self {
+            fleet,
+            policy,
+            now,
+            sequence: 0,
+            entered: 0.0,
+            snapshot: None,
+            view: None,
+            plans: Vec::new(),
+        };
         edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1), pod(2)] });
         for (n, name) in [(11, "b"), (12, "c")] {
             edge.tell(Input::Resolved { target: Target::Peer(region(name)), addresses: vec![pod(n)] });
@@ -136,7 +146,7 @@ impl Edge {
             rtts: BTreeMap::new(),
             votes: BTreeMap::from([(www(), votes)]),
             generations: BTreeMap::new(),
-            entered_rps: 0.0,
+            entered_rps: self.entered,
             headroom_rps: None,
         };
         let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
@@ -376,4 +386,34 @@ fn an_edge_that_repeats_itself_for_long_is_not_forwarded_to() {
     assert_eq!(edge.order()[..2], ["a", "b"], "for a while it only has no news");
     edge.second(5, same_again);
     assert!(!edge.order().contains(&"b".to_owned()), "nobody decides there: {:?}", edge.order());
+}
+
+#[test]
+fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
+    let all = EntryId::parse("all").unwrap();
+    let set = |weights: [u8; 3]| {
+        let weights = ["a", "b", "c"].into_iter().zip(weights);
+        WeightedSet::new(weights.map(|(n, w)| (region(n), Weight::new(w).unwrap())).collect()).unwrap()
+    };
+    let mut simple = policy();
+    simple.regions =
+        ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0) })).collect();
+    simple.names.get_mut(&www()).unwrap().entries = BTreeMap::from([(all.clone(), set([1, 1, 1]))]);
+    let mut edge = Edge::steady(simple);
+    edge.entered = 90.0;
+    edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0 });
+    edge.records(7, BTreeMap::from([(all.clone(), set([34, 33, 33]))]));
+    edge.second(3, |edge| {
+        edge.pods(true);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    edge.second(12, |edge| {
+        let votes = [("a", Word::Up), ("b", Word::Up), ("c", Word::Down)];
+        edge.pods(true);
+        edge.peer_votes("b", 20, Word::Up, &votes);
+        edge.peer_votes("c", 80, Word::Down, &votes);
+    });
+    let to = &edge.plans.first().unwrap().changes[&all].to;
+    assert!(to.share(&region("a")) > 0.4 && to.share(&region("b")) > 0.4, "neither has room for all: {to:?}");
 }

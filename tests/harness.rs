@@ -8,6 +8,7 @@
 mod harness {
     pub mod cast;
     pub mod edge;
+    pub mod event;
     pub mod fabric;
     pub mod faults;
     pub mod invariants;

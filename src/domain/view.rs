@@ -11,6 +11,7 @@ use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// One region's view of the world, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,10 +39,18 @@ pub struct ServiceView {
     pub word: Word,
 }
 
-/// Refuses views that were seen before: the last sequence of each of the last boots.
+/// Refuses views that were seen before: the last answer of each of the last processes.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayGuard {
-    boots: VecDeque<(u64, u64)>,
+    answers: VecDeque<Answer>,
+}
+
+/// The last answer of one process.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    boot: u64,
+    sequence: u64,
+    at: Time,
 }
 
 impl ReplayGuard {
@@ -49,20 +58,25 @@ impl ReplayGuard {
     const BOOTS_MAX: usize = 256;
 
     /// How the view stands to those seen before; remembers it.
-    pub fn admit(&mut self, view: &View) -> Admission {
-        if let Some((_, last)) = self.boots.iter_mut().find(|(boot, _)| *boot == view.boot) {
-            let admission = match view.sequence.cmp(last) {
-                Ordering::Less => Admission::Replayed,
+    ///
+    /// Whoever answered a while ago with its last view made any newer one since then. So a
+    /// newer view is at most as old as that answer is, which must be within `fresh`.
+    pub fn admit(&mut self, view: &View, now: Time, fresh: Duration) -> Admission {
+        let answer = Answer { boot: view.boot, sequence: view.sequence, at: now };
+        if let Some(last) = self.answers.iter_mut().find(|last| last.boot == view.boot) {
+            let admission = match view.sequence.cmp(&last.sequence) {
+                Ordering::Less => return Admission::Replayed,
                 Ordering::Equal => Admission::Repeated,
+                Ordering::Greater if now.since(last.at) > fresh => Admission::First,
                 Ordering::Greater => Admission::New,
             };
-            *last = view.sequence.max(*last);
+            *last = answer;
             return admission;
         }
-        if self.boots.len() == Self::BOOTS_MAX {
-            self.boots.pop_front();
+        if self.answers.len() == Self::BOOTS_MAX {
+            self.answers.pop_front();
         }
-        self.boots.push_back((view.boot, view.sequence));
+        self.answers.push_back(answer);
         Admission::First
     }
 }
@@ -70,9 +84,10 @@ impl ReplayGuard {
 /// How a view stands to those seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// The first one of its process: it may be of any age.
+    /// The first one of its process for long: it may be of any age, since a process whose
+    /// control task stalls goes on showing its last view.
     First,
-    /// Newer than one seen before, so made since then.
+    /// Known to be made a short while ago.
     New,
     /// The last one again: its region has had nothing to add.
     Repeated,
@@ -85,8 +100,7 @@ pub enum Admission {
 pub struct Heard {
     pub view: View,
     pub at: Time,
-    /// Whether it is known to be made shortly before it came: a process whose control task
-    /// stalls goes on showing its last view, and whoever asks for the first time can't tell.
+    /// Whether it is known to be made shortly before it came.
     pub recent: bool,
 }
 
@@ -112,16 +126,22 @@ mod tests {
     #[test]
     fn a_replayed_or_older_view_is_refused_and_another_pod_is_not() {
         let mut guard = ReplayGuard::default();
-        for (boot, sequence, expected) in [
-            (1, 5, Admission::First),
-            (1, 5, Admission::Repeated),
-            (1, 4, Admission::Replayed),
-            (1, 6, Admission::New),
+        for (second, boot, sequence, expected) in [
+            (0, 1, 5, Admission::First),
+            (1, 1, 5, Admission::Repeated),
+            (2, 1, 4, Admission::Replayed),
+            (3, 1, 6, Admission::New),
             // Another pod, or a restart.
-            (2, 1, Admission::First),
-            (2, 2, Admission::New),
+            (4, 2, 1, Admission::First),
+            (5, 2, 2, Admission::New),
+            (6, 1, 7, Admission::New),
+            // Silent for long: what it shows now may have been made at any time since.
+            (16, 1, 8, Admission::First),
+            (17, 1, 9, Admission::New),
         ] {
-            assert_eq!(guard.admit(&view(boot, sequence)), expected, "{boot} {sequence}");
+            let now = Time::from_millis(second * 1000);
+            let admission = guard.admit(&view(boot, sequence), now, Duration::from_secs(5));
+            assert_eq!(admission, expected, "{boot} {sequence} at {second} s");
         }
     }
 }

@@ -61,6 +61,12 @@ impl WeightedSet {
         self.0.keys().map(|region| (region.clone(), self.share(region))).collect()
     }
 
+    /// Whether both send the same share of users everywhere, to the whole point of `TOTAL`;
+    /// 1 and 1 says the same as 50 and 50.
+    pub fn agrees(&self, other: &Self) -> bool {
+        Self::from_shares(&self.shares()) == Self::from_shares(&other.shares())
+    }
+
     /// Rounds shares to weights that add up to `TOTAL`, by largest remainder.
     ///
     /// A positive share never rounds to nothing unless it is under half a
@@ -116,6 +122,17 @@ mod tests {
             let set = WeightedSet::from_shares(&shares(split)).unwrap();
             assert_eq!(set.iter().map(|(_, w)| u32::from(w.get())).sum::<u32>(), TOTAL, "{split:?}");
         }
+    }
+
+    #[test]
+    fn sets_agree_by_shares_not_by_weights() {
+        let of = |weights: &[(&str, u8)]| {
+            WeightedSet::new(weights.iter().map(|(n, w)| (region(n), Weight::new(*w).unwrap())).collect())
+                .unwrap()
+        };
+        assert!(of(&[("a", 1), ("b", 1), ("c", 1)]).agrees(&of(&[("a", 34), ("b", 33), ("c", 33)])));
+        assert!(!of(&[("a", 1), ("b", 1)]).agrees(&of(&[("a", 51), ("b", 49)])));
+        assert!(!of(&[("a", 1), ("b", 1)]).agrees(&of(&[("a", 1)])));
     }
 
     #[test]

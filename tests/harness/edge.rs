@@ -1,8 +1,9 @@
 //! What goes on around one edge: probes out, pods probed, requests, load.
 
 use super::cast::pace;
+use super::event::{Edgewise, Event};
 use super::invariants::Held;
-use super::runner::{Edgewise, Event, Run};
+use super::runner::Run;
 use proxima::domain::fleet::{Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer};
 use proxima::domain::latency::Rtt;
 use proxima::domain::snapshot::Place;

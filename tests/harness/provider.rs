@@ -2,8 +2,9 @@
 //! reads, and a task a plan that reads again, submits, and settles lost answers.
 
 use super::cast::pace;
+use super::event::{Edgewise, Event};
 use super::invariants::{Applied, Held, Invariants, Violation};
-use super::runner::{Edgewise, Event, Run};
+use super::runner::Run;
 use super::store::{Answer, Sent, Stored};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::name::DnsName;

@@ -1,6 +1,7 @@
 //! One run of a scenario: events in order of virtual time, each checked.
 
 use super::cast::{Cast, pace};
+use super::event::{Edgewise, Event, Scheduled};
 use super::fabric::Fabric;
 use super::faults::{Fault, Scenario, WARM_UP};
 use super::invariants::{Held, Invariants, Rule, Truth, Violation};
@@ -18,70 +19,6 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What is to happen at a moment.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A fault begins or ends.
-    Begin(usize),
-    End(usize),
-    Audit,
-    /// Something of one process; ignored when that process is gone.
-    Of {
-        edge: usize,
-        boot: u64,
-        what: Edgewise,
-    },
-    /// A request of the DNS side reaches the API, whatever became of its sender.
-    AtApi {
-        edge: usize,
-        boot: u64,
-        what: ApiEvent,
-    },
-    /// A probe reaches another edge.
-    AtPeer {
-        from: usize,
-        boot: u64,
-        to: usize,
-        sent: Time,
-    },
-}
-
-#[derive(Debug)]
-pub(super) enum Edgewise {
-    Probe { to: usize },
-    Answered { from: usize, answer: Option<(Arc<View>, Time)>, sent: Time },
-    Refused { from: usize },
-    Pods,
-    Requests,
-    Poison,
-    Load,
-    Dns(ApiEvent),
-}
-
-#[derive(Debug)]
-struct Scheduled {
-    at: Time,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
 
 /// One edge process.
 pub(super) struct Process {

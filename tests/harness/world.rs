@@ -109,8 +109,8 @@ impl World {
             self.apply(&scenario.steps[*step].fault);
         }
         self.changed_at = now;
-        for region in 0..self.silent.len() {
-            if was_stalled[region] || self.stalled[region] {
+        for (region, was_stalled) in was_stalled.into_iter().enumerate() {
+            if was_stalled || self.stalled[region] {
                 self.awake_since[region] = now;
             }
             let gone = self.silent[region] || self.stopped[region];

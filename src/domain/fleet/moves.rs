@@ -205,16 +205,27 @@ impl Fleet {
     fn measure_demand(&mut self, name: &DnsName) {
         let Some(policy) = self.policy.names.get(name) else { return };
         let Some(record) = self.names.get_mut(name) else { return };
-        let at_home = record.state.as_ref().is_some_and(|s| s.sets == policy.entries);
-        if !at_home || record.verdicts.values().any(|v| *v == Verdict::Down) {
+        let at_home = |state: &NameState| {
+            state.sets.keys().eq(policy.entries.keys())
+                && state
+                    .sets
+                    .iter()
+                    .all(|(entry, set)| policy.entries.get(entry).is_some_and(|h| h.agrees(set)))
+        };
+        if !record.state.as_ref().is_some_and(at_home)
+            || record.verdicts.values().any(|v| *v == Verdict::Down)
+        {
             return;
         }
+        let entered_at = |peer: &super::Peer| peer.heard.as_ref().map_or(0.0, |h| h.view.entered_rps);
+        let total = self.load.entered_rps + self.peers.values().map(entered_at).sum::<f64>();
         for entry in policy.entries.keys() {
-            let entered = if entry.as_str() == self.policy.own.as_str() {
-                self.load.entered_rps
-            } else {
-                let peer = self.peers.iter().find(|(region, _)| region.as_str() == entry.as_str());
-                peer.and_then(|(_, p)| p.heard.as_ref()).map_or(0.0, |h| h.view.entered_rps)
+            let peer = self.peers.iter().find(|(region, _)| region.as_str() == entry.as_str());
+            let entered = match peer {
+                Some((_, peer)) => entered_at(peer),
+                None if entry.as_str() == self.policy.own.as_str() => self.load.entered_rps,
+                // An entry of all regions: the simple form.
+                None => total,
             };
             record.demand.insert(entry.clone(), entered);
         }

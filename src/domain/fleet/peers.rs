@@ -77,7 +77,7 @@ impl Peer {
         if let Some(rtt) = answer.rtt {
             self.latency.add(rtt, now, policy.rtt_window);
         }
-        match self.guard.admit(&answer.view) {
+        match self.guard.admit(&answer.view, now, policy.failover.view_fresh) {
             Admission::Replayed => return self.failed(policy, now),
             // Asked twice before it had news: alive, but nothing to learn. For long: it answers, but
             // nobody there decides any more, and what it says of its services may be history.
@@ -87,7 +87,6 @@ impl Peer {
                     return self.failed(policy, now);
                 }
             }
-            // It may be as old as its process: no ground for a vote until a newer one comes.
             Admission::First => {
                 if self.fresh(policy, now).is_none() {
                     self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
@@ -99,10 +98,12 @@ impl Peer {
         let Some(heard) = &self.heard else { return false };
         for (id, service) in &mut self.services {
             let word = heard.view.services.get(id).map_or(Word::Unknown, |s| s.word);
+            // A view of any age is better than none, but no ground to take anyone back.
+            let believed = heard.recent || service.health.word().0 != Word::Down;
             moved |= watch(&mut service.health, |health| match word {
-                Word::Up => health.probe_succeeded(now, &policy.health),
+                Word::Up if believed => health.probe_succeeded(now, &policy.health),
                 Word::Down => health.declared_down(now),
-                Word::Unknown => {}
+                Word::Up | Word::Unknown => {}
             });
         }
         moved
