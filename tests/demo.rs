@@ -58,6 +58,7 @@ fn edges_of(folder: &Folder) -> Vec<u32> {
     found
 }
 
+#[allow(clippy::disallowed_methods)] // Looks at other processes, with a deadline.
 fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {

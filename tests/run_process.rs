@@ -7,7 +7,8 @@ use run_support::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Waits until requests are answered by `body`.
 fn until_served(edge: &Edge, path: &str, body: &str) {

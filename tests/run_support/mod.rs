@@ -12,12 +12,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Longer than anything here should take, shorter than patience.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks until the answer is `Some`, with a deadline.
+#[allow(clippy::disallowed_methods)] // Polls other processes from a plain thread, with a deadline.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -266,7 +268,7 @@ fn answer(
     slow.fetch_add(1, Ordering::SeqCst);
     let held = gate.0.lock().ok()?;
     drop(gate.1.wait_while(held, |held| *held).ok()?);
-    stream.write_all(SLOW_WHOLE[SLOW_HALF.len()..].as_bytes()).ok()
+    stream.write_all(&SLOW_WHOLE.as_bytes()[SLOW_HALF.len()..]).ok()
 }
 
 /// A loopback address that no other test of this or another process uses.

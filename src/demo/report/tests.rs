@@ -126,6 +126,9 @@ fn a_good_run_holds_every_expectation_and_its_report_has_the_agreed_form() {
     assert_eq!((report["ok"].as_bool(), report["seed"].as_u64()), (Some(true), Some(7)));
 }
 
+/// What is changed in a run in which everything holds.
+type Spoil = Box<dyn Fn(&mut Run)>;
+
 #[test]
 fn each_broken_promise_is_found() {
     let far = |run: &mut Run, at: u64| {
@@ -136,7 +139,7 @@ fn each_broken_promise_is_found() {
         let to = run.regions[to];
         run.request(at, to, to, Some(Failure::Timeout));
     };
-    let rows: [(&str, &str, Box<dyn Fn(&mut Run)>); 8] = [
+    let rows: [(&str, &str, Spoil); 8] = [
         ("one in forty-one enters elsewhere", "steady:", Box::new(move |run| far(run, 500))),
         ("a failure while all is well", "before the faults", Box::new(move |run| failed(run, 500, 0))),
         ("a failure while the service is dead", "service death", Box::new(move |run| failed(run, 11_000, 0))),
