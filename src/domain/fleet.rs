@@ -35,6 +35,9 @@ use peers::Peer;
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
 /// Longest time between two evaluations: shares grow, votes age and views are renewed with time.
 const EVALUATE_MAX: Duration = Duration::from_millis(250);
+/// A longer pause between two evaluations is no lateness any more: the process was stopped or
+/// starved, and what it knows is as old as the pause.
+const SLEPT: Duration = Duration::from_secs(1);
 
 /// The state machine.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Fleet {
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
+    /// Since when evaluations have come without a pause.
+    awake_since: Time,
     published: Option<Arc<Snapshot>>,
 }
 
@@ -80,6 +85,7 @@ impl Fleet {
             load: Load::default(),
             dirty: true,
             evaluated_at: None,
+            awake_since: Time::ZERO,
             published: None,
         };
         fleet.configure(policy);
@@ -143,6 +149,9 @@ impl Fleet {
     }
 
     fn evaluate(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.evaluated_at.is_none_or(|at| now.since(at) > SLEPT) {
+            self.awake_since = now;
+        }
         self.evaluated_at = Some(now);
         self.dirty = false;
         self.mark_drains();

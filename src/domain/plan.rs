@@ -119,10 +119,12 @@ pub enum Refusal {
     NotWriter,
     /// The records do not match the configuration: an entry is missing or foreign.
     Foreign,
+    /// This edge has just started, or did not run for a while: it must look again first.
+    JustWoke,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Frozen,
         Self::MinLive,
         Self::HoldDown,
@@ -132,6 +134,7 @@ impl Refusal {
         Self::NoEvidence,
         Self::NotWriter,
         Self::Foreign,
+        Self::JustWoke,
     ];
 
     /// The rule as metrics and logs spell it.
@@ -146,6 +149,7 @@ impl Refusal {
             Self::NoEvidence => "no_evidence",
             Self::NotWriter => "not_writer",
             Self::Foreign => "foreign",
+            Self::JustWoke => "just_woke",
         }
     }
 }

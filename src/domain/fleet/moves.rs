@@ -152,7 +152,13 @@ impl Fleet {
                 now,
             };
             let wanted = wanted(&situation);
-            let next = next(&situation);
+            // After a sleep the first inputs are the oldest ones, and words seem to have lasted.
+            let next = match next(&situation) {
+                Ok(Some(_)) if now.since(self.awake_since) < policy.failover.view_fresh => {
+                    Err(Refusal::JustWoke)
+                }
+                next => next,
+            };
             record.wanted = wanted;
             match next {
                 Ok(None) => {
@@ -218,7 +224,8 @@ impl Fleet {
             return;
         }
         let entered_at = |peer: &super::Peer| peer.heard.as_ref().map_or(0.0, |h| h.view.entered_rps);
-        let total = self.load.entered_rps + self.peers.values().map(entered_at).sum::<f64>();
+        let elsewhere: f64 = self.peers.values().map(entered_at).sum();
+        let total = self.load.entered_rps + elsewhere;
         for entry in policy.entries.keys() {
             let peer = self.peers.iter().find(|(region, _)| region.as_str() == entry.as_str());
             let entered = match peer {
