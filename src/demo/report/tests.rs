@@ -7,6 +7,8 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+type Spoil = Box<dyn Fn(&mut Run)>;
+
 /// A run as it should be: each test spoils one thing.
 struct Run {
     world: Arc<World>,
@@ -136,7 +138,7 @@ fn each_broken_promise_is_found() {
         let to = run.regions[to];
         run.request(at, to, to, Some(Failure::Timeout));
     };
-    let rows: [(&str, &str, Box<dyn Fn(&mut Run)>); 8] = [
+    let rows: [(&str, &str, Spoil); 8] = [
         ("one in forty-one enters elsewhere", "steady:", Box::new(move |run| far(run, 500))),
         ("a failure while all is well", "before the faults", Box::new(move |run| failed(run, 500, 0))),
         ("a failure while the service is dead", "service death", Box::new(move |run| failed(run, 11_000, 0))),
