@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,34 +42,59 @@ fn demo(folder: &Folder, arguments: &[&str]) -> Command {
     command
 }
 
+/// Worlds are built one after another: two on two cores disturb each other's clocks.
+fn turn() -> File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.lock");
+    let file = File::create(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// Processes that the process has started and that have not ended.
+fn children_of(parent: u32) -> Vec<u32> {
+    let line = format!("PPid:\t{parent}");
+    processes(|id| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|l| l == line)
+    })
+}
+
+/// Those of the processes that are still children of a demo.
+fn alive(ids: &[u32]) -> Vec<u32> {
+    let child = |id: &u32| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.windows(10).any(|window| window == b"demo-child")
+    };
+    ids.iter().copied().filter(child).collect()
+}
+
+/// A process may end while it is looked at: then it does not match.
+fn processes(matches: impl Fn(u32) -> bool) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id| matches(*id)).collect()
+}
+
 /// Processes whose command line names a file in the folder: the edges of its demo.
 fn edges_of(folder: &Folder) -> Vec<u32> {
     let named = folder.0.to_str().unwrap().as_bytes();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap() {
-        let Some(id) = entry.unwrap().file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // A process may end while it is looked at.
+    processes(|id| {
         let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        if line.windows(named.len()).any(|window| window == named) {
-            found.push(id);
-        }
-    }
-    found
+        line.windows(named.len()).any(|window| window == named)
+    })
 }
 
-#[allow(clippy::disallowed_methods)] // Looks at other processes, with a deadline.
-fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come within {limit:?}");
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[test]
 fn the_whole_script_holds_every_expectation() {
+    let _turn = turn();
     let folder = Folder::new("demo-script");
     let report = folder.0.join("report.json");
     let begun = Instant::now();
@@ -128,27 +154,31 @@ impl Drop for Held {
     }
 }
 
-#[test]
-fn a_held_world_ends_with_ctrl_c_and_leaves_nothing() {
+#[tokio::test]
+async fn a_held_world_ends_with_ctrl_c_and_leaves_nothing() {
+    let _turn = turn();
     let folder = Folder::new("demo-interrupt");
     let mut held = Held::start(&folder);
     held.until_said("stays up until Ctrl-C");
-    assert_eq!(edges_of(&folder).len(), 4);
+    let children = children_of(held.process.id());
+    assert_eq!(alive(&children).len(), 8, "an edge and a service a region: {children:?}");
     held.signal("-INT");
     assert!(held.process.wait().unwrap().success());
-    until("the end of the edges", Duration::from_secs(5), || edges_of(&folder).is_empty());
+    until("the end of its children", Duration::from_secs(5), || alive(&children).is_empty()).await;
     assert_eq!(folder.left(), Vec::<PathBuf>::new());
 }
 
-#[test]
-fn no_child_outlives_a_demo_that_is_killed() {
+#[tokio::test]
+async fn no_child_outlives_a_demo_that_is_killed() {
+    let _turn = turn();
     let folder = Folder::new("demo-killed");
     let mut held = Held::start(&folder);
     held.until_said("stays up until Ctrl-C");
-    assert_eq!(edges_of(&folder).len(), 4);
+    let children = children_of(held.process.id());
+    assert_eq!(alive(&children).len(), 8, "an edge and a service a region: {children:?}");
     held.signal("-KILL");
     held.process.wait().unwrap();
-    until("the end of the edges", Duration::from_secs(5), || edges_of(&folder).is_empty());
+    until("the end of its children", Duration::from_secs(5), || alive(&children).is_empty()).await;
 }
 
 #[test]

@@ -41,9 +41,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(Some(true)) => ExitCode::SUCCESS,
         Ok(Some(false)) => ExitCode::FAILURE,
-        // Ctrl-C is how a held world ends.
-        Ok(None) if hold => ExitCode::SUCCESS,
-        Ok(None) => ExitCode::from(INTERRUPTED),
+        Ok(None) => {
+            eprintln!("\nproxima demo: interrupted; what it started has ended");
+            // Ctrl-C is how a held world ends.
+            if hold { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) }
+        }
         Err(error) => fail("proxima demo", error.as_ref()),
     }
 }

@@ -108,6 +108,11 @@ impl Nursery {
         Ok(Self { program, folder: folder.to_path_buf() })
     }
 
+    /// This program's own file.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts this program with `arguments`, logging to `<name>.log` (appended).
     ///
     /// # Errors

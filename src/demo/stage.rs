@@ -4,7 +4,7 @@ use super::certificates::{self, Authority, Identity};
 use super::children::{self, Child, Folder, Nursery};
 use super::edge_config::{EdgeConfig, Machine, peer_name};
 use super::http::{self, fetch};
-use super::relay::{Hole, Relay};
+use super::relay::Hole;
 use super::service::IN_FLIGHT_PATH;
 use super::settings::{HEALTH_INTERVAL, INSYNC, Setting, THINK};
 use super::timeline::Timeline;
@@ -14,17 +14,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+
+mod relays;
+
+use relays::Relays;
 
 /// Ports that are nice to type; others are taken when these are not free.
 const NICE_HTTP: u16 = 8080;
 const NICE_HTTPS: u16 = 8443;
 const NICE_API: u16 = 4580;
 const NICE_DNS: u16 = 5300;
-/// Attempts to find one port that is free on every region's address.
-const PORT_ATTEMPTS: usize = 20;
 /// A process that is not ready by then will not be.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a kill waits for a request to be in flight.
@@ -311,24 +312,23 @@ impl Stage {
         let (name, user, public) = (self.world.name(region), region.user(100), region.public());
         let ask = format!("dig @{} -p {}", dns.ip(), dns.port());
         let resolve = format!("--resolve {NAME}:{}:{public} --cacert {ca}", self.public_https);
-        all.push(format!("# what a user in {name} gets, and the weights of that entry"));
+        all.push(format!(
+            "# what a user in {name} gets; the shares of that entry's weights; the control record"
+        ));
         all.push(format!("{ask} -b {user} +noall +answer {NAME}"));
-        all.push(format!("{ask} +noall +answer {name}.{NAME}"));
+        all.push(format!("for n in $(seq 100); do {ask} +short {name}.{NAME}; done | sort | uniq -c"));
         all.push(format!("{ask} +noall +answer _proxima.{NAME} TXT"));
+        all.push("# all entries and weights".to_owned());
+        let keys = "AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo";
+        let (program, config) = (self.nursery.program().display(), site.config.display());
+        all.push(format!("{keys} {program} dns show --config {config}"));
         all.push(format!("# through the edge of {name}: HTTP/1.1, HTTP/2 by prior knowledge, TLS"));
-        all.push(format!("curl -i --interface {user} http://{public}:{}/", self.public_http));
-        all.push(format!(
-            "curl -i --http2-prior-knowledge --interface {user} http://{public}:{}/",
-            self.public_http
-        ));
-        all.push(format!(
-            "curl -i --http1.1 --interface {user} {resolve} https://{NAME}:{}/",
-            self.public_https
-        ));
-        all.push(format!(
-            "curl -i --http2 --interface {user} {resolve} https://{NAME}:{}/",
-            self.public_https
-        ));
+        let (curl, http, https) =
+            (format!("curl -si --interface {user}"), self.public_http, self.public_https);
+        all.push(format!("{curl} http://{public}:{http}/"));
+        all.push(format!("{curl} --http2-prior-knowledge http://{public}:{http}/"));
+        all.push(format!("{curl} --http1.1 {resolve} https://{NAME}:{https}/"));
+        all.push(format!("{curl} --http2 {resolve} https://{NAME}:{https}/"));
         all.push("# what that edge counts and sees".to_owned());
         all.push(format!("curl -s http://{}/metrics", site.machine.admin));
         all.push(format!("curl -s http://{}/snapshot", site.machine.admin));
@@ -401,83 +401,4 @@ fn server_identity(authority: &Authority, world: &World) -> Result<Identity, Err
     let mut names = vec![NAME.to_owned()];
     names.extend(world.regions().map(|region| region.public().to_string()));
     Ok(authority.identity("server", names)?)
-}
-
-/// Relays being set up.
-struct Relays<'a> {
-    world: &'a Arc<World>,
-    machines: &'a [Machine],
-    holes: &'a [Hole],
-    tasks: JoinSet<()>,
-}
-
-impl Relays<'_> {
-    /// In front of every region's listener, all on one port: the nice one if it is free.
-    async fn public(&mut self, nice: u16, target: fn(&Machine) -> SocketAddr) -> Result<u16, Error> {
-        let (port, listeners) = self.same_port(nice).await?;
-        for (to, listener) in self.world.regions().zip(listeners) {
-            let Some((machine, hole)) = self.machines.get(to.index()).zip(self.holes.get(to.index())) else {
-                continue;
-            };
-            let world = Arc::clone(self.world);
-            let relay = Relay {
-                listener,
-                target: target(machine),
-                rtt: Arc::new(move |from| world.rtt_from(from, to)),
-                silences: vec![hole.watch()],
-            };
-            self.tasks.spawn(relay.run());
-        }
-        Ok(port)
-    }
-
-    async fn same_port(&self, nice: u16) -> Result<(u16, Vec<TcpListener>), Error> {
-        let mut port = nice;
-        'port: for _ in 0..PORT_ATTEMPTS {
-            let mut listeners = Vec::new();
-            for region in self.world.regions() {
-                let Ok(listener) = TcpListener::bind((region.public(), port)).await else {
-                    port = 0;
-                    continue 'port;
-                };
-                if port == 0 {
-                    let bound = listener.local_addr();
-                    let address = region.public().into();
-                    port = bound.map_err(|source| Error::Bind { address, source })?.port();
-                }
-                listeners.push(listener);
-            }
-            return Ok((port, listeners));
-        }
-        Err(Error::NoPort)
-    }
-
-    /// Between every two edges, one for each way: `[from][to]`. The own one has no relay.
-    async fn between(&mut self) -> Result<Vec<Vec<SocketAddr>>, Error> {
-        let mut all = Vec::new();
-        for from in self.world.regions() {
-            let mut ways = Vec::new();
-            for (to, machine) in self.world.regions().zip(self.machines) {
-                if to == from {
-                    ways.push(machine.peer);
-                    continue;
-                }
-                let address = from.way_to(to);
-                let failed = |source| Error::Bind { address: address.into(), source };
-                let listener = TcpListener::bind((address, 0)).await.map_err(failed)?;
-                ways.push(listener.local_addr().map_err(failed)?);
-                let rtt = self.world.rtt(from, to);
-                let ends = [from, to].into_iter().filter_map(|r| self.holes.get(r.index()));
-                let relay = Relay {
-                    listener,
-                    target: machine.peer,
-                    rtt: Arc::new(move |_| rtt),
-                    silences: ends.map(Hole::watch).collect(),
-                };
-                self.tasks.spawn(relay.run());
-            }
-            all.push(ways);
-        }
-        Ok(all)
-    }
 }

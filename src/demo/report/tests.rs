@@ -7,6 +7,8 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+type Spoil = Box<dyn Fn(&mut Run)>;
+
 /// A run as it should be: each test spoils one thing.
 struct Run {
     world: Arc<World>,
@@ -125,9 +127,6 @@ fn a_good_run_holds_every_expectation_and_its_report_has_the_agreed_form() {
     assert_eq!(report["dns"]["states"], 4);
     assert_eq!((report["ok"].as_bool(), report["seed"].as_u64()), (Some(true), Some(7)));
 }
-
-/// What is changed in a run in which everything holds.
-type Spoil = Box<dyn Fn(&mut Run)>;
 
 #[test]
 fn each_broken_promise_is_found() {
