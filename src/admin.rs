@@ -6,11 +6,11 @@
 //! can be watched.
 
 use crate::clock::Clock;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -56,6 +56,14 @@ pub async fn run(listener: TcpListener, wiring: Wiring) -> io::Result<()> {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/snapshot", get(snapshot))
+        .route("/health/edge", get(|| async { "serving\n" }))
+        .route("/health/gate", get(|State(wiring): State<Arc<Wiring>>| async move { gate(&wiring, None) }))
+        .route(
+            "/health/gate/{name}",
+            get(|State(wiring): State<Arc<Wiring>>, Path(name): Path<String>| async move {
+                gate(&wiring, Some(&name))
+            }),
+        )
         .with_state(Arc::new(wiring));
     axum::serve(listener, router).await
 }
@@ -68,6 +76,7 @@ const INDEX: &str = concat!(
     "/ready     200 while it takes traffic; 503 before the first decision and while draining\n",
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
+    "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",
 );
 
 async fn index() -> &'static str {
@@ -83,6 +92,14 @@ impl Wiring {
         } else {
             None
         }
+    }
+}
+
+/// The same answers as on the data listeners, for a person to look at.
+fn gate(wiring: &Wiring, name: Option<&str>) -> (StatusCode, &'static str) {
+    match wiring.snapshot.load().gate(name) {
+        Gate::Open => (StatusCode::OK, "open\n"),
+        Gate::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed\n"),
     }
 }
 

@@ -112,6 +112,9 @@ fn operators_see_a_ready_process_and_metrics_that_promtool_accepts() {
     until_served(&edge, "/", "web");
     let admin = edge.address("admin");
     assert!(get(admin, "/").body.contains("/snapshot"));
+    for path in ["/health/edge", "/health/gate", "/health/gate/www.example.com"] {
+        assert_eq!(get(admin, path).status, 200, "{path}");
+    }
     assert_eq!(get(admin, "/nothing").status, 404);
     edge.until_metric(r#"proxima_service_state{region="here",service="web",state="healthy"}"#, 1.0);
     edge.until_metric(r#"proxima_requests_total{class="2xx",region="here",service="web"}"#, 1.0);

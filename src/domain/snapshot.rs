@@ -41,6 +41,20 @@ impl Snapshot {
             peers: BTreeMap::new(),
         }
     }
+
+    /// What `/health/gate/<name>` answers; without a name, `/health/gate`: closed when every name's is.
+    ///
+    /// Open for a name that is not known (yet): a booting edge must not take its region out of DNS.
+    pub fn gate(&self, name: Option<&str>) -> Gate {
+        let closed = match name {
+            Some(name) => {
+                let known = DnsName::parse(name).ok().and_then(|name| self.names.get(&name));
+                known.is_some_and(|status| status.gate == Gate::Closed)
+            }
+            None => !self.names.is_empty() && self.names.values().all(|name| name.gate == Gate::Closed),
+        };
+        if closed { Gate::Closed } else { Gate::Open }
+    }
 }
 
 /// Where requests for one service may go.

@@ -6,7 +6,7 @@
 //! rule here is tested without a socket.
 
 use crate::config::Service;
-use crate::domain::name::{DnsName, ServiceId};
+use crate::domain::name::ServiceId;
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::metrics::request::RefusalReason;
 use crate::peer;
@@ -131,14 +131,10 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
 fn health(head: &RequestHead<'_>, snapshot: &Snapshot, id: &HeaderValue) -> Option<OwnAnswer> {
     let answer = if head.path == HEALTH_EDGE {
         (StatusCode::OK, "serving")
-    } else if head.path == HEALTH_GATE {
-        let mut gates = snapshot.names.values().map(|name| name.gate).peekable();
-        let closed = gates.peek().is_some() && gates.all(|gate| gate == Gate::Closed);
-        gate(if closed { Gate::Closed } else { Gate::Open })
     } else {
-        let name = head.path.strip_prefix(HEALTH_GATE)?.strip_prefix('/')?;
-        let status = DnsName::parse(name).ok().and_then(|name| snapshot.names.get(&name));
-        status.map_or((StatusCode::NOT_FOUND, "no such name"), |status| gate(status.gate))
+        let name = head.path.strip_prefix(HEALTH_GATE)?;
+        let name = if name.is_empty() { None } else { Some(name.strip_prefix('/')?) };
+        gate(snapshot.gate(name))
     };
     let (status, text) = if reads(head.method) { answer } else { METHOD_NOT_ALLOWED };
     Some(text_answer(status, text, id, Cause::Asked))
