@@ -18,6 +18,7 @@ pub mod director;
 pub mod edge_config;
 pub mod event;
 pub mod faults;
+mod halting;
 pub mod http;
 pub mod ledger;
 pub mod lookup;

@@ -170,9 +170,10 @@ impl Director {
     async fn service_death(&mut self, region: Region) -> Result<(), Error> {
         let name = self.world.name(region);
         self.timeline.phase(SERVICE_DEATH, &format!("the service of {name} is killed, its edge lives"));
-        let waiting = self.stage.kill_service(region).await?;
-        self.begin(Kind::Service, region);
-        self.timeline.say(&format!("SIGKILL with {waiting} in flight, waiting for the first byte"));
+        let begun = self.stage.kill_service(region).await?;
+        self.begin(Kind::Service, region, begun);
+        self.timeline
+            .say(&format!("SIGKILL mid-response: answers that had begun and were not whole: {begun}"));
         self.phase(SERVICE_DEATH, Until::moved(8, 14)).await?;
         self.timeline.phase(SERVICE_RETURN, &format!("the service of {name} is started again"));
         self.stage.revive_service(region)?;
@@ -182,7 +183,7 @@ impl Director {
     async fn region_death(&mut self, region: Region) -> Result<(), Error> {
         let name = self.world.name(region);
         self.timeline.phase(REGION_DEATH, &format!("{name} goes silent: no RST, no FIN, no answer"));
-        self.begin(Kind::Region, region);
+        self.begin(Kind::Region, region, 0);
         self.stage.kill_region(region).await?;
         self.timeline.say("black hole in every relay, then SIGKILL of edge and service");
         self.phase(REGION_DEATH, Until::moved(8, 16)).await?;
@@ -208,10 +209,12 @@ impl Director {
         self.watch(from, Until { least: Duration::MAX, most: Duration::MAX, seen: |_, _| false }).await
     }
 
-    fn begin(&mut self, kind: Kind, region: Region) {
+    fn begin(&mut self, kind: Kind, region: Region, answers_cut: u32) {
         let began = self.started.elapsed();
         self.ledger.note_fault(began);
-        self.faults.push(Fault::begin(kind, region, began, self.world.regions()));
+        let mut fault = Fault::begin(kind, region, began, self.world.regions());
+        fault.answers_cut = answers_cut;
+        self.faults.push(fault);
     }
 
     async fn phase(&mut self, name: &'static str, until: Until) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 
 use super::certificates::Identity;
 use super::service;
-use super::settings::{Setting, THINK, TTL};
+use super::settings::{PAUSE, Setting, TTL};
 use super::world::{NAME, Region, World};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -98,7 +98,7 @@ impl EdgeConfig<'_> {
 
     fn service(&self, text: &mut String) -> std::fmt::Result {
         let (own, address) = (self.world.name(self.own), self.machine.service);
-        writeln!(text, "# The service thinks for {} ms.\n[services.web]", THINK.as_millis())?;
+        writeln!(text, "# The service pauses for {} ms in each answer.\n[services.web]", PAUSE.as_millis())?;
         writeln!(text, "endpoints.{own} = [\"{address}\"]\nhealth_path = \"{}\"\n", service::HEALTH_PATH)
     }
 

@@ -42,6 +42,8 @@ pub struct Fault {
     pub region: Region,
     pub began: Duration,
     pub marks: Marks,
+    /// Answers that had begun and were not whole when a service was killed.
+    pub answers_cut: u32,
     edges: BTreeSet<Region>,
     ejected_by: BTreeSet<Region>,
     /// An answer left it out; by whose doing, the next look at its entry's set tells.
@@ -60,6 +62,7 @@ impl Fault {
             region,
             began,
             marks: Marks::default(),
+            answers_cut: 0,
             edges,
             ejected_by: BTreeSet::new(),
             left_out: None,

@@ -180,12 +180,15 @@ impl Seen<'_> {
 
     fn service_death(&self) -> Expectation {
         let failed = self.failed_in(Kind::Service);
-        let rerouted = self.fault(Kind::Service).is_some_and(|f| f.marks.first_rerouted.is_some());
+        let fault = self.fault(Kind::Service);
+        let rerouted = fault.is_some_and(|f| f.marks.first_rerouted.is_some());
+        let cut = fault.map_or(0, |f| f.answers_cut);
         Expectation {
-            what: "service death with a living edge: no request fails",
-            held: failed.is_empty() && rerouted,
+            what: "service death mid-response with a living edge: no request fails",
+            held: failed.is_empty() && rerouted && cut > 0,
             seen: match failed.first() {
-                None if rerouted => "0 failed, others served them".to_owned(),
+                None if cut == 0 => "0 failed, but no answer had begun when it was killed".to_owned(),
+                None if rerouted => format!("0 failed, {cut} cut short, others served them"),
                 None => "0 failed, but none was seen to be served elsewhere".to_owned(),
                 Some(first) => format!("{} failed, the first: {}", failed.len(), self.show(first)),
             },

@@ -1,25 +1,24 @@
 //! The service that a region of the demo runs: says where it is.
 //!
-//! It thinks before the first byte, so that killing it meets requests that are
-//! waiting for their answer. `?bytes=N` makes the answer large, `?delay_ms=N`
-//! slow.
+//! It pauses in the middle of an answer's head, so that killing it meets answers
+//! that have begun. `?bytes=N` makes the answer large, `?delay_ms=N` late.
 
+use super::halting::{Begun, Halt, HaltingListener};
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// On every answer: the region whose service made it.
 pub const REGION_HEADER: &str = "demo-region";
-/// Answers how many requests are waiting for their first byte.
-pub const IN_FLIGHT_PATH: &str = "/in-flight";
+/// Answers how many other answers have begun and are not whole.
+pub const BEGUN_PATH: &str = "/begun";
 /// 200 while the service works.
 pub const HEALTH_PATH: &str = "/healthz";
 
@@ -36,16 +35,16 @@ pub struct Settings {
     /// Where it listens.
     #[arg(long)]
     pub address: SocketAddr,
-    /// Milliseconds before the first byte of an answer.
+    /// Milliseconds between the first bytes of an answer and the rest.
     #[arg(long, default_value_t = 40)]
-    pub think_ms: u64,
+    pub pause_ms: u64,
 }
 
 struct Service {
     region: String,
     header: HeaderValue,
-    think: Duration,
-    in_flight: AtomicU32,
+    pause: Duration,
+    begun: Begun,
 }
 
 #[derive(Deserialize)]
@@ -63,39 +62,33 @@ pub async fn serve(settings: Settings) -> std::io::Result<()> {
     let service = Arc::new(Service {
         region: settings.region,
         header,
-        think: Duration::from_millis(settings.think_ms),
-        in_flight: AtomicU32::new(0),
+        pause: Duration::from_millis(settings.pause_ms),
+        begun: Begun::default(),
     });
     let router = Router::new()
         .route(HEALTH_PATH, get(async || "ok\n"))
-        .route(IN_FLIGHT_PATH, get(in_flight))
+        .route(BEGUN_PATH, get(begun))
         .fallback(answer)
-        .with_state(service);
+        .with_state(Arc::clone(&service));
     let listener = TcpListener::bind(settings.address).await?;
-    axum::serve(listener, router).await
+    let listener = HaltingListener { listener, begun: service.begun.clone() };
+    axum::serve(listener, router.into_make_service_with_connect_info::<Halt>()).await
 }
 
-async fn in_flight(State(service): State<Arc<Service>>) -> String {
-    service.in_flight.load(Relaxed).to_string()
+async fn begun(State(service): State<Arc<Service>>) -> String {
+    service.begun.count().to_string()
 }
 
-async fn answer(State(service): State<Arc<Service>>, Query(wish): Query<Wish>) -> Response {
-    service.in_flight.fetch_add(1, Relaxed);
-    let guard = InFlight(&service);
-    let slow = Duration::from_millis(wish.delay_ms.unwrap_or(0).min(DELAY_MS_MAX));
-    tokio::time::sleep(service.think + slow).await;
-    drop(guard);
+async fn answer(
+    State(service): State<Arc<Service>>,
+    ConnectInfo(halt): ConnectInfo<Halt>,
+    Query(wish): Query<Wish>,
+) -> Response {
+    let late = Duration::from_millis(wish.delay_ms.unwrap_or(0).min(DELAY_MS_MAX));
+    tokio::time::sleep(late).await;
+    halt.next_answer(service.pause);
     let mut text = format!("Hello from {}.\n", service.region);
     let length = wish.bytes.unwrap_or(0).min(BYTES_MAX).max(text.len());
     text.extend(std::iter::repeat_n('.', length - text.len()));
     ([(REGION_HEADER, service.header.clone())], text).into_response()
-}
-
-/// Counts a request that waits, also when its client leaves.
-struct InFlight<'a>(&'a Service);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
 }

@@ -30,8 +30,8 @@ pub const INSYNC: Duration = Duration::from_millis(300);
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// What users may keep an address for.
 pub const TTL: Duration = Duration::from_secs(2);
-/// Milliseconds that a service thinks before the first byte.
-pub const THINK: Duration = Duration::from_millis(40);
+/// How long a service pauses between the first bytes of an answer and the rest.
+pub const PAUSE: Duration = Duration::from_millis(40);
 
 /// A setting that differs from its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

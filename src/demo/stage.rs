@@ -5,8 +5,8 @@ use super::children::{self, Child, Folder, Nursery};
 use super::edge_config::{EdgeConfig, Machine, peer_name};
 use super::http::{self, fetch};
 use super::relay::Hole;
-use super::service::IN_FLIGHT_PATH;
-use super::settings::{HEALTH_INTERVAL, INSYNC, Setting, THINK};
+use super::service::BEGUN_PATH;
+use super::settings::{HEALTH_INTERVAL, INSYNC, PAUSE, Setting};
 use super::timeline::Timeline;
 use super::world::{NAME, Region, World, ZONE};
 use crate::zone_server::{self, Running, ZoneServer};
@@ -28,8 +28,8 @@ const NICE_API: u16 = 4580;
 const NICE_DNS: u16 = 5300;
 /// A process that is not ready by then will not be.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a kill waits for a request to be in flight.
-const IN_FLIGHT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a kill waits for an answer to begin.
+const BEGUN_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -172,9 +172,9 @@ impl Stage {
     fn start_service(&mut self, region: Region) -> Result<(), Error> {
         let name = self.world.name(region);
         let Some(site) = self.sites.get_mut(region.index()) else { return Ok(()) };
-        let (address, think) = (site.machine.service.to_string(), THINK.as_millis().to_string());
+        let (address, pause) = (site.machine.service.to_string(), PAUSE.as_millis().to_string());
         let arguments =
-            ["demo-child", "service", "--region", name, "--address", &address, "--think-ms", &think];
+            ["demo-child", "service", "--region", name, "--address", &address, "--pause-ms", &pause];
         site.service = Some(self.nursery.start(&format!("service-{name}"), &arguments)?);
         Ok(())
     }
@@ -207,21 +207,21 @@ impl Stage {
         }
     }
 
-    /// Kills a region's service while requests wait for its answer; tells how many.
+    /// Kills a region's service in the middle of answers; tells of how many.
     ///
     /// # Errors
     /// The process cannot be signalled.
     pub async fn kill_service(&mut self, region: Region) -> Result<u32, Error> {
         let Some(site) = self.sites.get_mut(region.index()) else { return Ok(0) };
-        let deadline = Instant::now() + IN_FLIGHT_PATIENCE;
-        let mut waiting = 0;
-        while waiting == 0 && Instant::now() < deadline {
-            waiting = in_flight(site.machine.service).await.unwrap_or(0);
+        let deadline = Instant::now() + BEGUN_PATIENCE;
+        let mut begun = 0;
+        while begun == 0 && Instant::now() < deadline {
+            begun = answers_begun(site.machine.service).await.unwrap_or(0);
         }
         if let Some(service) = site.service.take() {
             service.kill().await?;
         }
-        Ok(waiting)
+        Ok(begun)
     }
 
     /// Starts it again.
@@ -347,8 +347,8 @@ impl Stage {
     }
 }
 
-async fn in_flight(service: SocketAddr) -> Option<u32> {
-    let answer: Result<http::Answer, http::Error> = fetch(service, IN_FLIGHT_PATH, LOOK_PATIENCE).await;
+async fn answers_begun(service: SocketAddr) -> Option<u32> {
+    let answer: Result<http::Answer, http::Error> = fetch(service, BEGUN_PATH, LOOK_PATIENCE).await;
     std::str::from_utf8(&answer.ok()?.body).ok()?.trim().parse().ok()
 }
 

@@ -70,7 +70,7 @@ pub enum RetryReason {
     Connect,
     /// Sent, but the upstream said that it did not process it.
     Unprocessed,
-    /// Reset or closed before the first byte of the answer.
+    /// Reset or closed before the head of the answer was whole.
     Closed,
     /// The peer's typed 503.
     Refused,

@@ -7,9 +7,10 @@
 //! - Nothing was sent (no connection), or the upstream says that it processed
 //!   nothing (HTTP/2 REFUSED_STREAM or a graceful GOAWAY; the peer's typed 503):
 //!   any method may be tried again, since no effect can have happened.
-//! - Reset or closed before the first byte of the answer: the request may have
+//! - Reset or closed before the head of the answer was whole, so that the client has
+//!   got nothing of it: the request may have
 //!   had its effect, so only idempotent methods (RFC 9110 section 9.2.2).
-//! - Timeouts, malformed answers and anything after the first byte: never. A
+//! - Timeouts, malformed answers and anything after the head: never. A
 //!   slow request tried again is load on top of load.
 //! - Whatever the reason, only if the body can be sent again from its start.
 
@@ -54,14 +55,14 @@ pub enum Failure {
     Connect,
     /// Sent, but the upstream says that it processed nothing.
     Unprocessed,
-    /// Reset or closed before the first byte of the answer.
+    /// Reset or closed before the head of the answer was whole.
     Closed,
     /// The peer's typed 503.
     Refused,
     Timeout,
     /// An answer that is no HTTP.
     Malformed,
-    /// After the first byte of the answer.
+    /// After the head of the answer.
     Late,
 }
 

@@ -81,6 +81,7 @@ impl Run {
 
     fn fault(&self, kind: Kind, index: usize, began: u64) -> Fault {
         let mut fault = Fault::begin(kind, self.regions[index], ms(began), self.regions.iter().copied());
+        fault.answers_cut = 1;
         fault.marks = Marks {
             ejected: Some(ms(1000)),
             first_rerouted: Some(ms(100)),
@@ -138,10 +139,15 @@ fn each_broken_promise_is_found() {
         let to = run.regions[to];
         run.request(at, to, to, Some(Failure::Timeout));
     };
-    let rows: [(&str, &str, Spoil); 8] = [
+    let rows: [(&str, &str, Spoil); 9] = [
         ("one in forty-one enters elsewhere", "steady:", Box::new(move |run| far(run, 500))),
         ("a failure while all is well", "before the faults", Box::new(move |run| failed(run, 500, 0))),
         ("a failure while the service is dead", "service death", Box::new(move |run| failed(run, 11_000, 0))),
+        (
+            "a service that was killed between answers",
+            "service death",
+            Box::new(|run| run.faults[0].answers_cut = 0),
+        ),
         (
             "a failure at a living region",
             "region death: only",
