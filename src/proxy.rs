@@ -147,7 +147,7 @@ impl Edge {
         let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
         let Loaded { client, peer } = load(&config, &tickets).await?;
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
-        let (bound, addresses) = listen::bind(&config).await?;
+        let (bound, addresses) = listen::bind(&config)?;
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, 1);
         let shared = Arc::new(Shared {
             wiring,

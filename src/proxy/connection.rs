@@ -92,10 +92,7 @@ impl Server {
         let Some((stream, version)) = self.begin(tcp, &connection).await else { return };
         match version {
             Version::Http1 => self.http1(stream, &connection).await,
-            // Ends by GOAWAY once `closing` says so.
-            Version::Http2 => {
-                ServerApp::process_new(&self.http, stream, &self.closing).await;
-            }
+            Version::Http2 => self.http2(stream, &connection).await,
         }
     }
 
@@ -161,6 +158,23 @@ impl Server {
                 settings.apply_to_session(&mut session);
             }
             wait = (self.deadlines.idle, Duration::ZERO);
+        }
+    }
+
+    /// An HTTP/2 connection; it ends by GOAWAY once the edge closes.
+    ///
+    /// Pingora waits for the preface without a bound, so the first request has the time of an
+    /// idle connection, and little once the edge closes.
+    async fn http2(&self, stream: Stream, connection: &Connection) {
+        let mut exchange = std::pin::pin!(ServerApp::process_new(&self.http, stream, &self.closing));
+        tokio::select! {
+            biased;
+            _ = &mut exchange => return,
+            () = sleep(self.deadlines.idle) => {}
+            () = self.closed(self.deadlines.first_head_closing) => {}
+        }
+        if connection.heads() > 0 {
+            exchange.await;
         }
     }
 

@@ -9,10 +9,11 @@ use pingora::apps::HttpServerOptions;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -28,35 +29,44 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Pause after a failed accept: out of descriptors does not end by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections taken at the end; what Tokio asks the kernel to queue.
-const BACKLOG: usize = 1024;
+/// Clients that the kernel is asked to let in before they are accepted, and that are taken at
+/// the end. It cuts it to `net.core.somaxconn`; Tokio would ask for 128, a short burst.
+const BACKLOG: u32 = 4096;
 
 /// Binds the listeners of a configuration.
-pub(super) async fn bind(config: &Config) -> Result<(Vec<Bound>, Addresses), Error> {
+pub(super) fn bind(config: &Config) -> Result<(Vec<Bound>, Addresses), Error> {
     let (mut bound, mut addresses) = (Vec::new(), Addresses::default());
     for Listener { name, address, protocol } in &config.listeners {
         let kind = match protocol {
             Protocol::Http => ListenerKind::Http,
             Protocol::Https => ListenerKind::Https,
         };
-        let (listener, real) = listen(name, *address).await?;
+        let (listener, real) = listen(name, *address)?;
         addresses.listeners.insert(name.clone(), real);
         bound.push(Bound { name: name.clone(), kind, listener });
     }
     if let Some(peer) = &config.peer {
-        let (listener, real) = listen(PEER, peer.address).await?;
+        let (listener, real) = listen(PEER, peer.address)?;
         addresses.peer = Some(real);
         bound.push(Bound { name: PEER.to_owned(), kind: ListenerKind::Peer, listener });
     }
     Ok((bound, addresses))
 }
 
-async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Bind { listener: name.to_owned(), address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = open(address).map_err(failed)?;
     let real = listener.local_addr().map_err(failed)?;
     info!(listener = name, address = %real, "listening");
     Ok((listener, real))
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a process before this one may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What of the listeners differs, in words; `None`: nothing.
@@ -103,39 +113,52 @@ pub(super) fn accept(bound: Vec<Bound>, server: &Arc<Server>) -> JoinSet<()> {
     tasks
 }
 
-async fn accept_on(bound: Bound, server: Arc<Server>) {
+async fn accept_on(Bound { name, kind, listener }: Bound, server: Arc<Server>) {
     let mut closing = server.closing.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = bound.listener.accept() => accepted,
+            accepted = listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => break,
         };
-        take(accepted, &bound, &server).await;
+        match accepted {
+            Ok((tcp, remote)) => take(tcp, remote, kind, &server),
+            Err(e) if e.kind() == ErrorKind::ConnectionAborted => left(&name, &e),
+            Err(e) => {
+                warn!(listener = name, error = %e, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
-    // Clients that the kernel has let in already may have sent a request.
-    for _ in 0..BACKLOG {
-        let accepted = tokio::select! {
-            biased;
-            accepted = bound.listener.accept() => accepted,
-            () = std::future::ready(()) => break,
-        };
-        take(accepted, &bound, &server).await;
+    match listener.into_std() {
+        Ok(listener) => take_backlog(&name, kind, &listener, &server),
+        Err(e) => warn!(listener = name, error = %e, "clients that had just connected are reset"),
     }
-    debug!(listener = bound.name, "closed");
+    debug!(listener = name, "closed");
 }
 
-async fn take(accepted: std::io::Result<(TcpStream, SocketAddr)>, bound: &Bound, server: &Arc<Server>) {
-    match accepted {
-        Ok((tcp, remote)) => {
-            let (server, kind) = (Arc::clone(server), bound.kind);
-            tokio::spawn(async move { server.serve(tcp, remote, kind).await });
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::ConnectionAborted => {
-            debug!(listener = bound.name, error = %e, "a client left before it was accepted");
-        }
-        Err(e) => {
-            warn!(listener = bound.name, error = %e, "cannot accept");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Takes the clients that the kernel has let in already: they may have sent a request.
+///
+/// Asks the kernel itself: what Tokio says at once may be "nothing" only because the task
+/// has used up its turn, or because readiness was not looked at yet.
+fn take_backlog(name: &str, kind: ListenerKind, listener: &std::net::TcpListener, server: &Arc<Server>) {
+    for _ in 0..BACKLOG {
+        let accepted = listener.accept().and_then(|(tcp, remote)| {
+            tcp.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(tcp)?, remote))
+        });
+        match accepted {
+            Ok((tcp, remote)) => take(tcp, remote, kind, server),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            Err(e) => left(name, &e),
         }
     }
+}
+
+fn take(tcp: TcpStream, remote: SocketAddr, kind: ListenerKind, server: &Arc<Server>) {
+    let server = Arc::clone(server);
+    tokio::spawn(async move { server.serve(tcp, remote, kind).await });
+}
+
+fn left(name: &str, error: &std::io::Error) {
+    debug!(listener = name, %error, "a client left before it was accepted");
 }

@@ -158,7 +158,8 @@ async fn a_client_that_has_just_connected_may_still_ask_when_the_edge_closes() {
     let mut client = TcpStream::connect(edge.http()).await.unwrap();
     eventually("the connection is accepted", || edge.edge.activity().connections == 1).await;
     edge.phase.send_replace(Phase::Closing);
-    sleep(Duration::from_millis(100)).await;
+    // The listener is gone: whatever closes at that moment has been closed.
+    eventually("the listener is gone", || std::net::TcpStream::connect(edge.http()).is_err()).await;
     client.write_all(REQUEST).await.unwrap();
     let answer = one_answer(&mut client).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));

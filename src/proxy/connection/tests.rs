@@ -34,8 +34,7 @@ name = \"web\"
 service = \"web\"
 ";
 
-/// A server with short deadlines, and a client connected to it by a listener of this kind.
-async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
+async fn bound() -> Edge {
     let config = Arc::new(Config::from_text("proxima.toml", CONFIG, &Environment::default()).unwrap());
     let (mut snapshot, mut view) = (None, None);
     for output in Fleet::new(Arc::clone(&config.policy), 1).handle(Input::Tick, Time::from_millis(1)) {
@@ -52,7 +51,12 @@ async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
         clock: Clock::start(),
         metrics: Arc::new(RequestMetrics::register(&prometheus::Registry::new()).unwrap()),
     };
-    let edge = Edge::bind(config, wiring).await.unwrap();
+    Edge::bind(config, wiring).await.unwrap()
+}
+
+/// A server with short deadlines, and a client connected to it by a listener of this kind.
+async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
+    let edge = bound().await;
     if kind == ListenerKind::Https {
         let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let chain = vec![key.cert.der().clone()];
@@ -132,4 +136,32 @@ async fn a_handshake_that_does_not_come_is_closed_and_counted() {
     client.write_all(&[0x16, 3, 1, 2, 0]).await.unwrap();
     assert_eq!(closed_after(&mut client).await.0, "");
     assert_eq!(shared.wiring.metrics.handshake_failures(ListenerKind::Https).get(), 1);
+}
+
+#[tokio::test]
+async fn an_http2_client_that_asks_nothing_is_closed() {
+    let (mut client, shared) = connected(ListenerKind::Http).await;
+    client.write_all(&PREFACE).await.unwrap();
+    let (_settings, took) = closed_after(&mut client).await;
+    assert!(took >= DEADLINES.idle / 2, "{took:?}");
+    timeout(SOON, shared.counter.nothing_left()).await.expect("nothing is left");
+}
+
+/// More of them than a task may accept in one turn.
+#[tokio::test]
+async fn clients_in_the_kernels_queue_are_served_when_the_edge_closes() {
+    const CLIENTS: usize = 300;
+    let edge = bound().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = TcpStream::connect(edge.addresses().listeners["http"]).await.unwrap();
+        client.write_all(b"GET /health/edge HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    let (_sender, phase) = watch::channel(crate::proxy::Phase::Closing);
+    timeout(SOON, edge.serve(phase)).await.expect("ends when nothing is left");
+    for mut client in clients {
+        let (answer, _) = closed_after(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }
