@@ -6,11 +6,15 @@
 
 use crate::metrics::request::ListenerKind;
 use crate::proxy::Shared;
-use crate::proxy::gateway::{CLIENT_PATIENCE, Gateway};
-use pingora::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
+use crate::proxy::gateway::Gateway;
+use crate::proxy::io::{Conn, Timer};
+use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
+use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
+use http::StatusCode;
+use http::uri::Scheme;
+use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{ALPN, GetProxyDigest, Ssl, Stream};
@@ -75,6 +79,7 @@ impl Connection {
 pub(super) struct Server {
     pub(super) shared: Arc<Shared>,
     pub(super) http: Arc<HttpProxy<Gateway>>,
+    pub(super) pipeline: Arc<Pipeline>,
     /// True once idle connections have to go.
     pub(super) closing: watch::Receiver<bool>,
     pub(super) deadlines: Deadlines,
@@ -146,19 +151,39 @@ impl Server {
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, stream: Stream, connection: &Connection) {
-        let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(CLIENT_PATIENCE.as_secs()));
-        // Without it, a pipelined request would turn the one before it into a 400.
-        session.set_pipelining_enabled(true);
-        let mut wait = (self.deadlines.first_head, self.deadlines.first_head_closing);
-        while let Some(reused) = self.request(session, connection, wait).await {
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        let Deadlines { first_head, first_head_closing, idle, .. } = self.deadlines;
+        let scheme = if connection.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS };
+        let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
+        let closing = self.closing.clone();
+        let mut closed: Option<Closed> = Some(Box::pin(until_closed(closing)));
+        let mut patience = Patience {
+            first: first_head,
+            head: first_head,
+            closing: first_head_closing,
+            closing_head: first_head_closing,
+        };
+        let refused = loop {
+            match session::next(&mut conn, &scheme, patience, &mut timer, &mut closed).await {
+                Next::Head(head) => {
+                    let down = Request::new(&mut conn, &head);
+                    if !self.pipeline.serve(connection, down, *head, &mut timer).await {
+                        break None;
+                    }
+                    conn.release();
+                    patience = Patience { first: idle, closing: Duration::ZERO, ..patience };
+                }
+                Next::Malformed(malformed) => {
+                    debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
+                    break Some(malformed.status());
+                }
+                Next::Slow => break Some(StatusCode::REQUEST_TIMEOUT),
+                Next::End => return,
             }
-            wait = (self.deadlines.idle, Duration::ZERO);
+        };
+        if let Some(status) = refused {
+            session::refuse(&mut conn, status);
         }
+        conn.linger().await;
     }
 
     /// An HTTP/2 connection; it ends by GOAWAY once the edge closes.
@@ -178,36 +203,17 @@ impl Server {
         }
     }
 
-    /// One request, given up if its head does not arrive in time: `wait.0` at
-    /// most, `wait.1` once the edge closes.
-    async fn request(
-        &self,
-        session: ServerSession,
-        connection: &Connection,
-        wait: (Duration, Duration),
-    ) -> Option<ReusedHttpStream> {
-        let before = connection.heads();
-        let mut exchange = self.http.process_new_http(session, &self.closing);
-        tokio::select! {
-            // First of all what has arrived: a request that was sent is answered.
-            biased;
-            reused = &mut exchange => return reused,
-            () = sleep(wait.0) => {}
-            () = self.closed(wait.1) => {}
-        }
-        if connection.heads() == before {
-            return None;
-        }
-        exchange.await
-    }
-
     /// Returns `grace` after the edge began to close.
     async fn closed(&self, grace: Duration) {
-        // An error is a dropped sender: the edge is gone, which is closing, too.
-        if self.closing.clone().wait_for(|closing| *closing).await.is_err() {
-            debug!("closing without a word");
-        }
+        until_closed(self.closing.clone()).await;
         sleep(grace).await;
+    }
+}
+
+/// Ready once the edge closes; an error is a dropped sender, which is closing, too.
+async fn until_closed(mut closing: watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        debug!("closing without a word");
     }
 }
 
