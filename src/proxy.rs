@@ -32,6 +32,7 @@ mod attempts;
 mod connection;
 mod failures;
 mod gateway;
+pub mod h1;
 mod headers;
 mod listen;
 mod policy;
