@@ -185,7 +185,11 @@ fn the_service_reads_the_same(events: &[Event], onward: &[u8], complete: bool, c
     for (at, (request, (head, body))) in read.iter().zip(&expected).enumerate() {
         assert_eq!(&request.head, head, "{context}: head {at} onward");
         assert_eq!(&request.body, body, "{context}: body {at} onward");
-        assert_eq!(request.complete, complete || at + 1 < read.len(), "{context}: end of request {at} onward");
+        assert_eq!(
+            request.complete,
+            complete || at + 1 < read.len(),
+            "{context}: end of request {at} onward"
+        );
         assert_eq!(request.hosts, 1, "{context}: hosts of request {at} onward");
         assert!(request.framings <= 1, "{context}: framings of request {at} onward");
     }

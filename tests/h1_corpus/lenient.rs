@@ -30,7 +30,7 @@ pub fn read(octets: &[u8]) -> Vec<Request> {
         };
         let chunked = named("transfer-encoding")
             .any(|header| header.value.to_ascii_lowercase().windows(7).any(|word| word == b"chunked"));
-        let length = named("content-length").last().map_or(0, |header| {
+        let length = named("content-length").next_back().map_or(0, |header| {
             std::str::from_utf8(header.value).unwrap().parse::<usize>().expect("a length that is none")
         });
         let hosts = named("host").count();
@@ -55,7 +55,8 @@ pub fn read(octets: &[u8]) -> Vec<Request> {
 fn dechunked(octets: &[u8]) -> (Vec<u8>, usize, bool) {
     let (mut data, mut at) = (Vec::new(), 0);
     loop {
-        let Status::Complete((line, size)) = httparse::parse_chunk_size(&octets[at..]).expect("no chunk size")
+        let Status::Complete((line, size)) =
+            httparse::parse_chunk_size(&octets[at..]).expect("no chunk size")
         else {
             return (data, at, false);
         };
