@@ -33,7 +33,7 @@ mod attempts;
 mod connection;
 mod failures;
 mod gateway;
-mod h1;
+pub mod h1;
 mod headers;
 mod io;
 mod listen;

@@ -244,3 +244,73 @@ impl BodyWriter {
         matches!(self.writing, Writing::Ended)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(framing: Framing) -> BodyReader {
+        BodyReader::of_request(framing, &Limits::REQUEST)
+    }
+
+    #[test]
+    fn a_body_over_its_limit_is_refused_and_one_at_it_is_not() {
+        let rows: &[(Framing, &str)] = &[
+            (Framing::Length(5), "hello"),
+            (Framing::Chunked, "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
+            (Framing::Close, "hello"),
+        ];
+        for (framing, wire) in rows {
+            for (bytes_max, fits) in [(5, true), (4, false)] {
+                let (mut body, mut input) = (reader(*framing), BytesMut::from(wire.as_bytes()));
+                body.limit(bytes_max);
+                let end = loop {
+                    match body.next(&mut input) {
+                        Ok(Got::Data(_)) => {}
+                        other => break other,
+                    }
+                };
+                assert_eq!(end == Err(Malformed::BodyTooLong), !fits, "{framing:?} {bytes_max} {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_in_the_middle_is_no_end() {
+        let rows = [
+            (Framing::None, "", Ok(())),
+            (Framing::Length(5), "hello", Ok(())),
+            (Framing::Length(5), "hell", Err(Truncated)),
+            (Framing::Chunked, "5\r\nhello\r\n0\r\n", Err(Truncated)),
+            (Framing::Chunked, "0\r\n\r\n", Ok(())),
+            (Framing::Close, "hello", Ok(())),
+        ];
+        for (framing, wire, expected) in rows {
+            let (mut body, mut input) = (reader(framing), BytesMut::from(wire.as_bytes()));
+            while let Ok(Got::Data(_)) = body.next(&mut input) {}
+            assert_eq!(body.eof(), expected, "{framing:?} {wire:?}");
+        }
+    }
+
+    #[test]
+    fn a_writer_holds_to_what_was_announced() {
+        let mut out = BytesMut::new();
+        let mut body = BodyWriter::new(Framing::Length(3));
+        assert_eq!(body.put(b"abcd", &mut out), Err(Mismatch::TooMuch));
+        assert_eq!(body.put(b"ab", &mut out), Ok(()));
+        assert_eq!(body.end(None, &mut out), Err(Mismatch::TooLittle));
+        assert_eq!(body.put(b"c", &mut out), Ok(()));
+        assert_eq!(body.end(None, &mut out), Ok(()));
+        assert_eq!(body.put(b"", &mut out), Err(Mismatch::Ended));
+        assert_eq!(&out[..], b"abc");
+        assert_eq!(BodyWriter::new(Framing::None).put(b"x", &mut out), Err(Mismatch::TooMuch));
+    }
+
+    #[test]
+    fn a_chunk_head_is_its_length_in_hexadecimal() {
+        for (length, head) in [(1, "1\r\n"), (16, "10\r\n"), (0xabcde, "abcde\r\n"), (0, "")] {
+            assert_eq!(Wrap::chunk(length).before(), head.as_bytes(), "{length}");
+        }
+        assert_eq!(Wrap::chunk(usize::MAX).before(), format!("{:x}\r\n", usize::MAX).as_bytes());
+    }
+}

@@ -35,12 +35,8 @@ pub enum Forbidden {
 /// What the next octet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Size {
-        digits: u32,
-    },
-    Extension {
-        bytes: u32,
-    },
+    Size { digits: u32 },
+    Extension { bytes: u32 },
     SizeLf,
     Data,
     DataCr,
@@ -144,7 +140,9 @@ impl Decoder {
             (State::Size { digits: 1.. }, b';') => State::Extension { bytes: 1 },
             (State::Size { digits: 1.. } | State::Extension { .. }, b'\r') => State::SizeLf,
             (State::Extension { bytes: EXTENSION_BYTES_MAX }, _) => return Err(Malformed::Chunk),
-            (State::Extension { bytes }, b'\t' | b' '..=b'~' | 0x80..) => State::Extension { bytes: bytes + 1 },
+            (State::Extension { bytes }, b'\t' | b' '..=b'~' | 0x80..) => {
+                State::Extension { bytes: bytes + 1 }
+            }
             (State::SizeLf, b'\n') if self.left == 0 => State::Trailers,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Method, Uri, Version};
 use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 /// RFC 1035: what a name in the DNS may be long, plus a trailing dot.
 const HOST_BYTES_MAX: usize = 254;
@@ -133,7 +134,7 @@ pub fn check_authority(text: &[u8]) -> Result<HostPort<'_>, Malformed> {
     let (host, rest) = if text.first() == Some(&b'[') {
         let close = text.iter().position(|octet| *octet == b']').ok_or(Malformed::Host)?;
         let address = std::str::from_utf8(&text[1..close]).map_err(|_| Malformed::Host)?;
-        address.parse::<Ipv6Addr>().map_err(|_| Malformed::Host)?;
+        Ipv6Addr::from_str(address).map_err(|_| Malformed::Host)?;
         text.split_at(close + 1)
     } else {
         let end = text.iter().position(|octet| *octet == b':').unwrap_or(text.len());
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn an_authority_is_a_name_or_address_and_a_port() {
-        let rows: &[(&str, Option<(&str, Option<u16>)>)] = &[
+        type Read = Option<(&'static str, Option<u16>)>;
+        let rows: &[(&str, Read)] = &[
             ("a", Some(("a", None))),
             ("a.example:80", Some(("a.example", Some(80)))),
             ("my_service:00080", Some(("my_service", Some(80)))),
