@@ -164,7 +164,8 @@ pub struct Peer {
 pub struct Region {
     /// Its peer listener. `Some` in every region when there are two or more.
     pub peer: Option<PeerAddress>,
-    /// AWS region whose place in the world it has; only the embedded world reads it.
+    /// AWS region whose place in the world it has: that of its latency records, and the one that
+    /// requests to AWS are signed for unless the environment says another.
     pub place: String,
     /// What DNS gives to users who enter there: its load balancer's addresses.
     pub addresses: Vec<IpAddr>,
