@@ -7,10 +7,13 @@ use crate::config::report::Report;
 use crate::config::units::FilePath;
 use crate::config::{Admin, Drain, Listener, Peer, Protocol, Tls};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Names of the listeners that have sections of their own, in logs and `/snapshot`.
+const RESERVED: [&str; 2] = ["admin", "peer"];
 
 pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
     let sections = file.listeners.as_deref().unwrap_or_default();
@@ -30,7 +33,14 @@ pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
         {
             let wrong = format!("two listeners are named `{}`", placed.value.0);
             let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
-            report.add(problem.right("expected a name of its own for each: metrics tell them apart by it"));
+            report.add(problem.right("expected a name of its own for each: logs and problems tell them apart by it"));
+        }
+        if let Some(placed) = &listener.name
+            && RESERVED.contains(&placed.value.0.as_str())
+        {
+            let wrong = format!("`{}` is the name of the listener of [{0}]", placed.value.0);
+            let problem = Problem::at(&placed.span, wrong).here("taken");
+            report.add(problem.right("expected another name, such as \"http\""));
         }
         if let (Protocol::Https, None, Some(placed)) = (protocol, &file.tls, &listener.protocol)
             && !report.damaged("tls")
@@ -103,11 +113,13 @@ pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
     }
 }
 
-/// Port 0 is a free port of the system's choice. An unspecified address takes its port on all of its family.
+/// Port 0 is a free port of the system's choice.
+///
+/// `0.0.0.0` takes its port on every IPv4 address, `[::]` on every address: no listener is IPv6-only.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let covers = a.ip().is_unspecified() || b.ip().is_unspecified();
-    let same = a.ip() == b.ip() || (covers && a.is_ipv4() == b.is_ipv4());
-    a.port() != 0 && a.port() == b.port() && same
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (one == other || covers(one, other) || covers(other, one))
 }
 
 pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
