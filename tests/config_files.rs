@@ -150,7 +150,7 @@ fn the_environment_says_which_region_this_is() {
     assert_eq!(own("us-east-1").unwrap().policy.own.as_str(), "us-east-1");
     assert_eq!(own("").unwrap().policy.own.as_str(), "eu-west-1", "empty is not set");
     let answer = own("us-east-2").unwrap_err().to_string();
-    let expected = "error: PROXIMA_REGION in the environment: there is no region `us-east-2`\n \
+    let expected = "error: --region or PROXIMA_REGION: there is no region `us-east-2`\n \
                     = expected one of ap-northeast-1, eu-west-1, us-east-1\n\n";
     assert_eq!(answer, expected);
 }

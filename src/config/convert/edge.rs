@@ -1,7 +1,7 @@
 //! Where the edge listens, with which certificates, and how it leaves.
 
-use crate::config::file::{File, Placed};
-use crate::config::files::{Holds, NamedFile};
+use crate::config::file::{File, Key, Placed};
+use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::FilePath;
@@ -9,7 +9,7 @@ use crate::config::{Admin, Drain, Listener, Peer, Protocol, Tls};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Names of the listeners that have sections of their own, in logs and `/snapshot`.
@@ -143,20 +143,16 @@ pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
     }
 }
 
-pub(super) fn named_files(file: &File, folder: &Path) -> Vec<NamedFile> {
+pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let tls = file.tls.as_ref().map(|tls| tls.get_ref());
     let peer = file.peer.as_ref().map(|peer| peer.get_ref());
-    let path = |placed: &Placed<FilePath>| -> PathBuf { folder.join(&placed.value.0) };
-    [
-        (tls.and_then(|tls| tls.certificate.as_ref()), Holds::Certificates),
-        (tls.and_then(|tls| tls.key.as_ref()), Holds::Key),
-        (peer.and_then(|peer| peer.certificate.as_ref()), Holds::Certificates),
-        (peer.and_then(|peer| peer.key.as_ref()), Holds::Key),
-        (peer.and_then(|peer| peer.ca.as_ref()), Holds::Certificates),
-    ]
-    .into_iter()
-    .filter_map(|(placed, holds)| {
-        placed.map(|placed| NamedFile { path: path(placed), span: placed.span.clone(), holds })
-    })
-    .collect()
+    let named = |key: &Key<FilePath>| -> Option<NamedFile> {
+        let placed = key.as_ref()?;
+        Some(NamedFile { path: folder.join(&placed.value.0), span: placed.span.clone() })
+    };
+    let identity = |certificate, key| Named::Identity { certificate: named(certificate), key: named(key) };
+    let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
+    let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
+    let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
+    [tls, peer, roots].into_iter().flatten().collect()
 }
