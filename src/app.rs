@@ -26,12 +26,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 mod drain;
 mod reload;
@@ -43,7 +44,7 @@ pub mod logging;
 
 use reload::{Reloader, Told};
 use signals::{Asked, Signals};
-use source::{LoadError, Source};
+use source::{Attempt, LoadError, Source};
 use tasks::Tasks;
 
 /// Inputs that may wait for the core; senders wait when it is full.
@@ -58,7 +59,7 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 /// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("configuration refused:\n{0}")]
+    #[error("configuration refused")]
     Configuration(#[from] LoadError),
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
@@ -85,7 +86,7 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     let source = Source { path: path.to_owned(), environment };
     let code = runtime.block_on(async {
         match App::start(source).await {
-            Ok(app) => app.run().await,
+            Ok((app, reloader)) => app.run(reloader).await,
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
                 ExitCode::FAILURE
@@ -107,7 +108,6 @@ struct App {
     edge: Arc<Edge>,
     tasks: Tasks,
     signals: Signals,
-    reloader: Reloader,
     config: watch::Receiver<Arc<Config>>,
     phase: watch::Sender<Phase>,
     draining: watch::Sender<bool>,
@@ -166,11 +166,11 @@ fn first_view(policy: &Policy, boot: u64) -> View {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source) -> Result<Self, StartError> {
+    async fn start(source: Source) -> Result<(Self, Reloader), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let loaded = source.load().await?;
-        let config = Arc::clone(&loaded.config);
+        let Attempt { result, fingerprint, named } = source.load().await;
+        let config = result?;
         let parts = Parts::new(&config.policy)?;
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
         let wiring = proxy::Wiring {
@@ -196,10 +196,10 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
         };
-        let reloader = Reloader::new(source, &loaded, told);
-        let mut app = Self { edge, tasks: Tasks::default(), signals, reloader, config, phase, draining };
+        let reloader = Reloader::new(source, fingerprint, named, told);
+        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
-        Ok(app)
+        Ok((app, reloader))
     }
 
     fn spawn(
@@ -222,7 +222,7 @@ impl App {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
             published: published_sender,
-            load: Arc::new(move || (load.entered.get(), load.served.get())),
+            load: Arc::new(move || (load.entered_total(), load.served_total())),
             heartbeat: parts.heartbeat,
             metrics: parts.control_metrics.clone(),
         };
@@ -262,21 +262,29 @@ impl App {
     }
 
     /// Serves until a signal or a fault.
-    async fn run(mut self) -> ExitCode {
+    async fn run(mut self, reloader: Reloader) -> ExitCode {
+        let asked = Notify::new();
+        // Beside signals and tasks, never before them: a file on a mount that hangs, or a core
+        // that is overrun, may hold a reload up for ever.
+        let mut reloads = pin!(reloader.run(&asked));
         loop {
             tokio::select! {
                 ended = self.tasks.ended() => {
                     tracing::error!(task = ended.name, how = %ended.how, "a vital task ended");
                     return ExitCode::FAILURE;
                 }
-                asked = self.signals.next() => match asked {
+                signal = self.signals.next() => match signal {
                     Asked::Stop(signal) => {
                         tracing::info!(signal, "draining");
                         return self.drain().await;
                     }
-                    Asked::Reload => self.reloader.reload().await,
+                    Asked::Reload => {
+                        tracing::info!("asked to reload");
+                        // One that comes during a reload is remembered: the file may have changed since.
+                        asked.notify_one();
+                    }
                 },
-                () = self.reloader.changed() => self.reloader.reload().await,
+                never = &mut reloads => match never {},
             }
         }
     }

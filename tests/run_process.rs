@@ -103,6 +103,9 @@ fn a_wrong_configuration_is_told_whole_and_exit_1() {
         let log = edge.log();
         ["health_pth", "wob", "proxima.toml:"].iter().all(|word| log.contains(word)).then_some(())
     });
+    for problem in ["error: unknown key `services.web.health_pth`", "error: there is no service `wob`"] {
+        assert_eq!(edge.log().matches(problem).count(), 1, "{problem}: once\n{}", edge.log());
+    }
 }
 
 #[test]
