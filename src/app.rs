@@ -22,7 +22,6 @@ use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -131,13 +130,14 @@ impl Parts {
         let registry = Registry::new();
         let clock = Clock::start();
         let boot = rand::random();
+        let first = View::first(policy.own.clone(), boot, policy.agreement_hash());
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(policy.own.clone())));
         let heartbeat = Arc::new(Heartbeat::default());
         SnapshotCollector::register(&registry, Arc::clone(&snapshot), Arc::clone(&heartbeat), clock)?;
         Ok(Self {
             clock,
             snapshot,
-            view: Arc::new(ArcSwap::from_pointee(first_view(policy, boot))),
+            view: Arc::new(ArcSwap::from_pointee(first)),
             heartbeat,
             boot,
             control_metrics: ControlMetrics::register(&registry)?,
@@ -145,22 +145,6 @@ impl Parts {
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             registry,
         })
-    }
-}
-
-/// What is said to others before the first decision: nothing but who speaks.
-fn first_view(policy: &Policy, boot: u64) -> View {
-    View {
-        region: policy.own.clone(),
-        boot,
-        sequence: 0,
-        policy: policy.agreement_hash(),
-        services: BTreeMap::new(),
-        rtts: BTreeMap::new(),
-        votes: BTreeMap::new(),
-        generations: BTreeMap::new(),
-        entered_rps: 0.0,
-        headroom_rps: None,
     }
 }
 
@@ -252,11 +236,7 @@ impl App {
         self.tasks.spawn("resolve", resolve::run(resolver));
         self.tasks
             .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));
-        self.tasks.spawn("admin", async {
-            if let Err(error) = admin::run(admin, operators).await {
-                tracing::error!(%error, "the admin listener broke");
-            }
-        });
+        self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
     }

@@ -14,27 +14,9 @@ const APPLIED: &str = r#"proxima_reloads_total{result="applied"}"#;
 const REFUSED: &str = r#"proxima_reloads_total{result="refused"}"#;
 const UNCHANGED: &str = r#"proxima_reloads_total{result="unchanged"}"#;
 
-fn until_served(edge: &Edge, path: &str, body: &str) {
-    eventually(&format!("{path} is answered by {body}"), || {
-        let answer = get(edge.address("http"), path);
-        (answer.status == 200 && answer.body == body).then_some(())
-    });
-}
-
 /// A second service under `/api`.
 fn with_api(web: SocketAddr, api: SocketAddr) -> String {
-    let more = format!(
-        r#"
-[services.api]
-endpoints.here = ["{api}"]
-health_path = "/"
-[[routes]]
-name = "api"
-path_prefix = "/api"
-service = "api"
-"#
-    );
-    single(web, &more)
+    single(web, &served("api", "here", api, "/api"))
 }
 
 #[test]

@@ -105,9 +105,7 @@ fn own_region(
     let region = RegionId::parse(text).ok().filter(|region| known.names.contains(region.as_str()));
     if region.is_none() && !report.damaged("regions") {
         report.add(
-            known.unknown(text, |wrong| {
-                Problem::outside(format!("--region or PROXIMA_REGION: {wrong}"))
-            }),
+            known.unknown(text, |wrong| Problem::outside(format!("--region or PROXIMA_REGION: {wrong}"))),
         );
     }
     region

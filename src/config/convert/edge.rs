@@ -33,7 +33,9 @@ pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
         {
             let wrong = format!("two listeners are named `{}`", placed.value.0);
             let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
-            report.add(problem.right("expected a name of its own for each: logs and problems tell them apart by it"));
+            report.add(
+                problem.right("expected a name of its own for each: logs and problems tell them apart by it"),
+            );
         }
         if let Some(placed) = &listener.name
             && RESERVED.contains(&placed.value.0.as_str())
