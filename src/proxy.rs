@@ -43,10 +43,6 @@ mod upstream;
 pub use activity::Activity;
 pub use tls::TlsError;
 
-/// Log targets whose errors are clients that leave or speak nonsense; what
-/// matters of them is told by this module itself.
-pub const NOISY_LOG_TARGETS: [&str; 2] = ["pingora_proxy", "pingora_core"];
-
 /// What the proxy shares with the other adapters.
 #[derive(Debug, Clone)]
 pub struct Wiring {

@@ -10,7 +10,6 @@ use crate::dns::error::with_sources;
 use crate::dns::layout::Layout;
 use crate::dns::show::show;
 use crate::metrics::dns::DnsMetrics;
-use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,8 +88,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 fn load(file: &File) -> Result<Config, Failure> {
     let environment = Environment { region: file.region.clone() };
     config::load(&file.path, &environment).map_err(|problems| {
-        let shown = problems.render(&mut StandardStream::stderr(ColorChoice::Auto));
-        shown.err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
+        problems.to_stderr().err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
     })
 }
 

@@ -33,6 +33,24 @@ pub struct View {
     pub headroom_rps: Option<f64>,
 }
 
+impl View {
+    /// What is said before the first decision: nothing but who speaks.
+    pub fn first(region: RegionId, boot: u64, policy: u64) -> Self {
+        Self {
+            region,
+            boot,
+            sequence: 0,
+            policy,
+            services: BTreeMap::new(),
+            rtts: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            entered_rps: 0.0,
+            headroom_rps: None,
+        }
+    }
+}
+
 /// A service as its own region sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceView {
@@ -109,18 +127,7 @@ mod tests {
     use super::*;
 
     fn view(boot: u64, sequence: u64) -> View {
-        View {
-            region: RegionId::parse("a").unwrap(),
-            boot,
-            sequence,
-            policy: 1,
-            services: BTreeMap::new(),
-            rtts: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            generations: BTreeMap::new(),
-            entered_rps: 0.0,
-            headroom_rps: None,
-        }
+        View { sequence, ..View::first(RegionId::parse("a").unwrap(), boot, 1) }
     }
 
     #[test]
