@@ -72,8 +72,9 @@ impl Situation<'_> {
 
 /// The sets that the verdicts call for, before ramps and hold-downs.
 ///
-/// A region that is neither confirmed up nor confirmed down keeps what it has
-/// and gains nothing. Without any receiver everything stays as it is.
+/// A region that is neither confirmed up nor confirmed down gains nothing and keeps what it has,
+/// users of other entries too; those go home when home is well, and nowhere else. Without any
+/// receiver everything stays as it is.
 pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
     let receivers = situation.receivers();
     if receivers.is_empty() {
@@ -92,8 +93,35 @@ pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
         };
         whole - keeps
     };
-    let after = displace(&home, leaving, &receivers, situation.distances, situation.room);
+    let mut after = displace(&home, leaving, &receivers, situation.distances, situation.room);
+    for (entry, to) in &mut after {
+        if let (Some(now), Some(home)) = (situation.state.sets.get(entry), home.get(entry)) {
+            keep_unconfirmed(situation, now, home, to);
+        }
+    }
     after.into_iter().filter_map(|(e, shares)| Some((e, WeightedSet::from_shares(&shares)?))).collect()
+}
+
+/// Gives a region that is not confirmed down back what it holds now beyond its own share at home:
+/// from what others would gain, unless they gain their own users.
+fn keep_unconfirmed(situation: &Situation<'_>, now: &WeightedSet, home: &Shares, to: &mut Shares) {
+    let unconfirmed = |region: &RegionId| {
+        matches!(situation.verdict(region), Verdict::Isolated | Verdict::Undecided(_))
+            && !situation.state.drains.contains(region)
+    };
+    for (region, _) in now.iter().filter(|(region, _)| unconfirmed(region)) {
+        let lost = now.share(region) - to.get(region).copied().unwrap_or(0.0);
+        let mut rest = lost;
+        for (other, share) in to.iter_mut().filter(|(other, _)| *other != region) {
+            let due = now.share(other).max(home.get(other).copied().unwrap_or(0.0));
+            let back = (*share - due).clamp(0.0, rest.max(0.0));
+            *share -= back;
+            rest -= back;
+        }
+        if lost > rest {
+            *to.entry(region.clone()).or_insert(0.0) += lost - rest;
+        }
+    }
 }
 
 /// The next plan for a name; `None` when its sets are as wanted.
@@ -326,6 +354,22 @@ mod tests {
         assert_eq!(kept.next(), Ok(None));
         let isolated = Case::new(Verdict::Isolated, UP, UP);
         assert_eq!(isolated.next(), Ok(None), "a partition among edges leaves DNS alone");
+    }
+
+    #[test]
+    fn a_region_that_is_not_confirmed_down_keeps_displaced_users_unless_they_go_home() {
+        const NO_EVIDENCE: Verdict = Verdict::Undecided(Undecided::NoEvidence);
+        for b in [SPLIT, Verdict::Isolated, NO_EVIDENCE] {
+            let away = Case::new(DOWN, b, UP).with_set("a", &[("b", 1.0)]);
+            assert!(matches!(away.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", away.next());
+            let part = Case::new(DOWN, b, UP).with_set("a", &[("b", 0.4), ("c", 0.6)]);
+            assert!(matches!(part.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", part.next());
+            let home = Case::new(UP, b, UP).with_set("a", &[("b", 1.0)]).planned();
+            assert_eq!(home.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]), "{b:?}");
+        }
+        let mut drained = Case::new(DOWN, SPLIT, UP).with_set("a", &[("b", 1.0)]);
+        drained.state.drains.insert(region("b"));
+        assert_eq!(drained.planned().changes[&entry("a")].to, set(&[("b", 0.75), ("c", 0.25)]));
     }
 
     #[test]
