@@ -135,6 +135,9 @@ impl Edge {
     }
 
     fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
+        // As an edge says it: what is not known is left out.
+        let known = (service != Word::Unknown).then_some((web(), ServiceView { word: service }));
+        let services = known.into_iter().collect();
         self.sequence += 1;
         let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
         let view = View {
@@ -142,7 +145,7 @@ impl Edge {
             boot: 9,
             sequence: self.sequence,
             policy: self.policy.agreement_hash(),
-            services: BTreeMap::from([(web(), ServiceView { word: service })]),
+            services,
             rtts: BTreeMap::new(),
             votes: BTreeMap::from([(www(), votes)]),
             generations: BTreeMap::new(),
@@ -442,4 +445,22 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     });
     let to = &edge.plans.first().unwrap().changes[&all].to;
     assert!(to.share(&region("a")) > 0.4 && to.share(&region("b")) > 0.4, "neither has room for all: {to:?}");
+}
+
+#[test]
+fn a_service_that_its_region_no_longer_mentions_loses_its_old_up() {
+    let mut edge = Edge::steady(policy());
+    edge.second(10, |edge| {
+        edge.pods(true);
+        edge.peer_votes("b", 20, Word::Unknown, &[("a", Word::Up), ("c", Word::Up)]);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["a", "c"], "it is not forwarded to");
+    assert_ne!(edge.view.as_ref().unwrap().votes[&www()][&region("b")], Word::Up);
+    edge.second(10, |edge| {
+        edge.pods(true);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["a", "b", "c"], "and it comes back");
 }
