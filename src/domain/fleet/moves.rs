@@ -149,6 +149,7 @@ impl Fleet {
                 last: record.last.as_ref(),
                 distances: &distances,
                 room: &room,
+                margin: policy.margin,
                 now,
             };
             let wanted = wanted(&situation);

@@ -1,12 +1,13 @@
 //! The rules: what the verdicts call for, and whether one step of it may be taken now.
 
-use super::shift::{Distances, Room, Shares, displace, step};
+use super::shift::{Distances, Receivers, Room, Shares, displace, step};
 use super::{Change, NameState, Plan, Reason, Refusal};
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::selection::Margin;
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
-use crate::domain::weights::WeightedSet;
+use crate::domain::weights::{TOTAL, WeightedSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a plan for one name may look at.
@@ -22,6 +23,7 @@ pub struct Situation<'a> {
     pub last: Option<&'a LastChange>,
     pub distances: &'a Distances,
     pub room: &'a Room,
+    pub margin: Margin,
     pub now: Time,
 }
 
@@ -55,10 +57,24 @@ impl Situation<'_> {
     }
 
     /// Regions that may receive users.
-    fn receivers(&self) -> BTreeSet<&RegionId> {
+    fn receivers(&self) -> Receivers<'_> {
         let up =
             |region: &&RegionId| self.verdict(region) == Verdict::Up && !self.state.drains.contains(*region);
-        self.policy.regions().into_iter().filter(up).collect()
+        let mut held = BTreeSet::new();
+        for (entry, set) in &self.state.sets {
+            let home = |region: &RegionId| self.policy.entries.get(entry).map_or(0.0, |s| s.share(region));
+            // Less than a point is rounding.
+            let displaced = |region: &RegionId| set.share(region) - home(region) >= 1.0 / f64::from(TOTAL);
+            let regions = set.iter().map(|(region, _)| region).filter(|region| displaced(region));
+            held.extend(regions.map(|region| (entry.clone(), region.clone())));
+        }
+        Receivers {
+            regions: self.policy.regions().into_iter().filter(up).collect(),
+            distances: self.distances,
+            room: self.room,
+            held,
+            margin: self.margin,
+        }
     }
 
     fn current(&self) -> BTreeMap<EntryId, Shares> {
@@ -77,7 +93,7 @@ impl Situation<'_> {
 /// receiver everything stays as it is.
 pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
     let receivers = situation.receivers();
-    if receivers.is_empty() {
+    if receivers.regions.is_empty() {
         return situation.state.sets.clone();
     }
     let home: BTreeMap<EntryId, Shares> =
@@ -93,7 +109,7 @@ pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
         };
         whole - keeps
     };
-    let mut after = displace(&home, leaving, &receivers, situation.distances, situation.room);
+    let mut after = displace(&home, leaving, &receivers);
     for (entry, to) in &mut after {
         if let (Some(now), Some(home)) = (situation.state.sets.get(entry), home.get(entry)) {
             keep_unconfirmed(situation, now, home, to);
@@ -144,7 +160,7 @@ pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
     if state.frozen.is_some() {
         return Err(Refusal::Frozen);
     }
-    if situation.receivers().len() < failover.min_live.max(1) {
+    if situation.receivers().regions.len() < failover.min_live.max(1) {
         return Err(Refusal::MinLive);
     }
     if reason == Reason::Ramp && situation.young() {
@@ -176,8 +192,7 @@ fn evacuation(situation: &Situation<'_>) -> Option<BTreeMap<EntryId, Change>> {
         Some(set) if down(region) => set.share(region),
         _ => 0.0,
     };
-    let receivers = situation.receivers();
-    let after = displace(&situation.current(), leaving, &receivers, situation.distances, situation.room);
+    let after = displace(&situation.current(), leaving, &situation.receivers());
     let mut changes = BTreeMap::new();
     for (entry, from) in sets {
         if !from.iter().any(|(region, _)| down(region)) {
@@ -247,6 +262,7 @@ mod tests {
         state: NameState,
         failover: FailoverPolicy,
         last: Option<LastChange>,
+        a_to_b: u64,
         now: Time,
     }
 
@@ -280,6 +296,7 @@ mod tests {
                 },
                 failover: FailoverPolicy::default(),
                 last: None,
+                a_to_b: 10,
                 now: Time::from_millis(10_000_000),
             }
         }
@@ -296,7 +313,7 @@ mod tests {
 
         fn next(&self) -> Result<Option<Plan>, Refusal> {
             let mut distances = Distances::default();
-            for (from, to, ms) in [("a", "b", 10), ("a", "c", 50), ("b", "c", 40)] {
+            for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", 50), ("b", "c", 40)] {
                 distances.add(&region(from), &region(to), Rtt::millis(ms));
             }
             next(&Situation {
@@ -312,6 +329,7 @@ mod tests {
                 last: self.last.as_ref(),
                 distances: &distances,
                 room: &Room::default(),
+                margin: Margin::default(),
                 now: self.now,
             })
         }
@@ -370,6 +388,18 @@ mod tests {
         let mut drained = Case::new(DOWN, SPLIT, UP).with_set("a", &[("b", 1.0)]);
         drained.state.drains.insert(region("b"));
         assert_eq!(drained.planned().changes[&entry("a")].to, set(&[("b", 0.75), ("c", 0.25)]));
+    }
+
+    #[test]
+    fn displaced_users_are_not_moved_between_regions_that_are_about_as_far() {
+        // c is 50 away; b has to be nearer by a tenth to take what c holds, and the other way round.
+        for (a_to_b, holder, moves) in
+            [(49, "c", false), (46, "c", false), (44, "c", true), (51, "b", false), (55, "b", false), (56, "b", true)]
+        {
+            let mut case = Case::new(DOWN, UP, UP).with_set("a", &[(holder, 1.0)]);
+            case.a_to_b = a_to_b;
+            assert_eq!(case.next().unwrap().is_some(), moves, "b at {a_to_b}, {holder} holds them");
+        }
     }
 
     #[test]
