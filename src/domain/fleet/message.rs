@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub enum Input {
     /// A new configuration; what it leaves out is forgotten, the rest is kept.
     Configure(Arc<Policy>),
-    /// Addresses of a name were resolved (the last good ones stay until others come).
+    /// Addresses were resolved. None for a service: the configuration has none any more (a look-up
+    /// that fails is not told).
     Resolved {
         target: Target,
         addresses: Vec<SocketAddr>,
