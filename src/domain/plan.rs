@@ -119,10 +119,12 @@ pub enum Refusal {
     Foreign,
     /// This edge has just started, or did not run for a while: it must look again first.
     JustWoke,
+    /// The last plan failed or met a conflict: the records must be read again first.
+    Unread,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Frozen,
         Self::MinLive,
         Self::HoldDown,
@@ -133,6 +135,7 @@ impl Refusal {
         Self::NotWriter,
         Self::Foreign,
         Self::JustWoke,
+        Self::Unread,
     ];
 
     /// The rule as metrics and logs spell it.
@@ -148,6 +151,7 @@ impl Refusal {
             Self::NotWriter => "not_writer",
             Self::Foreign => "foreign",
             Self::JustWoke => "just_woke",
+            Self::Unread => "unread",
         }
     }
 }

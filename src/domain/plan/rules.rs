@@ -19,7 +19,7 @@ pub struct Situation<'a> {
     pub failover: &'a FailoverPolicy,
     pub verdicts: &'a BTreeMap<RegionId, Verdict>,
     pub state: &'a NameState,
-    /// What the change before this state took away, if it was seen.
+    /// The last change that took something away, if one was seen.
     pub last: Option<&'a LastChange>,
     pub distances: &'a Distances,
     pub room: &'a Room,
@@ -27,10 +27,11 @@ pub struct Situation<'a> {
     pub now: Time,
 }
 
-/// The last change of a name's sets, as the difference of two reads.
+/// A change of a name's sets, as the difference of two reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastChange {
     pub writer: Option<RegionId>,
+    pub at: Option<Time>,
     /// Regions that lost share in some entry.
     pub reduced: BTreeSet<(EntryId, RegionId)>,
 }
@@ -47,7 +48,7 @@ impl LastChange {
             })
             .map(|(entry, _, region)| (entry.clone(), region.clone()))
             .collect();
-        Self { writer: after.writer.clone(), reduced }
+        Self { writer: after.writer.clone(), at: after.changed_at, reduced }
     }
 }
 
@@ -81,8 +82,9 @@ impl Situation<'_> {
         self.state.sets.iter().map(|(entry, set)| (entry.clone(), set.shares())).collect()
     }
 
-    fn young(&self) -> bool {
-        self.state.changed_at.is_some_and(|at| self.now.since(at) < self.failover.hold_down)
+    /// Whether a change is younger than the hold-down.
+    fn young(&self, changed_at: Option<Time>) -> bool {
+        changed_at.is_some_and(|at| self.now.since(at) < self.failover.hold_down)
     }
 }
 
@@ -140,11 +142,14 @@ fn keep_unconfirmed(situation: &Situation<'_>, now: &WeightedSet, home: &Shares,
     }
 }
 
-/// The next plan for a name; `None` when its sets are as wanted.
+/// The next plan for a name; `None` when its sets are as `wanted` of the same situation says.
 ///
 /// # Errors
 /// The rule that forbids a change that the verdicts call for.
-pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
+pub fn next(
+    situation: &Situation<'_>,
+    wanted: &BTreeMap<EntryId, WeightedSet>,
+) -> Result<Option<Plan>, Refusal> {
     let Situation { state, policy, failover, .. } = situation;
     if !state.sets.keys().eq(policy.entries.keys()) {
         return Err(Refusal::Foreign);
@@ -152,7 +157,7 @@ pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
     let evacuated = evacuation(situation);
     let (changes, reason) = match evacuated {
         Some(changes) => (changes, Reason::Evacuation),
-        None => (ramp(situation), Reason::Ramp),
+        None => (ramp(situation, wanted), Reason::Ramp),
     };
     if changes.is_empty() {
         return unconfirmed(situation).map_or(Ok(None), Err);
@@ -163,7 +168,7 @@ pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
     if situation.receivers().regions.len() < failover.min_live.max(1) {
         return Err(Refusal::MinLive);
     }
-    if reason == Reason::Ramp && situation.young() {
+    if reason == Reason::Ramp && situation.young(state.changed_at) {
         return Err(Refusal::HoldDown);
     }
     if undoes_other(situation, &changes) {
@@ -206,16 +211,16 @@ fn evacuation(situation: &Situation<'_>) -> Option<BTreeMap<EntryId, Change>> {
 }
 
 /// One bounded step of every entry that is not as wanted.
-fn ramp(situation: &Situation<'_>) -> BTreeMap<EntryId, Change> {
+fn ramp(situation: &Situation<'_>, wanted: &BTreeMap<EntryId, WeightedSet>) -> BTreeMap<EntryId, Change> {
     let mut changes = BTreeMap::new();
-    for (entry, to) in wanted(situation) {
-        let Some(from) = situation.state.sets.get(&entry) else { continue };
+    for (entry, to) in wanted {
+        let Some(from) = situation.state.sets.get(entry) else { continue };
         let Some(same) = WeightedSet::from_shares(&from.shares()) else { continue };
-        if same == to {
+        if same == *to {
             continue;
         }
-        if let Some(next) = step(from, &to, situation.failover.max_shift) {
-            changes.insert(entry, Change { from: from.clone(), to: next });
+        if let Some(next) = step(from, to, situation.failover.max_shift) {
+            changes.insert(entry.clone(), Change { from: from.clone(), to: next });
         }
     }
     changes
@@ -226,7 +231,7 @@ fn undoes_other(situation: &Situation<'_>, changes: &BTreeMap<EntryId, Change>) 
     let Some(last) = situation.last else { return false };
     let by_other = last.writer.as_ref().is_some_and(|writer| writer != situation.own);
     by_other
-        && situation.young()
+        && situation.young(last.at)
         && changes.iter().any(|(entry, change)| {
             change.to.iter().any(|(region, _)| {
                 change.to.share(region) > change.from.share(region)
@@ -316,7 +321,7 @@ mod tests {
             for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", 50), ("b", "c", 40)] {
                 distances.add(&region(from), &region(to), Rtt::millis(ms));
             }
-            next(&Situation {
+            let situation = Situation {
                 name: &DnsName::parse("www.example.com").unwrap(),
                 own: &region("b"),
                 policy: &NamePolicy {
@@ -331,7 +336,8 @@ mod tests {
                 room: &Room::default(),
                 margin: Margin::default(),
                 now: self.now,
-            })
+            };
+            next(&situation, &wanted(&situation))
         }
 
         fn planned(&self) -> Plan {
@@ -393,9 +399,14 @@ mod tests {
     #[test]
     fn displaced_users_are_not_moved_between_regions_that_are_about_as_far() {
         // c is 50 away; b has to be nearer by a tenth to take what c holds, and the other way round.
-        for (a_to_b, holder, moves) in
-            [(49, "c", false), (46, "c", false), (44, "c", true), (51, "b", false), (55, "b", false), (56, "b", true)]
-        {
+        for (a_to_b, holder, moves) in [
+            (49, "c", false),
+            (46, "c", false),
+            (44, "c", true),
+            (51, "b", false),
+            (55, "b", false),
+            (56, "b", true),
+        ] {
             let mut case = Case::new(DOWN, UP, UP).with_set("a", &[(holder, 1.0)]);
             case.a_to_b = a_to_b;
             assert_eq!(case.next().unwrap().is_some(), moves, "b at {a_to_b}, {holder} holds them");
@@ -437,10 +448,12 @@ mod tests {
         case.state.writer = Some(region("c"));
         case.last = Some(LastChange {
             writer: Some(region("c")),
+            at: case.state.changed_at,
             reduced: BTreeSet::from([(entry("a"), region("a"))]),
         });
         assert_eq!(case.next(), Err(Refusal::UndoesOther));
-        case.state.changed_at = Some(case.now.before(case.failover.hold_down));
+        let old = Some(case.now.before(case.failover.hold_down));
+        case.last.as_mut().unwrap().at = old;
         assert!(case.next().unwrap().is_some());
     }
 
