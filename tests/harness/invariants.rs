@@ -10,7 +10,7 @@ use super::world::{Trouble, World};
 use proxima::domain::health::State;
 use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{Plan, Reason};
-use proxima::domain::snapshot::{Place, ServiceSnapshot, Snapshot};
+use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::votes::Verdict;
 use proxima::domain::weights::WeightedSet;
@@ -360,7 +360,9 @@ fn consistent(service: &ServiceSnapshot, own: &RegionId) -> Result<(), &'static 
     if own_well && first != Some(own) {
         return Err("the own region is well but not first");
     }
-    if !service.panic && service.candidates.iter().any(|c| !state(&c.region).usable()) {
+    // A drained own region stays as the last resort, without a share.
+    let last = |c: &Candidate| c.place == Place::Own && state(own) == State::Draining && c.share == 0.0;
+    if !service.panic && service.candidates.iter().any(|c| !state(&c.region).usable() && !last(c)) {
         return Err("a candidate is not usable and this is no panic");
     }
     if service.candidates.iter().any(|c| c.endpoints.is_empty()) {
