@@ -162,12 +162,16 @@ impl Edge {
     }
 
     fn records(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>) {
+        self.records_with(generation, sets, &[]);
+    }
+
+    fn records_with(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>, drains: &[&str]) {
         let state = NameState {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
             changed_at: None,
             frozen: None,
-            drains: BTreeSet::new(),
+            drains: drains.iter().map(|n| region(n)).collect(),
             sets,
         };
         self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
@@ -175,6 +179,13 @@ impl Edge {
 
     fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
         self.tell(Input::Outcome(Outcome { service: web(), region: region(name), address, result }));
+    }
+
+    /// A second in which everyone is well.
+    fn all_well(&mut self) {
+        self.pods(true);
+        self.peer("b", 20, Word::Up, Word::Up);
+        self.peer("c", 80, Word::Up, Word::Up);
     }
 
     fn candidates(&self) -> Vec<(String, Place)> {
@@ -463,4 +474,150 @@ fn a_service_that_its_region_no_longer_mentions_loses_its_old_up() {
         edge.peer("c", 80, Word::Up, Word::Up);
     });
     assert_eq!(edge.order(), ["a", "b", "c"], "and it comes back");
+}
+
+#[test]
+fn a_drained_own_region_that_is_well_is_the_last_resort_while_there_are_others() {
+    let mut edge = Edge::steady(policy());
+    edge.records_with(1, home(), &["a"]);
+    edge.second(1, Edge::all_well);
+    let service = Arc::clone(&edge.snapshot.as_ref().unwrap().services[&web()]);
+    assert_eq!(edge.order(), ["b", "c", "a"]);
+    let last = service.candidates.last().unwrap();
+    assert_eq!((last.place, last.share), (Place::Own, 0.0));
+    assert!(!service.accepts_forwarded && !service.panic);
+    edge.second(5, |edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["b", "c"], "ill and drained is no resort");
+}
+
+#[test]
+fn a_service_whose_configuration_has_no_address_any_more_serves_nobody() {
+    let mut edge = Edge::steady(policy());
+    edge.tell(Input::Configure(Arc::new(policy())));
+    edge.tell(Input::Resolved { target: Target::Service(web()), addresses: Vec::new() });
+    edge.second(1, Edge::all_well);
+    let service = Arc::clone(&edge.snapshot.as_ref().unwrap().services[&web()]);
+    assert_eq!(edge.order(), ["b", "c"]);
+    assert!(!service.accepts_forwarded && service.endpoints.is_empty());
+    let view = Arc::clone(edge.view.as_ref().unwrap());
+    assert!(!view.services.contains_key(&web()), "it can't say that it is well: {view:?}");
+    assert_eq!(view.votes[&www()][&region("a")], Word::Unknown);
+    // A region's address that can't be had is no news.
+    edge.tell(Input::Resolved { target: Target::Peer(region("b")), addresses: Vec::new() });
+    edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1)] });
+    edge.second(3, Edge::all_well);
+    assert_eq!(edge.order(), ["a", "b", "c"], "an address is back");
+}
+
+#[test]
+fn a_plan_that_met_a_conflict_is_held_back_by_name_until_the_records_were_read() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let own_down = |edge: &mut Edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Down);
+        edge.peer("c", 80, Word::Up, Word::Down);
+    };
+    edge.second(12, own_down);
+    edge.tell(Input::Dns(DnsReport::Conflict { name: www() }));
+    edge.second(1, own_down);
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("unread"));
+    edge.records(2, home());
+    edge.second(1, own_down);
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, None);
+}
+
+#[test]
+fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_undone() {
+    let mut edge = Edge::steady(policy());
+    let written = |edge: &mut Edge, generation: u64, a: &str, drains: &[&str]| {
+        let mut sets = home();
+        sets.insert(EntryId::parse("a").unwrap(), WeightedSet::only(region(a)));
+        let state = NameState {
+            fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
+            writer: Some(region("c")),
+            changed_at: Some(edge.now),
+            frozen: None,
+            drains: drains.iter().map(|n| region(n)).collect(),
+            sets,
+        };
+        edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    };
+    written(&mut edge, 1, "a", &[]);
+    written(&mut edge, 2, "b", &[]);
+    written(&mut edge, 3, "b", &["c"]);
+    written(&mut edge, 4, "b", &[]);
+    // b is dead: the nearest for entry a is a again, which c has just evacuated.
+    edge.second(12, |edge| {
+        let votes = [("a", Word::Up), ("b", Word::Down), ("c", Word::Up)];
+        edge.pods(true);
+        edge.peer_votes("b", 20, Word::Down, &votes);
+        edge.peer_votes("c", 80, Word::Up, &votes);
+    });
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("undoes_other"));
+    assert_eq!(edge.plans, []);
+}
+
+#[test]
+fn a_peer_with_another_policy_stops_every_move() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let own_down = |edge: &mut Edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Down);
+        edge.peer("c", 80, Word::Up, Word::Down);
+    };
+    let mut other = policy();
+    other.health.fall += 1;
+    edge.policy = other;
+    edge.second(15, own_down);
+    assert_eq!(edge.plans, []);
+    let name = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].clone();
+    assert_eq!(name(&edge).refusal, Some("disagreement"));
+    assert!(name(&edge).verdicts.values().all(|v| *v == Verdict::Undecided(Undecided::Disagreement)));
+    edge.policy = policy();
+    edge.second(3, own_down);
+    assert_eq!(edge.plans.len(), 1, "they agree again");
+}
+
+#[test]
+fn a_reload_forgets_what_it_leaves_out_and_keeps_the_rest() {
+    let api = ServiceId::parse("api").unwrap();
+    let mail = DnsName::parse("mail.example.com").unwrap();
+    let mut more = policy();
+    more.services.insert(api.clone());
+    more.names.insert(mail.clone(), more.names[&www()].clone());
+    let mut edge = Edge::steady(more);
+    edge.records(5, home());
+    edge.second(1, Edge::all_well);
+    let before = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert!(before.services.contains_key(&api) && before.names.contains_key(&mail));
+
+    let mut less = policy();
+    less.regions.remove(&region("c"));
+    less.names.get_mut(&www()).unwrap().entries.remove(&EntryId::parse("c").unwrap());
+    edge.policy = less.clone();
+    edge.tell(Input::Configure(Arc::new(less)));
+    edge.now = edge.now + Duration::from_millis(250);
+    edge.tell(Input::Tick);
+    let after = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert!(!after.services.contains_key(&api) && !after.names.contains_key(&mail));
+    assert!(!after.regions.contains_key(&region("c")) && !after.peers.contains_key(&region("c")));
+    assert_eq!(edge.order(), ["a", "b"], "what stays is as well as it was");
+    let endpoint = |snapshot: &Snapshot| Arc::clone(&snapshot.services[&web()].endpoints[0].endpoint);
+    assert!(Arc::ptr_eq(&endpoint(&before), &endpoint(&after)));
+    assert_eq!(after.names[&www()].generation, Some(Generation::new(5)));
+    assert_eq!(after.regions[&region("b")].rtt, Some(Rtt::millis(20)));
+
+    // What comes back starts from nothing.
+    edge.policy = policy();
+    edge.tell(Input::Configure(Arc::new(policy())));
+    edge.second(1, |edge| edge.pods(true));
+    let back = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert_eq!(back.services[&web()].states[&region("c")], State::Unknown);
+    assert_eq!(back.regions[&region("c")].rtt, None);
 }

@@ -20,7 +20,6 @@ impl Distances {
     fn between(&self, a: &RegionId, b: &RegionId) -> Option<Rtt> {
         self.0.get(&(a.clone(), b.clone())).or_else(|| self.0.get(&(b.clone(), a.clone()))).copied()
     }
-
 }
 
 /// Demand of the entries and room of the regions, in requests a second.
