@@ -158,7 +158,6 @@ fn first_view(policy: &Policy, boot: u64) -> View {
         services: BTreeMap::new(),
         rtts: BTreeMap::new(),
         votes: BTreeMap::new(),
-        generations: BTreeMap::new(),
         entered_rps: 0.0,
         headroom_rps: None,
     }

@@ -124,7 +124,7 @@ impl Edge {
 
     fn pods(&mut self, well: bool) {
         for n in [1, 2] {
-            let result = if well { Ok(Rtt::millis(1)) } else { Err(ProbeFailure::Connect) };
+            let result = if well { Ok(()) } else { Err(ProbeFailure::Connect) };
             self.tell(Input::Probed(Probe::Endpoint { service: web(), address: pod(n), result }));
         }
     }
@@ -148,11 +148,17 @@ impl Edge {
             services,
             rtts: BTreeMap::new(),
             votes: BTreeMap::from([(www(), votes)]),
-            generations: BTreeMap::new(),
             entered_rps: self.entered,
             headroom_rps: None,
         };
         let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
+        self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
+    }
+
+    /// At `name`'s address another region answers.
+    fn answers(&mut self, name: &str, other: &str) {
+        let view = View { region: region(other), ..View::clone(self.view.as_ref().unwrap()) };
+        let answer = RegionAnswer { rtt: None, view: Box::new(view) };
         self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
     }
 
@@ -620,4 +626,41 @@ fn a_reload_forgets_what_it_leaves_out_and_keeps_the_rest() {
     let back = Arc::clone(edge.snapshot.as_ref().unwrap());
     assert_eq!(back.services[&web()].states[&region("c")], State::Unknown);
     assert_eq!(back.regions[&region("c")].rtt, None);
+}
+
+#[test]
+fn another_regions_view_at_a_regions_address_is_as_good_as_none() {
+    let mut edge = Edge::steady(policy());
+    edge.second(5, |edge| {
+        edge.pods(true);
+        edge.peer("c", 80, Word::Up, Word::Up);
+        edge.answers("b", "c");
+    });
+    assert_eq!(edge.order(), ["a", "c"]);
+}
+
+#[test]
+fn no_view_is_larger_than_its_bound() {
+    let long = |n: usize, len: usize| format!("{n:0>len$}");
+    let regions: Vec<RegionId> = (0..30).map(|n| region(&long(n, 63))).collect();
+    let services: Vec<ServiceId> = (0..5).map(|n| ServiceId::parse(&long(n, 20)).unwrap()).collect();
+    let names: Vec<DnsName> =
+        (0..100).map(|n| DnsName::parse(&format!("{}.example.com", long(n, 40))).unwrap()).collect();
+    let words = || regions.iter().map(|r| (r.clone(), Word::Unknown)).collect();
+    let rtt = Rtt::new(Duration::from_micros(u64::from(u32::MAX)));
+    let view = View {
+        region: regions[0].clone(),
+        boot: u64::MAX,
+        sequence: u64::MAX,
+        policy: u64::MAX,
+        services: services.iter().map(|s| (s.clone(), ServiceView { word: Word::Unknown })).collect(),
+        rtts: regions.iter().map(|r| (r.clone(), rtt)).collect(),
+        votes: names.iter().map(|n| (n.clone(), words())).collect(),
+        entered_rps: -f64::MAX,
+        headroom_rps: Some(-f64::MIN_POSITIVE),
+    };
+    let bytes = serde_json::to_vec(&view).unwrap().len();
+    let bound = View::bytes_max(names.iter(), regions.iter(), services.iter());
+    // A comma each is not there.
+    assert!((bytes..bytes + 300).contains(&bound), "{bytes} bytes, bound {bound}");
 }

@@ -49,7 +49,7 @@ pub enum Probe {
     /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
     /// An endpoint of a service in the own region.
-    Endpoint { service: ServiceId, address: SocketAddr, result: Result<Rtt, ProbeFailure> },
+    Endpoint { service: ServiceId, address: SocketAddr, result: Result<(), ProbeFailure> },
 }
 
 /// A region's good answer.

@@ -180,11 +180,6 @@ impl Fleet {
                 .filter_map(|(region, peer)| Some((region.clone(), peer.latency.median()?)))
                 .collect(),
             votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
-            generations: self
-                .names
-                .iter()
-                .filter_map(|(name, record)| Some((name.clone(), record.generation()?)))
-                .collect(),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
         }
