@@ -267,7 +267,7 @@ mod tests {
         state: NameState,
         failover: FailoverPolicy,
         last: Option<LastChange>,
-        a_to_b: u64,
+        a_to_b: Option<u64>,
         now: Time,
     }
 
@@ -301,7 +301,7 @@ mod tests {
                 },
                 failover: FailoverPolicy::default(),
                 last: None,
-                a_to_b: 10,
+                a_to_b: Some(10),
                 now: Time::from_millis(10_000_000),
             }
         }
@@ -318,8 +318,10 @@ mod tests {
 
         fn next(&self) -> Result<Option<Plan>, Refusal> {
             let mut distances = Distances::default();
-            for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", 50), ("b", "c", 40)] {
-                distances.add(&region(from), &region(to), Rtt::millis(ms));
+            for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", Some(50)), ("b", "c", Some(40))] {
+                if let Some(ms) = ms {
+                    distances.add(&region(from), &region(to), Rtt::millis(ms));
+                }
             }
             let situation = Situation {
                 name: &DnsName::parse("www.example.com").unwrap(),
@@ -408,9 +410,16 @@ mod tests {
             (56, "b", true),
         ] {
             let mut case = Case::new(DOWN, UP, UP).with_set("a", &[(holder, 1.0)]);
-            case.a_to_b = a_to_b;
+            case.a_to_b = Some(a_to_b);
             assert_eq!(case.next().unwrap().is_some(), moves, "b at {a_to_b}, {holder} holds them");
         }
+    }
+
+    #[test]
+    fn users_are_not_moved_from_a_region_whose_distance_is_not_known() {
+        let mut case = Case::new(DOWN, UP, UP).with_set("a", &[("b", 1.0)]);
+        case.a_to_b = None;
+        assert_eq!(case.next(), Ok(None));
     }
 
     #[test]

@@ -62,13 +62,14 @@ pub struct Receivers<'a> {
 }
 
 impl<'a> Receivers<'a> {
-    /// Nearest to `from` first; unmeasured ones last, by name.
+    /// Nearest to `from` first; unmeasured ones last, by name. One that holds users stays first as
+    /// long as its distance is unknown (its own edge has restarted, say): that is no reason to move.
     fn nearest(&self, entry: &EntryId, from: &RegionId) -> Vec<&'a RegionId> {
         let mut order: Vec<&RegionId> = self.regions.iter().copied().collect();
         order.sort_by_cached_key(|to| {
             let holds = self.held.contains(&(entry.clone(), (*to).clone()));
             let rtt = self.distances.between(from, to);
-            (rtt.is_none(), rtt.map(|rtt| if holds { self.margin.defended(rtt) } else { rtt }))
+            (rtt.is_none() && !holds, rtt.map(|rtt| if holds { self.margin.defended(rtt) } else { rtt }))
         });
         order
     }
