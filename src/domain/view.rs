@@ -45,8 +45,8 @@ impl View {
         let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
         let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
         let rtts: usize = regions.map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
-        let services = services.map(|s| s.as_str().len() + r#""":{"word":"unknown"},"#.len());
-        Self::FRAME_BYTES_MAX + names + rtts + services.sum::<usize>()
+        let services: usize = services.map(|s| s.as_str().len() + r#""":{"word":"unknown"},"#.len()).sum();
+        Self::FRAME_BYTES_MAX + names + rtts + services
     }
 }
 
