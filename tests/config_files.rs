@@ -175,6 +175,21 @@ fn only_the_own_region_decides_the_endpoints() {
 }
 
 #[test]
+fn more_names_than_one_view_holds_are_refused() {
+    let names = |count: usize| {
+        (0..count).fold(reference(), |text, n| {
+            let name = format!("{n:0>60}.{n:0>60}.{n:0>60}.example.com");
+            text + &format!("\n[names.\"{name}\"]\nservices = [\"web\"]\n")
+        })
+    };
+    parse(&names(3000));
+    let answer =
+        Config::from_text("test.toml", &names(4500), &Environment::default()).unwrap_err().to_string();
+    assert!(answer.starts_with("error: 4501 names over 3 regions make a view of "), "{answer}");
+    assert!(answer.contains("at most 1048576 are read"), "{answer}");
+}
+
+#[test]
 fn a_file_for_one_region_may_leave_the_endpoints_of_others_out() {
     let lines = |drop: &[&str]| -> String {
         let kept = reference().lines().map(str::to_owned).collect::<Vec<_>>();

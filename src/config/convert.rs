@@ -47,6 +47,7 @@ pub(super) fn convert(
     let dns = dns::dns(file, report);
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
+    names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
 

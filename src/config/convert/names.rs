@@ -5,10 +5,12 @@ use crate::config::file::{File, NameSection, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::units::{Whole, spell};
-use crate::config::{Form, Name};
+use crate::config::{Form, Name, Service};
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::policy::{FailoverPolicy, NamePolicy, RegionPolicy};
+use crate::domain::view::View;
 use crate::domain::weights::{TOTAL, WeightedSet};
+use crate::peer::VIEW_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -380,6 +382,30 @@ pub(super) fn check_failover(
     {
         let place = table.get_ref().ttl.as_ref().map_or(&id.span, |placed| &placed.span);
         hold_down(file, failover.hold_down, (ttl, place), allowance, report);
+    }
+}
+
+/// What one edge tells another of every name must fit into one answer.
+pub(super) fn check_view(
+    file: &File,
+    names: &BTreeMap<DnsName, Name>,
+    regions: &BTreeMap<RegionId, RegionPolicy>,
+    services: &BTreeMap<ServiceId, Service>,
+    report: &mut Report,
+) {
+    let bytes = View::bytes_max(names.keys(), regions.keys(), services.keys());
+    let last = file.names.iter().flat_map(|names| &names.0).map(|(id, _)| id).max_by_key(|id| id.span.start);
+    if bytes > VIEW_BYTES_MAX
+        && let Some(id) = last
+    {
+        let (names, regions) = (names.len(), regions.len());
+        let wrong = format!(
+            "{names} names over {regions} regions make a view of {bytes} bytes, at most {VIEW_BYTES_MAX} are read"
+        );
+        let problem = Problem::at(&id.span, wrong).here("the last of them");
+        report.add(
+            problem.right("expected fewer names, or fewer regions: each name has a vote on each region"),
+        );
     }
 }
 
