@@ -156,6 +156,14 @@ impl Checks {
     pub fn add(&mut self, check: HealthCheck) {
         self.by_reference.insert(check.caller_reference.clone(), check);
     }
+
+    /// These without the checks that were deleted at Route 53, by their ids.
+    #[must_use]
+    pub fn without(&self, gone: &[&str]) -> Self {
+        let mut left = self.clone();
+        left.by_reference.retain(|_, check| !gone.contains(&check.id.as_str()));
+        left
+    }
 }
 
 #[cfg(test)]

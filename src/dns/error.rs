@@ -97,6 +97,12 @@ impl ApiError {
         Self { action, kind: ErrorKind::Unanswered, detail: format!("the answer has no {what}") }
     }
 
+    /// A health check that no listing has shown yet: nothing to ask by.
+    pub fn no_check(check: &str) -> Self {
+        let detail = format!("no health check for {check} is known");
+        Self { action: "GetHealthCheckStatus", kind: ErrorKind::Missing, detail }
+    }
+
     /// A request that could not be built.
     pub fn unbuilt(action: &'static str, error: &dyn Error) -> Self {
         Self { action, kind: ErrorKind::Refused, detail: with_sources(error) }

@@ -56,7 +56,7 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
             warn!(%name, "the plan expired before it could be written: {why}");
             DnsReport::Failed { name }
         }
-        Written::Failed(why) => {
+        Written::Gone(why) | Written::Failed(why) => {
             warn!(%name, "not written: {why}");
             DnsReport::Failed { name }
         }

@@ -64,7 +64,12 @@ pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
         sleep(jittered(provider.dns.poll)).await;
         for edge in provider.edges() {
             let what = format!("witness of {}", edge.region);
-            let answer = witness::ask(&provider.api, &provider.checks(), edge).await;
+            let checks = provider.checks();
+            let answer = witness::ask(&provider.api, &checks, edge).await;
+            if answer.as_ref().is_err_and(|error| error.kind == ErrorKind::Missing) {
+                // Deleted, perhaps to be made anew under another id: the next poll of the names looks.
+                provider.forget(checks.id(edge));
+            }
             report(&mut troubles, &what, answer.as_ref().err());
             let missed = misses.entry(edge.region.clone()).or_default();
             let witness = match answer {

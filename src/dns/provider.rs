@@ -87,6 +87,14 @@ impl Provider {
         self.edges.iter().chain(gates).any(|spec| checks.find(spec).is_none())
     }
 
+    /// Forgets checks that Route 53 does not know any more, so that they are looked up again.
+    pub fn forget<'a>(&self, gone: impl IntoIterator<Item = &'a str>) {
+        let gone: Vec<&str> = gone.into_iter().collect();
+        if !gone.is_empty() {
+            self.checks.rcu(|checks| checks.without(&gone));
+        }
+    }
+
     /// Looks the health checks up anew.
     ///
     /// # Errors
@@ -121,7 +129,12 @@ impl Provider {
         let written = match self.layout(&plan.name) {
             Some(layout) => {
                 let checks = self.checks();
-                Writer { api: &self.api, layout, checks: &checks, clock: &self.clock }.submit(plan).await
+                let writer = Writer { api: &self.api, layout, checks: &checks, clock: &self.clock };
+                let written = writer.submit(plan).await;
+                if matches!(written, Written::Gone(_)) {
+                    self.forget(layout.gates().filter_map(|gate| checks.id(gate)));
+                }
+                written
             }
             None => Written::Failed(format!("'{}' is not configured", plan.name)),
         };

@@ -24,7 +24,9 @@ pub enum Written {
     Conflict(String),
     /// Not applied before the plan expired; why not sooner.
     Expired(String),
-    /// Not written.
+    /// Not written: the zone or a health check of the records does not exist any more.
+    Gone(String),
+    /// Not written for another reason.
     Failed(String),
 }
 
@@ -36,7 +38,7 @@ impl Written {
             Self::Settled { .. } => "settled",
             Self::Conflict(_) => "conflict",
             Self::Expired(_) => "expired",
-            Self::Failed(_) => "failed",
+            Self::Gone(_) | Self::Failed(_) => "failed",
         }
     }
 }
@@ -156,6 +158,7 @@ impl Writer<'_> {
                 ErrorKind::Throttled => Step::Later(error),
                 ErrorKind::Unanswered => Step::Unsure(error),
                 ErrorKind::Conflict => Step::Refused(error),
+                ErrorKind::Missing => Step::Done(Written::Gone(error.to_string())),
                 _ => Step::Done(Written::Failed(error.to_string())),
             },
         }
