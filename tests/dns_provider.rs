@@ -462,7 +462,31 @@ async fn families(mut server: Server) {
     assert!(error.to_string().contains("the weights of A and AAAA differ"), "{error}");
 }
 
-/// Real Route 53 keeps the reference of a deleted check used up; so does the zone server's conflict.
+/// Route 53 never takes the reference of a deleted check again, nor does the zone server.
+#[tokio::test]
+async fn a_check_that_was_deleted_is_made_anew_under_the_next_reference() {
+    let server = Server::zone_server().await.unwrap();
+    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    server.bootstrap().await;
+    let checks = api.health_checks().await.unwrap();
+    assert!(checks.iter().all(|check| check.caller_reference.ends_with("/0")), "{checks:?}");
+    // A witness: no record cites it.
+    let gone = checks.iter().find(|check| check.caller_reference.starts_with("proxima/edge/")).unwrap();
+    server.client().await.delete_health_check().health_check_id(&gone.id).send().await.unwrap();
+    let settings = gone.health_check_config.clone().unwrap();
+    let refused = api.create_health_check(&gone.caller_reference, settings).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Exists, "{refused}");
+
+    let again = survey(&api, &config).await.unwrap();
+    assert_eq!((again.missing(), again.problems()), (1, 0), "{again}");
+    again.apply(&api).await.unwrap();
+    let next = gone.caller_reference.strip_suffix("/0").map(|start| format!("{start}/1"));
+    let checks = api.health_checks().await.unwrap();
+    assert!(checks.iter().any(|check| Some(&check.caller_reference) == next.as_ref()), "{checks:?}");
+    let done = survey(&api, &config).await.unwrap();
+    assert_eq!((done.missing(), done.problems()), (0, 0), "{done}");
+}
+
 #[tokio::test]
 async fn a_check_that_differs_is_a_problem_and_not_taken() {
     let server = Server::zone_server().await.unwrap();
