@@ -8,12 +8,15 @@ mod dns_support;
 use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
 use dns_support::front::{Fate, For, Front};
 use dns_support::{Edge, Server, set, simple};
+use proxima::clock::Clock;
 use proxima::dns::bootstrap::{BootstrapError, survey};
 use proxima::dns::checks::Checks;
 use proxima::dns::error::ErrorKind;
+use proxima::dns::provider::Provider;
 use proxima::dns::reader::{ReadError, read};
 use proxima::dns::writer::Written;
 use proxima::domain::name::EntryId;
+use proxima::metrics::dns::DnsMetrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -460,6 +463,23 @@ async fn families(mut server: Server) {
     server.change(vec![(ChangeAction::Upsert, apart)]).await;
     let error = read(&edge.api, &edge.layout, &edge.checks, &edge.clock).await.unwrap_err();
     assert!(error.to_string().contains("the weights of A and AAAA differ"), "{error}");
+}
+
+/// Else the provider would list all checks of the account at every poll, for ever.
+#[tokio::test]
+async fn after_bootstrap_no_check_is_lacking_though_a_region_is_unused() {
+    let mut server = Server::zone_server().await.unwrap();
+    server.form = "form = \"simple\"\nweights = { eu-west-1 = 30, us-east-1 = 70 }";
+    server.bootstrap().await;
+    let config = server.config("eu-west-1");
+    assert!(config.regions.len() > 2, "a region without a name of its own");
+    let metrics = Arc::new(DnsMetrics::register(&prometheus::Registry::new()).unwrap());
+    let provider = Provider::of(&config, server.access.clone(), Clock::start(), metrics).await.unwrap();
+    assert!(provider.lacks_checks(), "none was looked up yet");
+    provider.refresh_checks().await.unwrap();
+    assert!(!provider.lacks_checks());
+    let witnesses: Vec<&str> = provider.edges().iter().map(|edge| edge.region.as_str()).collect();
+    assert_eq!(witnesses, ["us-east-1"]);
 }
 
 /// Route 53 never takes the reference of a deleted check again, nor does the zone server.

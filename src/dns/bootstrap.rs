@@ -10,7 +10,7 @@ use super::batch::{BatchError, advance, check_limits, create, create_control};
 use super::checks::{CheckSpec, Checks};
 use super::control_record::{ControlRecord, control_name};
 use super::error::{ApiError, ErrorKind, with_sources};
-use super::layout::{Family, Layout, LayoutError, RecordProblem, Slot, shown};
+use super::layout::{Family, Layout, LayoutError, RecordProblem, Slot, edges, shown};
 use super::pace::Backoff;
 use super::reader::{ReadError, fetch, parse_control, sort};
 use super::wall::wall_clock;
@@ -100,9 +100,7 @@ pub async fn survey(api: &Api, config: &Config) -> Result<Survey, BootstrapError
     let layouts: Vec<Layout> =
         config.policy.names.keys().map(|name| Layout::of(config, name)).collect::<Result<_, _>>()?;
     let mut specs: BTreeSet<CheckSpec> = layouts.iter().flat_map(Layout::gates).cloned().collect();
-    let used: BTreeSet<_> = specs.iter().map(|spec| spec.region.clone()).collect();
-    let edges = config.regions.iter().filter(|(id, _)| used.contains(*id));
-    specs.extend(edges.filter_map(|(id, region)| CheckSpec::edge(&dns, id, region)));
+    specs.extend(edges(config, &dns, &layouts));
 
     let mut known = Checks::read(api).await?;
     let mut checks = BTreeMap::new();

@@ -4,7 +4,7 @@ use super::access::Access;
 use super::api::Api;
 use super::checks::{CheckSpec, Checks};
 use super::error::{ApiError, with_sources};
-use super::layout::Layout;
+use super::layout::{Layout, edges};
 use super::reader::{ReadError, Reading, read};
 use super::wall::wall_clock;
 use super::writer::{Writer, Written};
@@ -28,7 +28,7 @@ pub struct Provider {
     pub policy: Arc<Policy>,
     pub clock: Clock,
     layouts: BTreeMap<DnsName, Layout>,
-    /// The witnesses of the other regions.
+    /// The witnesses of the other regions that any name uses.
     edges: Vec<CheckSpec>,
     checks: ArcSwap<Checks>,
     /// Asks the poll to read at once.
@@ -50,8 +50,8 @@ impl Provider {
                 Err(problem) => error!(%name, "left alone: {}", with_sources(&problem)),
             }
         }
-        let others = config.regions.iter().filter(|(id, _)| *id != own);
-        let edges = others.filter_map(|(id, region)| CheckSpec::edge(&dns, id, region)).collect();
+        let edges = edges(config, &dns, layouts.values()).into_iter();
+        let edges = edges.filter(|edge| edge.region != *own).collect();
         Some(Self {
             api: Api::connect(&dns, place, access, metrics).await,
             dns,
