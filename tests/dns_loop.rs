@@ -227,10 +227,20 @@ async fn a_stale_plan_comes_back_as_a_conflict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn witnesses_follow_the_health_of_the_edges_on_our_zone_server() {
     let mut server = Server::zone_server().await.unwrap();
-    // Only the first region's edge answers.
+    let healthy = first_edge_answers(&mut server).await;
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green), (REGIONS[1], Witness::Red)]).await;
+    healthy.abort();
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Red)]).await;
+    provider.stop().await;
+}
+
+/// Lets the health checks of the first region, and of no other, find an edge.
+async fn first_edge_answers(server: &mut Server) -> JoinHandle<()> {
     let listener = TcpListener::bind((server.addresses[0].as_str(), 0)).await.unwrap();
     server.health_port = listener.local_addr().unwrap().port();
-    let healthy = tokio::spawn(async move {
+    tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
@@ -239,12 +249,28 @@ async fn witnesses_follow_the_health_of_the_edges_on_our_zone_server() {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_was_deleted_and_made_anew_is_found_again_on_our_zone_server() {
+    let mut server = Server::zone_server().await.unwrap();
+    let healthy = first_edge_answers(&mut server).await;
     server.bootstrap().await;
     let mut provider = Provider::start(&server, server.config("us-east-1"));
-    witnessed(&mut provider, &[(REGIONS[0], Witness::Green), (REGIONS[1], Witness::Red)]).await;
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green)]).await;
+    let checks = server.api().await.health_checks().await.unwrap();
+    let witness = checks.iter().find(|check| {
+        let settings = check.health_check_config.as_ref().unwrap();
+        settings.resource_path() == Some("/health/edge")
+            && settings.ip_address() == Some(server.addresses[0].as_str())
+    });
+    let id = witness.unwrap().id();
+    server.client().await.delete_health_check().health_check_id(id).send().await.unwrap();
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Unknown)]).await;
+    server.bootstrap().await;
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green)]).await;
     healthy.abort();
-    witnessed(&mut provider, &[(REGIONS[0], Witness::Red)]).await;
     provider.stop().await;
 }
 
