@@ -126,13 +126,18 @@ async fn bootstrap(config: &Config, yes: bool) -> Result<(), Box<dyn Error>> {
 
 async fn in_sync(api: &Api, change_id: &str) -> Result<String, Box<dyn Error>> {
     let start = Instant::now();
+    let mut last = "still PENDING".to_owned();
     while start.elapsed() < INSYNC_MAX {
-        if api.in_sync(change_id).await? {
-            return Ok(format!("INSYNC after {:.1} s", start.elapsed().as_secs_f64()));
+        match api.in_sync(change_id).await {
+            Ok(true) => return Ok(format!("INSYNC after {:.1} s", start.elapsed().as_secs_f64())),
+            Ok(false) => "still PENDING".clone_into(&mut last),
+            // The change was accepted; only the question failed, and it can be asked again.
+            Err(error) if error.kind.may_pass() => last = format!("no word of INSYNC ({error})"),
+            Err(error) => return Err(error.into()),
         }
         sleep(Duration::from_secs(1)).await;
     }
-    Ok(format!("still PENDING after {} s", INSYNC_MAX.as_secs()))
+    Ok(format!("{last} after {} s", INSYNC_MAX.as_secs()))
 }
 
 async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn Error>> {

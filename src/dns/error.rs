@@ -47,6 +47,11 @@ impl ErrorKind {
         Self::Refused,
     ];
 
+    /// Whether a question that ended so may be answered when it is asked again.
+    pub const fn may_pass(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unanswered)
+    }
+
     /// The kind as metrics and logs spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! Plans: shown in observe mode, written in act mode, then followed to INSYNC.
 
 use super::batch::weights;
-use super::error::{ErrorKind, with_sources};
+use super::error::with_sources;
 use super::provider::Provider;
 use super::writer::Written;
 use crate::config::DnsMode;
@@ -86,7 +86,7 @@ pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sen
                 }
                 return;
             }
-            Err(error) if matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered) => {}
+            Err(error) if error.kind.may_pass() => {}
             Err(error) => {
                 warn!(%name, change_id, "no longer followed to INSYNC: {}", with_sources(&error));
                 return;

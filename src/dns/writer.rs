@@ -121,7 +121,7 @@ impl Writer<'_> {
     async fn prepare(&self, plan: &Plan) -> Result<Vec<Change>, Step> {
         let reading = match read(self.api, self.layout, self.checks, self.clock).await {
             Ok(reading) => reading,
-            Err(ReadError::Api(error)) if worth_a_retry(&error) => return Err(Step::Later(error)),
+            Err(ReadError::Api(error)) if error.kind.may_pass() => return Err(Step::Later(error)),
             // Hand edits and the like: what the plan was made for is not there any more.
             Err(error @ (ReadError::Records(_) | ReadError::Torn)) => {
                 return Err(Step::Done(Written::Conflict(error.to_string())));
@@ -191,10 +191,6 @@ impl Writer<'_> {
             ))
         }))
     }
-}
-
-fn worth_a_retry(error: &ApiError) -> bool {
-    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A front before a server: notes each request, and does to changes what a network can do.
+//! A front before a server: notes each request, and does to some what a network can do.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,6 +28,10 @@ pub enum For {
     Changes,
     /// Listings of record sets.
     Listings,
+    /// Listings of health checks.
+    Checks,
+    /// Questions whether a change is INSYNC.
+    Progress,
 }
 
 /// A running front.
@@ -88,10 +92,12 @@ impl Front {
 impl Shared {
     fn fate(&self, first: &str) -> Fate {
         self.seen.lock().unwrap().push(first.to_owned());
-        let kind = match (first.starts_with("POST"), first.contains("/rrset")) {
-            (true, true) => For::Changes,
-            (false, true) => For::Listings,
-            (_, false) => return Fate::Pass,
+        let kind = match (first.starts_with("POST"), first) {
+            (true, path) if path.contains("/rrset") => For::Changes,
+            (false, path) if path.contains("/rrset") => For::Listings,
+            (false, path) if path.contains("/healthcheck?") => For::Checks,
+            (false, path) if path.contains("/change/") => For::Progress,
+            _ => return Fate::Pass,
         };
         let mut fates = self.fates.lock().unwrap();
         if let Some(at) = fates.iter().position(|(k, _)| *k == kind) {
