@@ -25,7 +25,12 @@ const STATUS_LINE_MAX: usize = 4096;
 /// Starts the checkers of a new check, spread over one interval.
 pub fn start(state: &Arc<State>, check: &HealthCheck) {
     let mut tasks = locked(&state.tasks);
-    while tasks.try_join_next().is_some() {} // Forget the checkers of deleted checks.
+    while let Some(ended) = tasks.try_join_next() {
+        // Those of deleted checks are forgotten; one that broke would leave its check as it was for ever.
+        if let Err(error) = ended {
+            tracing::error!("a health checker of the zone server ended early: {error}");
+        }
+    }
     for index in 0..check.config.regions.len() {
         tasks.spawn(run(Arc::clone(state), check.id.clone(), check.config.clone(), index));
     }
