@@ -23,6 +23,7 @@ pub mod pace;
 mod poll;
 pub mod provider;
 pub mod reader;
+mod seen;
 pub mod show;
 mod trouble;
 mod wall;

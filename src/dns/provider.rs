@@ -6,6 +6,7 @@ use super::checks::{CheckSpec, Checks};
 use super::error::{ApiError, with_sources};
 use super::layout::{Layout, edges};
 use super::reader::{ReadError, Reading, read};
+use super::seen::Seen;
 use super::wall::wall_clock;
 use super::writer::{Writer, Written};
 use crate::clock::Clock;
@@ -16,7 +17,7 @@ use crate::domain::policy::Policy;
 use crate::metrics::dns::DnsMetrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -31,6 +32,7 @@ pub struct Provider {
     /// The witnesses of the other regions that any name uses.
     edges: Vec<CheckSpec>,
     checks: ArcSwap<Checks>,
+    seen: Mutex<Seen>,
     /// Asks the poll to read at once.
     pub nudge: Notify,
 }
@@ -60,6 +62,7 @@ impl Provider {
             layouts,
             edges,
             checks: ArcSwap::default(),
+            seen: Mutex::default(),
             nudge: Notify::new(),
         })
     }
@@ -109,7 +112,11 @@ impl Provider {
     /// # Errors
     /// What [`read`] has against it.
     pub async fn read(&self, layout: &Layout) -> Result<Reading, ReadError> {
-        let reading = read(&self.api, layout, &self.checks(), &self.clock).await;
+        let mut reading = read(&self.api, layout, &self.checks(), &self.clock).await;
+        if let Ok(reading) = &mut reading {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.note(&layout.name, &mut reading.state, self.clock.now());
+        }
         let metrics = self.api.metrics();
         match &reading {
             Ok(reading) => {
