@@ -79,13 +79,19 @@ pub async fn run(
 pub async fn serve(mut links: Links, access: Access) {
     let mut work = Work::default();
     let mut config = links.config.borrow_and_update().clone();
+    let mut before: Option<Arc<Provider>> = None;
     loop {
-        let provider = Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        let mut provider =
+            Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        if let (Some(provider), Some(before)) = (&mut provider, &before) {
+            provider.take_over(before);
+        }
         if provider.is_none() {
             info!("no [dns] in the configuration: records are left alone");
         }
         let provider = provider.map(Arc::new);
-        let next = work.until_changed(&mut links, &config, provider).await;
+        let next = work.until_changed(&mut links, &config, provider.clone()).await;
+        before = provider.or(before);
         let Some(next) = next else { break };
         for (name, policy) in &config.policy.names {
             links.metrics.forget(name, policy);

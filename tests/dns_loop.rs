@@ -204,6 +204,25 @@ async fn observes(server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_reload_names_are_read_though_the_health_checks_cannot_be_listed() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    let mut provider = Provider::start(&watched, watched.config("us-east-1"));
+    provider.read().await;
+    front.every(For::Checks, Fate::Refuse("Throttling"));
+    let observe = watched.config_with("us-east-1", &REGIONS, "mode = \"observe\"");
+    provider.config.send_replace(Arc::new(observe));
+    // In observe mode now: a reading that follows is one of the new configuration.
+    provider.plans.send(a_plan(&server).await).await.unwrap();
+    provider.shows("proxima_dns_plans_observed_total 1").await;
+    while provider.inputs.try_recv().is_ok() {}
+    provider.read().await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_plan_comes_back_as_a_conflict() {
     let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;

@@ -383,7 +383,7 @@ async fn throttling_ends_with_the_plan(server: &Server) {
     let (front, edge) = behind(server).await;
     let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
     plan.expires_at = edge.clock.now() + Duration::from_secs(2);
-    front.every_change(Fate::Refuse("Throttling"));
+    front.every(For::Changes, Fate::Refuse("Throttling"));
     let records = server.records().await;
     let start = Instant::now();
     let written = edge.submit(&plan).await;

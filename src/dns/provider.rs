@@ -67,6 +67,16 @@ impl Provider {
         })
     }
 
+    /// Goes on with what `before`, of the configuration before, has found out at the same server.
+    pub fn take_over(&mut self, before: &Self) {
+        if self.dns.endpoint != before.dns.endpoint || self.dns.zone_id != before.dns.zone_id {
+            return;
+        }
+        self.checks.store(before.checks());
+        let seen = before.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.seen = Mutex::new(seen);
+    }
+
     pub fn layouts(&self) -> impl Iterator<Item = &Layout> {
         self.layouts.values()
     }

@@ -43,8 +43,8 @@ pub struct Front {
 #[derive(Default)]
 struct Shared {
     fates: Mutex<VecDeque<(For, Fate)>>,
-    /// After the queue: the fate of all further changes.
-    rest: Mutex<Option<Fate>>,
+    /// After the queue: the fate of all further requests of a kind.
+    rest: Mutex<Vec<(For, Fate)>>,
     seen: Mutex<Vec<String>>,
 }
 
@@ -74,9 +74,9 @@ impl Front {
         self.shared.fates.lock().unwrap().push_back((kind, fate));
     }
 
-    /// Every change beyond those meets this fate.
-    pub fn every_change(&self, fate: Fate) {
-        *self.shared.rest.lock().unwrap() = Some(fate);
+    /// Every request of this kind beyond those meets this fate.
+    pub fn every(&self, kind: For, fate: Fate) {
+        self.shared.rest.lock().unwrap().push((kind, fate));
     }
 
     /// Request lines since the start, in order.
@@ -103,8 +103,8 @@ impl Shared {
         if let Some(at) = fates.iter().position(|(k, _)| *k == kind) {
             return fates.remove(at).unwrap().1;
         }
-        let rest = self.rest.lock().unwrap().clone();
-        rest.filter(|_| kind == For::Changes).unwrap_or(Fate::Pass)
+        let rest = self.rest.lock().unwrap();
+        rest.iter().find(|(k, _)| *k == kind).map_or(Fate::Pass, |(_, fate)| fate.clone())
     }
 }
 
