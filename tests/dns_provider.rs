@@ -12,6 +12,7 @@ use proxima::clock::Clock;
 use proxima::dns::bootstrap::{BootstrapError, survey};
 use proxima::dns::checks::Checks;
 use proxima::dns::error::ErrorKind;
+use proxima::dns::pace::Pace;
 use proxima::dns::provider::Provider;
 use proxima::dns::reader::{ReadError, read};
 use proxima::dns::writer::Written;
@@ -71,6 +72,8 @@ behind_a_front!(
     a_change_during_a_reading_is_read_again,
     a_hand_edit_under_the_plan_is_a_conflict,
     an_expired_plan_is_not_sent,
+    a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent,
+    a_lost_answer_is_settled_though_the_plan_has_expired,
     a_lost_answer_is_settled_by_reading,
     a_lost_answer_to_a_change_that_lost_is_a_conflict,
     throttling_is_retried,
@@ -332,6 +335,34 @@ async fn an_expired_plan_is_not_sent(server: &Server) {
     plan.expires_at = edge.clock.now();
     assert!(matches!(edge.submit(&plan).await, Written::Expired(_)));
     assert_eq!(front.changes_seen(), 0);
+}
+
+async fn a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent(server: &Server) {
+    server.bootstrap().await;
+    let (front, mut edge) = behind(server).await;
+    let reading = edge.read().await;
+    // Control record at once, the sets after a second, the change after two.
+    edge.api = edge.api.paced(Pace::per_second(1));
+    let mut plan = edge.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now() + Duration::from_millis(1_500);
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Expired(_)), "{written:?}");
+    assert_eq!(front.changes_seen(), 0);
+}
+
+async fn a_lost_answer_is_settled_though_the_plan_has_expired(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now() + Duration::from_secs(2);
+    front.next(For::Changes, Fate::LoseAnswerAfter(Duration::from_millis(2_500)));
+    // Control record and sets; then the first look after the answer was lost.
+    for fate in [Fate::Pass, Fate::Pass, Fate::Refuse("Throttling")] {
+        front.next(For::Listings, fate);
+    }
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Settled { .. }), "{written:?}");
+    assert_eq!(front.changes_seen(), 1);
 }
 
 async fn a_lost_answer_is_settled_by_reading(server: &Server) {

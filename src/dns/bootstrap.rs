@@ -264,7 +264,8 @@ impl Survey {
         let mut submitted = Vec::new();
         for name in self.names.iter().filter(|name| !name.is_done()) {
             let changes = name.batch(&checks)?;
-            let id = patient(nothing_done, || api.change(changes.clone(), "proxima dns bootstrap")).await?;
+            let send = async || api.change(api.turn().await, changes.clone(), "proxima dns bootstrap").await;
+            let id = patient(nothing_done, send).await?;
             submitted.push(Submitted { name: name.layout.name.clone(), change_id: id });
         }
         Ok(submitted)

@@ -13,6 +13,9 @@ use crate::domain::plan::{Generation, Plan};
 use aws_sdk_route53::types::Change;
 use tokio::time::sleep;
 
+/// Readings that must tell what became of a batch before it is given up.
+const LAST_LOOKS_MAX: usize = 5;
+
 /// How a plan ended.
 #[derive(Debug, Clone)]
 pub enum Written {
@@ -68,7 +71,34 @@ impl Writer<'_> {
     ///
     /// Before every attempt the plan is checked for its expiry. Sending the
     /// same batch again is safe: only one of them can find the fence it deletes.
+    /// An attempt without a clear answer is looked for once more before the plan is given up.
     pub async fn submit(&self, plan: &Plan) -> Written {
+        let mut doubt = false;
+        match self.carry_out(plan, &mut doubt).await {
+            Written::Expired(why) if doubt => self.last_look(plan, why, Written::Expired).await,
+            Written::Gone(why) if doubt => self.last_look(plan, why, Written::Gone).await,
+            Written::Failed(why) if doubt => self.last_look(plan, why, Written::Failed).await,
+            written => written,
+        }
+    }
+
+    /// Reads whether a batch without a clear answer was applied; else it is given up.
+    async fn last_look(&self, plan: &Plan, why: String, given_up: fn(String) -> Written) -> Written {
+        let mut backoff = Backoff::default();
+        let mut unread = String::new();
+        for _ in 0..LAST_LOOKS_MAX {
+            match self.settle(plan).await {
+                Ok(Some(written)) => return written,
+                Ok(None) => return given_up(why),
+                Err(error) => unread = error.to_string(),
+            }
+            sleep(backoff.pause()).await;
+        }
+        given_up(format!("{why}; it may have been applied, the records cannot be read: {unread}"))
+    }
+
+    /// Attempts until there is an answer; `doubt` tells of an attempt that got no clear one.
+    async fn carry_out(&self, plan: &Plan, doubt: &mut bool) -> Written {
         let mut backoff = Backoff::default();
         let mut last = "it came too late".to_owned();
         let mut batch = None;
@@ -93,11 +123,14 @@ impl Writer<'_> {
             let error = match step {
                 Step::Done(written) => return written,
                 Step::Later(error) => error,
-                Step::Unsure(error) => match self.settle(plan).await {
-                    Ok(Some(written)) => return written,
-                    Ok(None) => error,
-                    Err(why) => why,
-                },
+                Step::Unsure(error) => {
+                    *doubt = true;
+                    match self.settle(plan).await {
+                        Ok(Some(written)) => return written,
+                        Ok(None) => error,
+                        Err(why) => why,
+                    }
+                }
                 Step::Refused(error) => match self.settle(plan).await {
                     Ok(Some(written)) => return written,
                     Ok(None) => return Written::Conflict(error.detail),
@@ -152,7 +185,12 @@ impl Writer<'_> {
     async fn attempt(&self, plan: &Plan, changes: &[Change]) -> Step {
         let generation = plan.fence.generation.next();
         let comment = format!("proxima {} generation {}", plan.writer, generation.get());
-        match self.api.change(changes.to_vec(), &comment).await {
+        let turn = self.api.turn().await;
+        // The turn may have come late.
+        if self.expired(plan) {
+            return Step::Done(Written::Expired("it waited for its turn".to_owned()));
+        }
+        match self.api.change(turn, changes.to_vec(), &comment).await {
             Ok(change_id) => Step::Done(Written::Accepted { generation, change_id }),
             Err(error) => match error.kind {
                 ErrorKind::Throttled => Step::Later(error),

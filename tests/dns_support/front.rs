@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -13,6 +14,8 @@ pub enum Fate {
     Pass,
     /// Carried out; then the connection is closed without an answer.
     LoseAnswer,
+    /// The same, and the connection is closed only after this time.
+    LoseAnswerAfter(Duration),
     /// Refused with this error code, not carried out.
     Refuse(&'static str),
     /// Waits until told, after saying that it waits.
@@ -132,6 +135,10 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         }
         server.write_all(&request.bytes).await.unwrap();
         let Some(answer) = message(&mut server).await else { return };
+        if let Fate::LoseAnswerAfter(time) = fate {
+            tokio::time::sleep(time).await;
+            return;
+        }
         if matches!(fate, Fate::LoseAnswer) || client.write_all(&answer.bytes).await.is_err() {
             return;
         }
