@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Record sets a page. Source: API reference, ListResourceRecordSets, `maxitems`.
 const PAGE_RECORDS: i32 = 300;
 /// Health checks a page. Source: API reference, ListHealthChecks, `maxitems`.
-const PAGE_CHECKS: i32 = 100;
+const PAGE_CHECKS: i32 = 1000;
 /// Pages of one listing: beyond this something else is wrong.
 const PAGES_MAX: usize = 100;
 
