@@ -6,9 +6,9 @@ use crate::dns::access::Access;
 use crate::dns::api::Api;
 use crate::dns::bootstrap::{Submitted, survey};
 use crate::dns::checks::Checks;
-use crate::dns::error::with_sources;
 use crate::dns::layout::Layout;
 use crate::dns::show::show;
+use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
 use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
 use std::error::Error;
@@ -71,7 +71,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(error) = failure {
-                eprintln!("proxima dns: {}", with_sources(error.as_ref()));
+                eprintln!("proxima dns: {}", chain(error.as_ref()));
             }
             ExitCode::FAILURE
         }
@@ -149,7 +149,7 @@ async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn
             Ok(text) => print!("{text}"),
             Err(error) => {
                 failed += 1;
-                println!("{name}\n  PROBLEM    {}", with_sources(&error));
+                println!("{name}\n  PROBLEM    {}", chain(&error));
             }
         }
     }

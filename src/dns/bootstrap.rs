@@ -9,7 +9,7 @@ use super::api::Api;
 use super::batch::{BatchError, advance, check_limits, create, create_control};
 use super::checks::{CheckSpec, Checks};
 use super::control_record::{ControlRecord, control_name};
-use super::error::{ApiError, ErrorKind, with_sources};
+use super::error::{ApiError, ErrorKind};
 use super::layout::{Family, Layout, LayoutError, RecordProblem, Slot, edges, shown};
 use super::pace::Backoff;
 use super::reader::{ReadError, fetch, parse_control, sort};
@@ -18,6 +18,7 @@ use crate::config::{Config, Dns};
 use crate::domain::name::{DnsName, EntryId};
 use crate::domain::plan::{Fence, Generation};
 use crate::domain::weights::{Weight, WeightedSet};
+use crate::error_chain::chain;
 use aws_sdk_route53::types::{Change, HealthCheck, HealthCheckConfig, ResourceRecordSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -133,7 +134,7 @@ impl NameSurvey {
             Ok((record, set)) => Control::Exists { record, set: Box::new(set.clone()) },
             Err(ReadError::NoControl(_)) => Control::Missing,
             Err(error) => {
-                problems.push(RecordProblem { record: format!("{name} TXT"), problem: with_sources(&error) });
+                problems.push(RecordProblem { record: format!("{name} TXT"), problem: chain(&error) });
                 Control::Broken
             }
         };

@@ -1,5 +1,6 @@
 //! What a call to Route 53 may end in, sorted by what its caller does next.
 
+use crate::error_chain::chain;
 use aws_sdk_route53::config::http::HttpResponse;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
@@ -85,7 +86,7 @@ impl ApiError {
                 _ if no_credentials(error) => ErrorKind::Denied,
                 _ => ErrorKind::Unanswered,
             };
-            return Self { action, kind, detail: with_sources(error) };
+            return Self { action, kind, detail: chain(error) };
         };
         let status = response.status().as_u16();
         let body = response.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
@@ -110,7 +111,7 @@ impl ApiError {
 
     /// A request that could not be built.
     pub fn unbuilt(action: &'static str, error: &dyn Error) -> Self {
-        Self { action, kind: ErrorKind::Refused, detail: with_sources(error) }
+        Self { action, kind: ErrorKind::Refused, detail: chain(error) }
     }
 }
 
@@ -150,22 +151,6 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// An error and everything under it, on one line.
-pub fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let part = source.to_string();
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        next = source.source();
-    }
-    // The credentials chain tells each of its parts on a line of its own.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn excerpt(body: &str) -> String {

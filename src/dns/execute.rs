@@ -1,13 +1,13 @@
 //! Plans: shown in observe mode, written in act mode, then followed to INSYNC.
 
 use super::batch::weights;
-use super::error::with_sources;
 use super::provider::Provider;
 use super::writer::Written;
 use crate::config::DnsMode;
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::DnsName;
 use crate::domain::plan::{Generation, Plan};
+use crate::error_chain::chain;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -88,7 +88,7 @@ pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sen
             }
             Err(error) if error.kind.may_pass() => {}
             Err(error) => {
-                warn!(%name, change_id, "no longer followed to INSYNC: {}", with_sources(&error));
+                warn!(%name, change_id, "no longer followed to INSYNC: {}", chain(&error));
                 return;
             }
         }

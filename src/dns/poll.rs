@@ -1,6 +1,6 @@
 //! The two loops that read: names, and witnesses. A failure leaves the last good state with the core.
 
-use super::error::{ErrorKind, with_sources};
+use super::error::ErrorKind;
 use super::pace::jittered;
 use super::provider::Provider;
 use super::reader::ReadError;
@@ -9,6 +9,7 @@ use super::witness;
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::RegionId;
 use crate::domain::votes::Witness;
+use crate::error_chain::chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,7 @@ pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
 
 fn report<E: std::error::Error>(troubles: &mut Troubles, what: &str, error: Option<&E>) {
     match error {
-        Some(error) => troubles.failing(what, with_sources(error)),
+        Some(error) => troubles.failing(what, chain(error)),
         None => troubles.working(what),
     };
 }

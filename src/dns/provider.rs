@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::api::Api;
 use super::checks::{CheckSpec, Checks};
-use super::error::{ApiError, with_sources};
+use super::error::ApiError;
 use super::layout::{Layout, edges};
 use super::reader::{ReadError, Reading, read};
 use super::seen::Seen;
@@ -14,6 +14,7 @@ use crate::config::{Config, Dns};
 use crate::domain::name::DnsName;
 use crate::domain::plan::Plan;
 use crate::domain::policy::Policy;
+use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ impl Provider {
                 Ok(layout) => {
                     layouts.insert(name.clone(), layout);
                 }
-                Err(problem) => error!(%name, "left alone: {}", with_sources(&problem)),
+                Err(problem) => error!(%name, "left alone: {}", chain(&problem)),
             }
         }
         let edges = edges(config, &dns, layouts.values()).into_iter();

@@ -3,13 +3,14 @@
 use super::api::Api;
 use super::batch::{BatchError, fenced};
 use super::checks::Checks;
-use super::error::{ApiError, ErrorKind, with_sources};
+use super::error::{ApiError, ErrorKind};
 use super::layout::Layout;
 use super::pace::Backoff;
 use super::reader::{ReadError, Reading, read, read_control};
 use super::wall::wall_clock;
 use crate::clock::Clock;
 use crate::domain::plan::{Generation, Plan};
+use crate::error_chain::chain;
 use aws_sdk_route53::types::Change;
 use tokio::time::sleep;
 
@@ -159,7 +160,7 @@ impl Writer<'_> {
             Err(error @ (ReadError::Records(_) | ReadError::Torn)) => {
                 return Err(Step::Done(Written::Conflict(error.to_string())));
             }
-            Err(error) => return Err(Step::Done(Written::Failed(with_sources(&error)))),
+            Err(error) => return Err(Step::Done(Written::Failed(chain(&error)))),
         };
         if reading.state.fence != plan.fence {
             return Err(Step::Done(self.lost_fence(plan, &reading)));
@@ -167,7 +168,7 @@ impl Writer<'_> {
         match fenced(self.layout, self.checks, &reading, plan, wall_clock()) {
             Ok(changes) => Ok(changes),
             Err(error @ BatchError::Stale { .. }) => Err(Step::Done(Written::Conflict(error.to_string()))),
-            Err(error) => Err(Step::Done(Written::Failed(with_sources(&error)))),
+            Err(error) => Err(Step::Done(Written::Failed(chain(&error)))),
         }
     }
 
@@ -209,7 +210,7 @@ impl Writer<'_> {
         let control = match read_control(self.api, self.layout).await {
             Ok(control) => control,
             Err(ReadError::Api(error)) => return Err(error),
-            Err(error) => return Ok(Some(Written::Conflict(with_sources(&error)))),
+            Err(error) => return Ok(Some(Written::Conflict(chain(&error)))),
         };
         if control.fence == plan.fence {
             return Ok(None);
