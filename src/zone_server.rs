@@ -3,7 +3,7 @@
 //!
 //! The embedded world stands on the other side of the wire: the code that moves
 //! the planet talks to this through the AWS SDK and cannot tell the difference.
-//! What decides is pure ([`rules`], [`store`], [`answer`], [`health`]); the rest
+//! What decides is pure (`rules`, `store`, `answer`, `health`); the rest
 //! is HTTP, DNS and the checkers around it.
 //!
 //! # Limits
@@ -12,20 +12,20 @@
 //! zones, the other routing policies and calculated checks are refused by name.
 //! Deleting the target of an alias is allowed and leaves the alias unanswered.
 
-pub mod answer;
+mod answer;
 mod api;
 mod checker;
 mod dns;
-pub mod health;
-pub mod history;
-pub mod name;
-pub mod places;
-pub mod record;
-pub mod refusal;
-pub mod rules;
+mod health;
+mod history;
+mod name;
+mod places;
+mod record;
+mod refusal;
+mod rules;
 mod shape;
 mod state;
-pub mod store;
+mod store;
 mod wire;
 
 use crate::rtt_table::{self, RttTable};

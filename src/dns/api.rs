@@ -40,10 +40,6 @@ impl Api {
         self
     }
 
-    pub fn zone_id(&self) -> &str {
-        &self.zone_id
-    }
-
     pub fn metrics(&self) -> &DnsMetrics {
         &self.metrics
     }
