@@ -96,6 +96,16 @@ impl Provider {
         }
     }
 
+    /// Waits until a counter that goes on counting is at least there.
+    async fn counts(&self, counter: &str, least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        let count = |line: &str| line.strip_prefix(counter)?.trim().parse::<u64>().ok();
+        while self.metrics().lines().find_map(count).is_none_or(|count| count < least) {
+            assert!(Instant::now() < deadline, "{counter} below {least} in\n{}", self.metrics());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn stop(self) {
         self.shutdown.send_replace(true);
         timeout(Duration::from_secs(2), self.task).await.expect("ends at shutdown").unwrap();
@@ -330,7 +340,7 @@ async fn a_failing_reading_reports_nothing_and_recovers_on_our_zone_server() {
         front.next(For::Listings, Fate::Refuse("Throttling"));
     }
     let mut provider = Provider::start(&watched, watched.config("us-east-1"));
-    provider.shows(r#"proxima_dns_reads_total{result="failed"} 3"#).await;
+    provider.counts(r#"proxima_dns_reads_total{result="failed"}"#, 3).await;
     assert!(provider.metrics().contains(r#"proxima_dns_api_errors_total{kind="throttled"}"#));
     server.bootstrap().await;
     let first = provider

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 /// What happens to a request.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub enum Fate {
     LoseAnswerAfter(Duration),
     /// Refused with this error code, not carried out.
     Refuse(&'static str),
+    /// Waits until as many as the barrier wants have come.
+    Meet(Arc<Barrier>),
     /// Waits until told, after saying that it waits.
     Hold {
         reached: Arc<Notify>,
@@ -119,6 +121,9 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         if let Fate::Hold { reached, go } = &fate {
             reached.notify_one();
             go.notified().await;
+        }
+        if let Fate::Meet(barrier) = &fate {
+            barrier.wait().await;
         }
         if let Fate::Refuse(code) = fate {
             let body = format!(
