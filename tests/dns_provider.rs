@@ -3,6 +3,7 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)] // Each test file uses its part.
 mod dns_support;
 
 use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
@@ -315,8 +316,7 @@ async fn a_hand_edit_under_the_plan_is_a_conflict(server: &Server) {
     let edit = async {
         reached.notified().await;
         let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
-        edited.resource_records =
-            Some(vec![ResourceRecord::builder().value("203.0.113.7").build().unwrap()]);
+        edited.resource_records = Some(vec![ResourceRecord::builder().value("203.0.113.7").build().unwrap()]);
         server.change(vec![(ChangeAction::Upsert, edited)]).await;
         let records = server.records().await;
         go.notify_one();

@@ -205,7 +205,8 @@ mod tests {
         };
         assert_eq!(found(|_| ()), None);
         assert_eq!(found(|config| (config.disabled, config.inverted) = (Some(false), Some(false))), None);
-        let edits: [(&str, fn(&mut HealthCheckConfig)); 8] = [
+        type Edit = fn(&mut HealthCheckConfig);
+        let edits: [(&str, Edit); 8] = [
             ("type", |config| config.r#type = HealthCheckType::Tcp),
             ("address", |config| config.ip_address = Some("203.0.113.11".to_owned())),
             ("port", |config| config.port = Some(81)),
