@@ -13,6 +13,7 @@ use crate::domain::fleet::{Fleet, Input};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
+use crate::error_chain::chain;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
@@ -94,12 +95,6 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     });
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     code
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A running edge.
