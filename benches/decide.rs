@@ -8,7 +8,6 @@
 use proxima::domain::endpoint::{Endpoint, pick};
 use proxima::domain::fleet::{Fleet, Input, Probe, Target};
 use proxima::domain::health::HealthPolicy;
-use proxima::domain::latency::Rtt;
 use proxima::domain::name::{RegionId, RouteId, ServiceId};
 use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy};
 use proxima::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
@@ -69,7 +68,7 @@ fn fleet(regions: usize, endpoints: u8) -> Fleet {
     let target = Target::Service(web.clone());
     fleet.handle(Input::Resolved { target, addresses: addresses.clone() }, Time::ZERO);
     for address in addresses {
-        let probe = Probe::Endpoint { service: web.clone(), address, result: Ok(Rtt::millis(1)) };
+        let probe = Probe::Endpoint { service: web.clone(), address, result: Ok(()) };
         fleet.handle(Input::Probed(probe), Time::ZERO);
     }
     fleet

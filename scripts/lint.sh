@@ -20,4 +20,4 @@ stage shellcheck shellcheck scripts/*.sh .ci/run
 stage deny scripts/deny.sh
 stage clippy cargo clippy --locked --all-targets -- -D warnings
 stage doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
-stage production cargo check --locked --no-default-features
+stage production cargo clippy --locked --no-default-features -- -D warnings

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian or Ubuntu machine ready: scripts/setup.sh GROUP...
 #
-#   build   a C compiler, cmake, cargo: all that `make demo` needs
+#   build   a C compiler, cmake, make, cargo: all that `make demo` needs
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
 #   lint    shellcheck, cargo-deny
 #
@@ -63,6 +63,7 @@ setup_build() {
         die "Rust $found is too old; Proxima needs $(rust_version) or newer: rustup update"
     have cc || install build-essential
     have cmake || install cmake
+    have make || install make
 }
 
 rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }

@@ -15,12 +15,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+mod listen;
 mod report;
 
 /// A listener that is bound, with the port that it really has.
@@ -46,10 +46,7 @@ pub struct Wiring {
 }
 
 /// Serves until the process ends.
-///
-/// # Errors
-/// When the listener itself breaks.
-pub async fn run(listener: TcpListener, wiring: Wiring) -> io::Result<()> {
+pub async fn run(listener: TcpListener, wiring: Wiring) {
     let router = Router::new()
         .route("/", get(index))
         .route("/live", get(|| async { "live\n" }))
@@ -65,7 +62,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) -> io::Result<()> {
             }),
         )
         .with_state(Arc::new(wiring));
-    axum::serve(listener, router).await
+    listen::serve(listener, router).await;
 }
 
 const INDEX: &str = concat!(

@@ -13,6 +13,7 @@ use crate::domain::fleet::{Fleet, Input};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
+use crate::error_chain::chain;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
@@ -22,16 +23,16 @@ use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 mod drain;
 mod reload;
@@ -43,7 +44,7 @@ pub mod logging;
 
 use reload::{Reloader, Told};
 use signals::{Asked, Signals};
-use source::{LoadError, Source};
+use source::{Attempt, LoadError, Source};
 use tasks::Tasks;
 
 /// Inputs that may wait for the core; senders wait when it is full.
@@ -58,7 +59,7 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 /// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("configuration refused:\n{0}")]
+    #[error("configuration refused")]
     Configuration(#[from] LoadError),
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
@@ -85,7 +86,7 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     let source = Source { path: path.to_owned(), environment };
     let code = runtime.block_on(async {
         match App::start(source).await {
-            Ok(app) => app.run().await,
+            Ok((app, reloader)) => app.run(reloader).await,
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
                 ExitCode::FAILURE
@@ -96,18 +97,11 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     code
 }
 
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// A running edge.
 struct App {
     edge: Arc<Edge>,
     tasks: Tasks,
     signals: Signals,
-    reloader: Reloader,
     config: watch::Receiver<Arc<Config>>,
     phase: watch::Sender<Phase>,
     draining: watch::Sender<bool>,
@@ -131,13 +125,14 @@ impl Parts {
         let registry = Registry::new();
         let clock = Clock::start();
         let boot = rand::random();
+        let first = View::first(policy.own.clone(), boot, policy.agreement_hash());
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(policy.own.clone())));
         let heartbeat = Arc::new(Heartbeat::default());
         SnapshotCollector::register(&registry, Arc::clone(&snapshot), Arc::clone(&heartbeat), clock)?;
         Ok(Self {
             clock,
             snapshot,
-            view: Arc::new(ArcSwap::from_pointee(first_view(policy, boot))),
+            view: Arc::new(ArcSwap::from_pointee(first)),
             heartbeat,
             boot,
             control_metrics: ControlMetrics::register(&registry)?,
@@ -148,29 +143,13 @@ impl Parts {
     }
 }
 
-/// What is said to others before the first decision: nothing but who speaks.
-fn first_view(policy: &Policy, boot: u64) -> View {
-    View {
-        region: policy.own.clone(),
-        boot,
-        sequence: 0,
-        policy: policy.agreement_hash(),
-        services: BTreeMap::new(),
-        rtts: BTreeMap::new(),
-        votes: BTreeMap::new(),
-        generations: BTreeMap::new(),
-        entered_rps: 0.0,
-        headroom_rps: None,
-    }
-}
-
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source) -> Result<Self, StartError> {
+    async fn start(source: Source) -> Result<(Self, Reloader), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let loaded = source.load().await?;
-        let config = Arc::clone(&loaded.config);
+        let Attempt { result, fingerprint, named } = source.load().await;
+        let config = result?;
         let parts = Parts::new(&config.policy)?;
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
         let wiring = proxy::Wiring {
@@ -196,10 +175,10 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
         };
-        let reloader = Reloader::new(source, &loaded, told);
-        let mut app = Self { edge, tasks: Tasks::default(), signals, reloader, config, phase, draining };
+        let reloader = Reloader::new(source, fingerprint, named, told);
+        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
-        Ok(app)
+        Ok((app, reloader))
     }
 
     fn spawn(
@@ -222,7 +201,7 @@ impl App {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
             published: published_sender,
-            load: Arc::new(move || (load.entered.get(), load.served.get())),
+            load: Arc::new(move || (load.entered_total(), load.served_total())),
             heartbeat: parts.heartbeat,
             metrics: parts.control_metrics.clone(),
         };
@@ -252,31 +231,35 @@ impl App {
         self.tasks.spawn("resolve", resolve::run(resolver));
         self.tasks
             .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));
-        self.tasks.spawn("admin", async {
-            if let Err(error) = admin::run(admin, operators).await {
-                tracing::error!(%error, "the admin listener broke");
-            }
-        });
+        self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
     }
 
     /// Serves until a signal or a fault.
-    async fn run(mut self) -> ExitCode {
+    async fn run(mut self, reloader: Reloader) -> ExitCode {
+        let asked = Notify::new();
+        // Beside signals and tasks, never before them: a file on a mount that hangs, or a core
+        // that is overrun, may hold a reload up for ever.
+        let mut reloads = pin!(reloader.run(&asked));
         loop {
             tokio::select! {
                 ended = self.tasks.ended() => {
                     tracing::error!(task = ended.name, how = %ended.how, "a vital task ended");
                     return ExitCode::FAILURE;
                 }
-                asked = self.signals.next() => match asked {
+                signal = self.signals.next() => match signal {
                     Asked::Stop(signal) => {
                         tracing::info!(signal, "draining");
                         return self.drain().await;
                     }
-                    Asked::Reload => self.reloader.reload().await,
+                    Asked::Reload => {
+                        tracing::info!("asked to reload");
+                        // One that comes during a reload is remembered: the file may have changed since.
+                        asked.notify_one();
+                    }
                 },
-                () = self.reloader.changed() => self.reloader.reload().await,
+                never = &mut reloads => match never {},
             }
         }
     }

@@ -11,8 +11,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The origin lies an hour back, so that "before the start" can be told by small spans.
-    const HEAD_START: Duration = Duration::from_secs(3600);
+    /// The origin lies 30 days back, so that moments before the start have their true distance up to
+    /// there: changes of the records are read with their age, and `failover.hold_down`, the longest
+    /// span that such an age is compared with, is at most 7 days.
+    const HEAD_START: Duration = Duration::from_secs(30 * 86_400);
 
     pub fn start() -> Self {
         Self { origin: Instant::now() }
@@ -20,5 +22,19 @@ impl Clock {
 
     pub fn now(&self) -> Time {
         Time::ZERO + Self::HEAD_START + self.origin.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_days_before_the_start_has_its_true_age() {
+        let clock = Clock::start();
+        for age in [Duration::from_secs(7200), Duration::from_secs(8 * 86_400)] {
+            let now = clock.now();
+            assert_eq!(now.since(now.before(age)), age);
+        }
     }
 }

@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the environment adds to the file.
+/// What the environment, or the command line, adds to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
+    /// `--region` or `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
     pub region: Option<String>,
 }
 
@@ -55,6 +55,21 @@ pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config,
     parse(&path.to_string_lossy(), &text, environment, NamedFiles::Read)
 }
 
+/// The certificates and keys that a configuration file names, wherever it is right enough to name them.
+///
+/// Empty for a file that cannot be read or is no TOML at all: [`load`] tells why.
+pub fn named_files(path: &Path) -> Vec<PathBuf> {
+    let Ok(text) = read(path) else { return Vec::new() };
+    let Some((file, _)) = decode::decode(&text, &mut Vec::new()) else { return Vec::new() };
+    let named = convert::named_files(&file, folder(path));
+    named.iter().flat_map(files::Named::paths).map(Path::to_owned).collect()
+}
+
+/// What relative paths in a file are taken from.
+fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
 fn read(path: &Path) -> Result<String, Problems> {
     read::text(path).map_err(|problem| Problems::new(&path.to_string_lossy(), "", vec![problem]))
 }
@@ -76,12 +91,12 @@ fn parse(
     let Some((file, damage)) = decode::decode(text, &mut problems) else {
         return Err(Problems::new(file_name, text, problems));
     };
-    let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+    let folder = folder(Path::new(file_name));
     let mut report = report::Report::new(text, damage, problems);
     let config = convert::convert(&file, folder, environment, &mut report);
     if named == NamedFiles::Read {
-        let found = convert::named_files(&file, folder).into_iter().filter_map(|named| named.problem());
-        found.for_each(|problem| report.add(problem));
+        let found = convert::named_files(&file, folder);
+        found.iter().flat_map(files::Named::problems).for_each(|problem| report.add(problem));
     }
     match (config, report.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -164,7 +179,8 @@ pub struct Peer {
 pub struct Region {
     /// Its peer listener. `Some` in every region when there are two or more.
     pub peer: Option<PeerAddress>,
-    /// AWS region whose place in the world it has; only the embedded world reads it.
+    /// AWS region whose place in the world it has: that of its latency records, and the one that
+    /// requests to AWS are signed for unless the environment says another.
     pub place: String,
     /// What DNS gives to users who enter there: its load balancer's addresses.
     pub addresses: Vec<IpAddr>,

@@ -23,6 +23,7 @@ pub mod pace;
 mod poll;
 pub mod provider;
 pub mod reader;
+mod seen;
 pub mod show;
 mod trouble;
 mod wall;
@@ -78,13 +79,19 @@ pub async fn run(
 pub async fn serve(mut links: Links, access: Access) {
     let mut work = Work::default();
     let mut config = links.config.borrow_and_update().clone();
+    let mut before: Option<Arc<Provider>> = None;
     loop {
-        let provider = Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        let mut provider =
+            Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        if let (Some(provider), Some(before)) = (&mut provider, &before) {
+            provider.take_over(before);
+        }
         if provider.is_none() {
             info!("no [dns] in the configuration: records are left alone");
         }
         let provider = provider.map(Arc::new);
-        let next = work.until_changed(&mut links, &config, provider).await;
+        let next = work.until_changed(&mut links, &config, provider.clone()).await;
+        before = provider.or(before);
         let Some(next) = next else { break };
         for (name, policy) in &config.policy.names {
             links.metrics.forget(name, policy);
@@ -148,7 +155,7 @@ impl Work {
                 }
                 Some(done) = self.submissions.join_next() => self.submitted(done, &links.inputs),
                 Some(done) = self.followed.join_next() => drop(whole(done)),
-                Some(done) = readers.join_next() => drop(whole(done)),
+                Some(done) = readers.join_next() => resume_panic(done),
             }
         }
     }
@@ -181,6 +188,16 @@ fn whole<T>(done: Result<T, JoinError>) -> Option<T> {
     done.map_err(|problem| error!("a DNS task ended early: {problem}")).ok()
 }
 
+/// Ends this task the way its reader ended: without readings the DNS side is only half alive,
+/// and `app` must see that.
+fn resume_panic(done: Result<(), JoinError>) {
+    if let Err(problem) = done
+        && let Ok(panic) = problem.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 /// Whether the difference of two configurations reaches the provider.
 fn concerns_dns(before: &Config, after: &Config) -> bool {
     before.dns != after.dns
@@ -188,4 +205,24 @@ fn concerns_dns(before: &Config, after: &Config) -> bool {
         || before.regions != after.regions
         || before.policy.own != after.policy.own
         || before.policy.names != after.policy.names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_panics_takes_the_dns_task_with_it() {
+        let task = tokio::spawn(async {
+            let mut readers = JoinSet::new();
+            readers.spawn(async { panic!("a bug") });
+            if let Some(done) = readers.join_next().await {
+                resume_panic(done);
+            }
+        });
+        let panic = task.await.unwrap_err().into_panic();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug"));
+        // One that returned, because the core is gone, takes nothing.
+        resume_panic(tokio::spawn(async {}).await);
+    }
 }

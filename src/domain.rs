@@ -7,6 +7,7 @@
 pub mod capacity;
 pub mod endpoint;
 pub mod fleet;
+pub mod hash;
 pub mod health;
 pub mod latency;
 pub mod name;

@@ -14,6 +14,7 @@ pub mod control;
 pub mod demo;
 pub mod dns;
 pub mod domain;
+pub mod error_chain;
 pub mod metrics;
 pub mod peer;
 pub mod probe;

@@ -6,8 +6,9 @@
 
 /// Path of the probe on the peer listener; answers the region's view as JSON.
 pub const VIEW_PATH: &str = "/.proxima/view";
-/// Largest view in bytes that is read; 64 KiB holds 100 names x 100 regions of votes.
-pub const VIEW_BYTES_MAX: usize = 64 * 1024;
+/// Largest view in bytes that is read: 1,000 names x 30 regions of votes take about 900 kB. What
+/// would need more is refused with the configuration, or every peer of this edge would be blind.
+pub const VIEW_BYTES_MAX: usize = 1024 * 1024;
 /// On a forwarded request: the region that forwarded it.
 pub const FORWARDED_BY: &str = "x-proxima-forwarded-by";
 /// On a forwarded request: the service that the first edge chose.

@@ -32,6 +32,9 @@ mod prober;
 use identity::Identity;
 use prober::{Answer, Dial, Pace, Prober, Speech};
 
+/// Most bytes of an endpoint's answer that are read; a longer one is well, but costs its connection.
+const ENDPOINT_BYTES_MAX: usize = 64 * 1024;
+
 /// The ends that the probes hold.
 pub struct Wiring {
     pub config: watch::Receiver<Arc<Config>>,
@@ -127,7 +130,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
                 },
                 authority: address.to_string(),
                 path: settings.health_path.clone(),
-                body_max: VIEW_BYTES_MAX,
+                body_max: ENDPOINT_BYTES_MAX,
                 probes: config.probes.clone(),
             };
             wanted.insert(Target::Endpoint(id.clone(), address), dial);
@@ -164,7 +167,8 @@ impl Targets {
                 continue;
             }
             let (sender, dials) = watch::channel(dial);
-            let reporter = Reporter { inputs: wiring.inputs.clone(), metrics: wiring.metrics.clone() };
+            let reporter =
+                Reporter { inputs: wiring.inputs.clone(), metrics: wiring.metrics.clone(), unfit: None };
             let task = self.tasks.spawn(probe(target.clone(), dials, reporter));
             self.running.insert(target, (sender, task));
         }
@@ -173,7 +177,7 @@ impl Targets {
 }
 
 /// Probes one target until it is aborted or nobody listens.
-async fn probe(target: Target, dials: watch::Receiver<Dial>, reporter: Reporter) {
+async fn probe(target: Target, dials: watch::Receiver<Dial>, mut reporter: Reporter) {
     let mut prober = Prober::default();
     let mut pace = Pace::start(&dials.borrow().probes);
     loop {
@@ -202,12 +206,14 @@ async fn probe(target: Target, dials: watch::Receiver<Dial>, reporter: Reporter)
 struct Reporter {
     inputs: mpsc::Sender<Input>,
     metrics: ControlMetrics,
+    /// What was wrong with the last view, so that it is told once and not at every probe.
+    unfit: Option<&'static str>,
 }
 
 impl Reporter {
-    fn region(&self, region: &RegionId, result: Result<Answer, ProbeFailure>) -> Probe {
+    fn region(&mut self, region: &RegionId, result: Result<Answer, ProbeFailure>) -> Probe {
         let result = result.and_then(|answer| {
-            let view = view_of(region, &answer)?;
+            let view = self.view(region, &answer)?;
             let rtt = answer.warm.then_some(answer.took);
             Ok((rtt, view))
         });
@@ -226,24 +232,42 @@ impl Reporter {
         result: Result<Answer, ProbeFailure>,
     ) -> Probe {
         self.metrics.endpoint_probed(service, result.as_ref().map(|_| ()).map_err(|failure| *failure));
-        let result = result.map(|answer| Rtt::new(answer.took));
-        Probe::Endpoint { service: service.clone(), address, result }
+        Probe::Endpoint { service: service.clone(), address, result: result.map(drop) }
     }
-}
 
-/// The view in an answer, which must be that of the region that was asked.
-///
-/// The certificate says that it is a peer; only the view says which one, and a
-/// peer address that was mixed up must not pass one region's health as another's.
-fn view_of(region: &RegionId, answer: &Answer) -> Result<View, ProbeFailure> {
-    let body = answer.body.as_ref().ok_or(ProbeFailure::Malformed)?;
-    let view: View = serde_json::from_slice(body).map_err(|error| {
-        tracing::warn!(%region, %error, "answer is no view");
-        ProbeFailure::Malformed
-    })?;
-    if view.region != *region {
-        tracing::warn!(%region, answered = %view.region, "another region answers at this region's peer address");
-        return Err(ProbeFailure::Malformed);
+    /// The view in an answer.
+    ///
+    /// Whose it is, the core looks at: the certificate says only that it is a peer, and a peer
+    /// address that was mixed up must not pass one region's health as another's.
+    fn view(&mut self, region: &RegionId, answer: &Answer) -> Result<View, ProbeFailure> {
+        let Some(body) = &answer.body else {
+            if self.newly("too large") {
+                tracing::warn!(%region, bytes_max = VIEW_BYTES_MAX, "the view in the answer is too large");
+            }
+            return Err(ProbeFailure::Malformed);
+        };
+        match serde_json::from_slice::<View>(body) {
+            Ok(view) if view.region == *region => {
+                self.unfit = None;
+                Ok(view)
+            }
+            Ok(view) => {
+                if self.newly("another region's") {
+                    let answered = &view.region;
+                    tracing::warn!(%region, %answered, "another region answers at this region's peer address");
+                }
+                Ok(view)
+            }
+            Err(error) => {
+                if self.newly("no view") {
+                    tracing::warn!(%region, %error, "answer is no view");
+                }
+                Err(ProbeFailure::Malformed)
+            }
+        }
     }
-    Ok(view)
+
+    fn newly(&mut self, unfit: &'static str) -> bool {
+        self.unfit.replace(unfit) != Some(unfit)
+    }
 }

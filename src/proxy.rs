@@ -31,8 +31,6 @@ use tokio::task::JoinSet;
 mod activity;
 mod attempts;
 mod connection;
-mod failures;
-mod gateway;
 pub mod h1;
 mod headers;
 mod io;
@@ -47,10 +45,6 @@ mod upstream;
 
 pub use activity::Activity;
 pub use tls::TlsError;
-
-/// Log targets whose errors are clients that leave or speak nonsense; what
-/// matters of them is told by this module itself.
-pub const NOISY_LOG_TARGETS: [&str; 2] = ["pingora_proxy", "pingora_core"];
 
 /// What the proxy shares with the other adapters.
 #[derive(Debug, Clone)]
@@ -163,10 +157,8 @@ impl Edge {
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
-        let http = listen::application(&config, gateway::Gateway { shared: Arc::clone(&shared) });
         let server = connection::Server {
             shared: Arc::clone(&shared),
-            http: Arc::new(http),
             pipeline: Arc::new(pipeline::Pipeline {
                 shared: Arc::clone(&shared),
                 upstreams: upstream::Upstreams::new(),

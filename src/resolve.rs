@@ -249,7 +249,8 @@ impl Follower {
             );
             addresses.truncate(ADDRESSES_MAX);
         }
-        // Nothing known yet is no news; an empty list in the configuration is.
+        // Nothing known yet is no news; an empty list in the configuration is: the core leaves the
+        // old addresses.
         let unknown = addresses.is_empty() && !spec.hosts.is_empty();
         if unknown || self.sent.as_ref() == Some(&addresses) {
             return Ok(());

@@ -76,15 +76,6 @@ impl RttTable {
     pub fn rtt(&self, from: &str, to: &str) -> Option<Duration> {
         self.rtts.get(&(from.to_owned(), to.to_owned())).copied()
     }
-
-    /// The regions from nearest to farthest, `from` itself first; ties by name.
-    #[must_use]
-    pub fn nearest(&self, from: &str) -> Vec<&str> {
-        let mut ranked: Vec<(Duration, &str)> =
-            self.regions.iter().filter_map(|to| Some((self.rtt(from, to)?, to.as_str()))).collect();
-        ranked.sort();
-        ranked.into_iter().map(|(_, to)| to).collect()
-    }
 }
 
 #[cfg(test)]
@@ -101,7 +92,6 @@ mod tests {
                 assert_eq!(table.rtt(a, b), table.rtt(b, a), "{a} to {b}");
             }
         }
-        assert_eq!(table.nearest("eu-west-1")[..3], ["eu-west-1", "eu-west-2", "eu-central-1"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! The embedded world stands on the other side of the wire: the code that moves
 //! the planet talks to this through the AWS SDK and cannot tell the difference.
-//! What decides is pure ([`rules`], [`store`], [`answer`], [`health`]); the rest
+//! What decides is pure (`rules`, `store`, `answer`, `health`); the rest
 //! is HTTP, DNS and the checkers around it.
 //!
 //! # Limits
@@ -12,20 +12,20 @@
 //! zones, the other routing policies and calculated checks are refused by name.
 //! Deleting the target of an alias is allowed and leaves the alias unanswered.
 
-pub mod answer;
+mod answer;
 mod api;
 mod checker;
 mod dns;
-pub mod health;
-pub mod history;
-pub mod name;
-pub mod places;
-pub mod record;
-pub mod refusal;
-pub mod rules;
+mod health;
+mod history;
+mod name;
+mod places;
+mod record;
+mod refusal;
+mod rules;
 mod shape;
 mod state;
-pub mod store;
+mod store;
 mod wire;
 
 use crate::rtt_table::{self, RttTable};
@@ -50,6 +50,9 @@ const DNS_TCP_IDLE: Duration = Duration::from_secs(10);
 const DNS_TCP_ANSWERS: usize = 64;
 /// Attempts to find a port that is free for UDP and TCP alike.
 const PORT_ATTEMPTS: usize = 16;
+/// The bounds of a health interval, and the upper one of an INSYNC delay.
+const HEALTH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+const SPAN_MAX: Duration = Duration::from_secs(3600);
 /// Open calls may end within this at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -64,9 +67,10 @@ pub struct Settings {
     pub zone: Option<String>,
     /// Address blocks and the AWS region that each is nearest to.
     pub places: Vec<(IpNet, String)>,
-    /// From accepted to INSYNC, when DNS answers by a change.
+    /// From accepted to INSYNC, when DNS answers by a change; an hour at most.
     pub insync_delay: Duration,
     /// What 10 seconds of Route 53's health check interval take here; 30 take three times as long.
+    /// From a millisecond to an hour.
     pub health_interval: Duration,
     /// Decides ids and the draws of weighted sets.
     pub seed: u64,
@@ -106,6 +110,8 @@ pub enum Error {
         #[source]
         source: NameError,
     },
+    #[error("the {what} is {given:?}, want {least:?} to {SPAN_MAX:?}")]
+    Span { what: &'static str, given: Duration, least: Duration },
     #[error("the measured RTT table is damaged")]
     Rtts(#[from] rtt_table::Error),
     #[error("place '{0}' is not in the RTT table")]
@@ -132,8 +138,10 @@ impl ZoneServer {
     /// Binds, creates the zone if one is set, and serves until shut down.
     ///
     /// # Errors
-    /// An address that cannot be bound, a bad zone name, an unknown place.
+    /// An address that cannot be bound, a bad zone name, an unknown place, a span out of bounds.
     pub async fn start(settings: Settings) -> Result<Running, Error> {
+        within("INSYNC delay", Duration::ZERO, settings.insync_delay)?;
+        within("health interval", HEALTH_INTERVAL_MIN, settings.health_interval)?;
         let rtts = RttTable::measured()?;
         if let Some((_, unknown)) = settings.places.iter().find(|(_, place)| !rtts.regions().contains(place))
         {
@@ -199,6 +207,10 @@ fn preload(store: &mut Store, text: String) -> Result<String, Error> {
     let new = NewZone { name, caller_reference, comment: None };
     let (zone, _) = store.create_zone(new, Duration::ZERO)?;
     Ok(zone.id)
+}
+
+fn within(what: &'static str, least: Duration, given: Duration) -> Result<(), Error> {
+    if (least..=SPAN_MAX).contains(&given) { Ok(()) } else { Err(Error::Span { what, given, least }) }
 }
 
 fn bind_error(what: &'static str, address: SocketAddr) -> impl Fn(std::io::Error) -> Error {

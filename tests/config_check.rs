@@ -160,6 +160,12 @@ fn files_that_the_configuration_names_are_read_when_asked_for() {
     assert!(swapped.contains("server.key: holds no private key"), "{swapped}");
 
     folder.file("server.pem", certified.cert.pem().as_bytes());
+    let other = rcgen::generate_simple_self_signed(vec!["www.example.com".to_owned()]).unwrap();
+    folder.file("server.key", other.signing_key.serialize_pem().as_bytes());
+    let strangers = String::from_utf8(files(&path).stderr).unwrap();
+    assert!(strangers.contains("server.key: is not the key of the certificate"), "{strangers}");
+    assert!(strangers.contains("proxima.toml:") && strangers.ends_with(": 1 problem\n"), "{strangers}");
+
     folder.file("server.key", certified.signing_key.serialize_pem().as_bytes());
     assert_eq!(files(&path).status.code(), Some(0));
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proxima::config::{Config, Environment, Protocol, load};
+use proxima::dns::control_record::ControlRecord;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,7 @@ fn the_environment_says_which_region_this_is() {
     assert_eq!(own("us-east-1").unwrap().policy.own.as_str(), "us-east-1");
     assert_eq!(own("").unwrap().policy.own.as_str(), "eu-west-1", "empty is not set");
     let answer = own("us-east-2").unwrap_err().to_string();
-    let expected = "error: PROXIMA_REGION in the environment: there is no region `us-east-2`\n \
+    let expected = "error: --region or PROXIMA_REGION: there is no region `us-east-2`\n \
                     = expected one of ap-northeast-1, eu-west-1, us-east-1\n\n";
     assert_eq!(answer, expected);
 }
@@ -171,6 +172,21 @@ fn only_the_own_region_decides_the_endpoints() {
         Config::from_text("test.toml", &text, &environment).unwrap().policy.agreement_hash()
     };
     assert_eq!(hash("us-east-1"), hash("eu-west-1"));
+}
+
+#[test]
+fn more_names_than_one_view_holds_are_refused() {
+    let names = |count: usize| {
+        (0..count).fold(reference(), |text, n| {
+            let name = format!("{n:0>60}.{n:0>60}.{n:0>60}.example.com");
+            text + &format!("\n[names.\"{name}\"]\nservices = [\"web\"]\n")
+        })
+    };
+    parse(&names(3000));
+    let answer =
+        Config::from_text("test.toml", &names(4500), &Environment::default()).unwrap_err().to_string();
+    assert!(answer.starts_with("error: 4501 names over 3 regions make a view of "), "{answer}");
+    assert!(answer.contains("at most 1048576 are read"), "{answer}");
 }
 
 #[test]
@@ -226,4 +242,21 @@ fn the_minimal_file_is_one_region_that_serves_itself() {
     assert!(config.listeners.iter().all(|listener| listener.protocol == Protocol::Http));
     let route = config.policy.routes.find("anything.example", "/any/path").unwrap();
     assert_eq!(route.service.as_str(), "web");
+}
+
+#[test]
+fn the_freeze_and_the_drains_of_the_readme_are_read_as_such() {
+    let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
+    // As one would paste them: after `changed_at`, in this order.
+    let pasted: String = [" freeze=", " drains="]
+        .map(|start| {
+            let found = readme.split('`').find(|code| code.starts_with(start) && !code.contains('…'));
+            found.unwrap_or_else(|| panic!("README.md shows no `{start}…`"))
+        })
+        .concat();
+    let before = "v=1 epoch=a generation=2 writer=eu-west-1 plan=00000000000000ff changed_at=1";
+    let record = ControlRecord::parse(&format!("\"{before}{pasted}\"")).unwrap();
+    assert_eq!(record.freeze.as_deref(), Some("maintenance by bob"));
+    let drains: Vec<&str> = record.drains.iter().map(|region| region.as_str()).collect();
+    assert_eq!(drains, ["eu-west-1", "us-east-1"]);
 }

@@ -6,6 +6,7 @@
 mod dns_support;
 
 use aws_sdk_route53::types::{ChangeAction, RrType};
+use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, simple};
 use std::path::PathBuf;
 use tokio::process::Command;
@@ -81,6 +82,22 @@ async fn prepares(server: Server, test: &str) {
     for line in ["  generation 1\n", "  writer     bootstrap\n", "  set        us-east-1: us-east-1=100\n"] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bootstrap_asks_again_when_it_is_throttled_or_not_answered_on_our_zone_server() {
+    let server = Server::zone_server().await.unwrap();
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let config = written(&server.behind(&front.address.to_string()), "throttled");
+    for kind in [For::Checks, For::Listings, For::Progress] {
+        front.next(kind, Fate::Refuse("Throttling"));
+        front.next(kind, Fate::LoseAnswer);
+    }
+    front.next(For::Changes, Fate::Refuse("PriorRequestNotComplete"));
+    let (code, created, error) = proxima(&config, &["bootstrap", "--yes"]).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{created}");
+    assert!(created.contains("www.example.test: INSYNC after"), "{created}");
+    assert_eq!(server.edge("eu-west-1").await.read().await.state.fence.generation.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

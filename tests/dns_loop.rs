@@ -96,6 +96,16 @@ impl Provider {
         }
     }
 
+    /// Waits until a counter that goes on counting is at least there.
+    async fn counts(&self, counter: &str, least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        let count = |line: &str| line.strip_prefix(counter)?.trim().parse::<u64>().ok();
+        while self.metrics().lines().find_map(count).is_none_or(|count| count < least) {
+            assert!(Instant::now() < deadline, "{counter} below {least} in\n{}", self.metrics());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn stop(self) {
         self.shutdown.send_replace(true);
         timeout(Duration::from_secs(2), self.task).await.expect("ends at shutdown").unwrap();
@@ -204,6 +214,25 @@ async fn observes(server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_reload_names_are_read_though_the_health_checks_cannot_be_listed() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    let mut provider = Provider::start(&watched, watched.config("us-east-1"));
+    provider.read().await;
+    front.every(For::Checks, Fate::Refuse("Throttling"));
+    let observe = watched.config_with("us-east-1", &REGIONS, "mode = \"observe\"");
+    provider.config.send_replace(Arc::new(observe));
+    // In observe mode now: a reading that follows is one of the new configuration.
+    provider.plans.send(a_plan(&server).await).await.unwrap();
+    provider.shows("proxima_dns_plans_observed_total 1").await;
+    while provider.inputs.try_recv().is_ok() {}
+    provider.read().await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_plan_comes_back_as_a_conflict() {
     let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;
@@ -227,10 +256,20 @@ async fn a_stale_plan_comes_back_as_a_conflict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn witnesses_follow_the_health_of_the_edges_on_our_zone_server() {
     let mut server = Server::zone_server().await.unwrap();
-    // Only the first region's edge answers.
+    let healthy = first_edge_answers(&mut server).await;
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green), (REGIONS[1], Witness::Red)]).await;
+    healthy.abort();
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Red)]).await;
+    provider.stop().await;
+}
+
+/// Lets the health checks of the first region, and of no other, find an edge.
+async fn first_edge_answers(server: &mut Server) -> JoinHandle<()> {
     let listener = TcpListener::bind((server.addresses[0].as_str(), 0)).await.unwrap();
     server.health_port = listener.local_addr().unwrap().port();
-    let healthy = tokio::spawn(async move {
+    tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
@@ -239,12 +278,28 @@ async fn witnesses_follow_the_health_of_the_edges_on_our_zone_server() {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_was_deleted_and_made_anew_is_found_again_on_our_zone_server() {
+    let mut server = Server::zone_server().await.unwrap();
+    let healthy = first_edge_answers(&mut server).await;
     server.bootstrap().await;
     let mut provider = Provider::start(&server, server.config("us-east-1"));
-    witnessed(&mut provider, &[(REGIONS[0], Witness::Green), (REGIONS[1], Witness::Red)]).await;
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green)]).await;
+    let checks = server.api().await.health_checks().await.unwrap();
+    let witness = checks.iter().find(|check| {
+        let settings = check.health_check_config.as_ref().unwrap();
+        settings.resource_path() == Some("/health/edge")
+            && settings.ip_address() == Some(server.addresses[0].as_str())
+    });
+    let id = witness.unwrap().id();
+    server.client().await.delete_health_check().health_check_id(id).send().await.unwrap();
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Unknown)]).await;
+    server.bootstrap().await;
+    witnessed(&mut provider, &[(REGIONS[0], Witness::Green)]).await;
     healthy.abort();
-    witnessed(&mut provider, &[(REGIONS[0], Witness::Red)]).await;
     provider.stop().await;
 }
 
@@ -285,7 +340,7 @@ async fn a_failing_reading_reports_nothing_and_recovers_on_our_zone_server() {
         front.next(For::Listings, Fate::Refuse("Throttling"));
     }
     let mut provider = Provider::start(&watched, watched.config("us-east-1"));
-    provider.shows(r#"proxima_dns_reads_total{result="failed"} 3"#).await;
+    provider.counts(r#"proxima_dns_reads_total{result="failed"}"#, 3).await;
     assert!(provider.metrics().contains(r#"proxima_dns_api_errors_total{kind="throttled"}"#));
     server.bootstrap().await;
     let first = provider

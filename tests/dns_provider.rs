@@ -3,17 +3,22 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)] // Each test file uses its part.
 mod dns_support;
 
 use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
 use dns_support::front::{Fate, For, Front};
 use dns_support::{Edge, Server, set, simple};
+use proxima::clock::Clock;
 use proxima::dns::bootstrap::{BootstrapError, survey};
 use proxima::dns::checks::Checks;
 use proxima::dns::error::ErrorKind;
+use proxima::dns::pace::Pace;
+use proxima::dns::provider::Provider;
 use proxima::dns::reader::{ReadError, read};
 use proxima::dns::writer::Written;
 use proxima::domain::name::EntryId;
+use proxima::metrics::dns::DnsMetrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -68,6 +73,8 @@ behind_a_front!(
     a_change_during_a_reading_is_read_again,
     a_hand_edit_under_the_plan_is_a_conflict,
     an_expired_plan_is_not_sent,
+    a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent,
+    a_lost_answer_is_settled_though_the_plan_has_expired,
     a_lost_answer_is_settled_by_reading,
     a_lost_answer_to_a_change_that_lost_is_a_conflict,
     throttling_is_retried,
@@ -298,13 +305,18 @@ async fn a_hand_edit_before_the_plan_is_a_conflict(server: &Server) {
 async fn a_hand_edit_under_the_plan_is_a_conflict(server: &Server) {
     server.bootstrap().await;
     let (front, edge) = behind(server).await;
-    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    let shared = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 60), ("us-east-1", 40)]);
+    assert!(matches!(edge.submit(&shared).await, Written::Accepted { .. }));
+    // The record that is edited keeps its weight in the plan: it is guarded all the same.
+    let to = [("ap-south-1", 40), ("eu-west-1", 60)];
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &to);
+    let before = front.changes_seen();
     let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     front.next(For::Changes, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
     let edit = async {
         reached.notified().await;
         let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
-        edited.ttl = Some(61);
+        edited.resource_records = Some(vec![ResourceRecord::builder().value("203.0.113.7").build().unwrap()]);
         server.change(vec![(ChangeAction::Upsert, edited)]).await;
         let records = server.records().await;
         go.notify_one();
@@ -312,7 +324,7 @@ async fn a_hand_edit_under_the_plan_is_a_conflict(server: &Server) {
     };
     let (written, records) = tokio::join!(edge.submit(&plan), edit);
     assert!(matches!(written, Written::Conflict(_)), "{written:?}");
-    assert_eq!(front.changes_seen(), 1, "nothing is resubmitted as it was");
+    assert_eq!(front.changes_seen() - before, 1, "nothing is resubmitted as it was");
     assert_eq!(server.records().await, records);
 }
 
@@ -323,6 +335,34 @@ async fn an_expired_plan_is_not_sent(server: &Server) {
     plan.expires_at = edge.clock.now();
     assert!(matches!(edge.submit(&plan).await, Written::Expired(_)));
     assert_eq!(front.changes_seen(), 0);
+}
+
+async fn a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent(server: &Server) {
+    server.bootstrap().await;
+    let (front, mut edge) = behind(server).await;
+    let reading = edge.read().await;
+    // Control record at once, the sets after a second, the change after two.
+    edge.api = edge.api.paced(Pace::per_second(1));
+    let mut plan = edge.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now() + Duration::from_millis(1_500);
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Expired(_)), "{written:?}");
+    assert_eq!(front.changes_seen(), 0);
+}
+
+async fn a_lost_answer_is_settled_though_the_plan_has_expired(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = edge.clock.now() + Duration::from_secs(2);
+    front.next(For::Changes, Fate::LoseAnswerAfter(Duration::from_millis(2_500)));
+    // Control record and sets; then the first look after the answer was lost.
+    for fate in [Fate::Pass, Fate::Pass, Fate::Refuse("Throttling")] {
+        front.next(For::Listings, fate);
+    }
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Settled { .. }), "{written:?}");
+    assert_eq!(front.changes_seen(), 1);
 }
 
 async fn a_lost_answer_is_settled_by_reading(server: &Server) {
@@ -380,7 +420,7 @@ async fn throttling_ends_with_the_plan(server: &Server) {
     let (front, edge) = behind(server).await;
     let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
     plan.expires_at = edge.clock.now() + Duration::from_secs(2);
-    front.every_change(Fate::Refuse("Throttling"));
+    front.every(For::Changes, Fate::Refuse("Throttling"));
     let records = server.records().await;
     let start = Instant::now();
     let written = edge.submit(&plan).await;
@@ -462,7 +502,48 @@ async fn families(mut server: Server) {
     assert!(error.to_string().contains("the weights of A and AAAA differ"), "{error}");
 }
 
-/// Real Route 53 keeps the reference of a deleted check used up; so does the zone server's conflict.
+/// Else the provider would list all checks of the account at every poll, for ever.
+#[tokio::test]
+async fn after_bootstrap_no_check_is_lacking_though_a_region_is_unused() {
+    let mut server = Server::zone_server().await.unwrap();
+    server.form = "form = \"simple\"\nweights = { eu-west-1 = 30, us-east-1 = 70 }";
+    server.bootstrap().await;
+    let config = server.config("eu-west-1");
+    assert!(config.regions.len() > 2, "a region without a name of its own");
+    let metrics = Arc::new(DnsMetrics::register(&prometheus::Registry::new()).unwrap());
+    let provider = Provider::of(&config, server.access.clone(), Clock::start(), metrics).await.unwrap();
+    assert!(provider.lacks_checks(), "none was looked up yet");
+    provider.refresh_checks().await.unwrap();
+    assert!(!provider.lacks_checks());
+    let witnesses: Vec<&str> = provider.edges().iter().map(|edge| edge.region.as_str()).collect();
+    assert_eq!(witnesses, ["us-east-1"]);
+}
+
+/// Route 53 never takes the reference of a deleted check again, nor does the zone server.
+#[tokio::test]
+async fn a_check_that_was_deleted_is_made_anew_under_the_next_reference() {
+    let server = Server::zone_server().await.unwrap();
+    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    server.bootstrap().await;
+    let checks = api.health_checks().await.unwrap();
+    assert!(checks.iter().all(|check| check.caller_reference.ends_with("/0")), "{checks:?}");
+    // A witness: no record cites it.
+    let gone = checks.iter().find(|check| check.caller_reference.starts_with("proxima/edge/")).unwrap();
+    server.client().await.delete_health_check().health_check_id(&gone.id).send().await.unwrap();
+    let settings = gone.health_check_config.clone().unwrap();
+    let refused = api.create_health_check(&gone.caller_reference, settings).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Exists, "{refused}");
+
+    let again = survey(&api, &config).await.unwrap();
+    assert_eq!((again.missing(), again.problems()), (1, 0), "{again}");
+    again.apply(&api).await.unwrap();
+    let next = gone.caller_reference.strip_suffix("/0").map(|start| format!("{start}/1"));
+    let checks = api.health_checks().await.unwrap();
+    assert!(checks.iter().any(|check| Some(&check.caller_reference) == next.as_ref()), "{checks:?}");
+    let done = survey(&api, &config).await.unwrap();
+    assert_eq!((done.missing(), done.problems()), (0, 0), "{done}");
+}
+
 #[tokio::test]
 async fn a_check_that_differs_is_a_problem_and_not_taken() {
     let server = Server::zone_server().await.unwrap();

@@ -1,188 +1,24 @@
 //! One `Fleet` from the outside: what it publishes and proposes for what it is told.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use proxima::domain::fleet::{
-    DnsReport, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target,
-};
-use proxima::domain::health::{HealthPolicy, State, Word};
+mod fleet {
+    pub mod edge;
+}
+
+use fleet::edge::{Edge, home, pod, policy, region, web, www};
+use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
+use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use proxima::domain::plan::{Fence, Generation, NameState, Plan};
-use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
-use proxima::domain::routing::RouteTable;
-use proxima::domain::selection::Margin;
+use proxima::domain::plan::{Fence, Generation, NameState};
+use proxima::domain::policy::RegionPolicy;
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
-use proxima::domain::time::Time;
 use proxima::domain::view::{ServiceView, View};
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::{Weight, WeightedSet};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-fn region(name: &str) -> RegionId {
-    RegionId::parse(name).unwrap()
-}
-
-fn web() -> ServiceId {
-    ServiceId::parse("web").unwrap()
-}
-
-fn www() -> DnsName {
-    DnsName::parse("www.example.com").unwrap()
-}
-
-fn pod(n: u8) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, n], 80))
-}
-
-fn home() -> BTreeMap<EntryId, WeightedSet> {
-    ["a", "b", "c"].iter().map(|n| (EntryId::parse(n).unwrap(), WeightedSet::only(region(n)))).collect()
-}
-
-fn policy() -> Policy {
-    Policy {
-        own: region("a"),
-        regions: ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy::default())).collect(),
-        services: BTreeSet::from([web()]),
-        routes: Arc::new(RouteTable::default()),
-        names: BTreeMap::from([(www(), NamePolicy { entries: home(), services: BTreeSet::from([web()]) })]),
-        health: HealthPolicy::default(),
-        margin: Margin::default(),
-        rtt_window: Duration::from_secs(30),
-        failover: FailoverPolicy::default(),
-    }
-}
-
-/// Region `a`'s fleet, with what it last published.
-struct Edge {
-    fleet: Fleet,
-    policy: Policy,
-    now: Time,
-    sequence: u64,
-    /// Requests a second that clients send to each peer.
-    entered: f64,
-    snapshot: Option<Arc<Snapshot>>,
-    view: Option<Arc<View>>,
-    plans: Vec<Plan>,
-}
-
-impl Edge {
-    fn new(policy: Policy) -> Self {
-        let fleet = Fleet::new(Arc::new(policy.clone()), 1);
-        let now = Time::from_millis(3_600_000);
-        let mut edge = Self {
-            fleet,
-            policy,
-            now,
-            sequence: 0,
-            entered: 0.0,
-            snapshot: None,
-            view: None,
-            plans: Vec::new(),
-        };
-        edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1), pod(2)] });
-        for (n, name) in [(11, "b"), (12, "c")] {
-            edge.tell(Input::Resolved { target: Target::Peer(region(name)), addresses: vec![pod(n)] });
-        }
-        edge
-    }
-
-    /// All well for five seconds.
-    fn steady(policy: Policy) -> Self {
-        let mut edge = Self::new(policy);
-        edge.second(5, |edge| {
-            edge.pods(true);
-            edge.peer("b", 20, Word::Up, Word::Up);
-            edge.peer("c", 80, Word::Up, Word::Up);
-        });
-        edge
-    }
-
-    fn tell(&mut self, input: Input) {
-        for output in self.fleet.handle(input, self.now) {
-            match output {
-                Output::Publish(snapshot) => self.snapshot = Some(snapshot),
-                Output::View(view) => self.view = Some(view),
-                Output::Propose(plan) => self.plans.push(plan),
-                Output::Moved(_) => {}
-            }
-        }
-    }
-
-    /// Lets `seconds` pass; `each` tells what happens in every one of them.
-    fn second(&mut self, seconds: u32, each: impl Fn(&mut Self)) {
-        for _ in 0..seconds {
-            each(self);
-            for _ in 0..4 {
-                self.now = self.now + Duration::from_millis(250);
-                self.tell(Input::Tick);
-            }
-        }
-    }
-
-    fn pods(&mut self, well: bool) {
-        for n in [1, 2] {
-            let result = if well { Ok(Rtt::millis(1)) } else { Err(ProbeFailure::Connect) };
-            self.tell(Input::Probed(Probe::Endpoint { service: web(), address: pod(n), result }));
-        }
-    }
-
-    /// A region's view: its own service, and what it says of `a`.
-    fn peer(&mut self, name: &str, rtt: u64, service: Word, of_a: Word) {
-        self.peer_votes(name, rtt, service, &[("a", of_a), ("b", Word::Up), ("c", Word::Up)]);
-    }
-
-    fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
-        self.sequence += 1;
-        let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
-        let view = View {
-            region: region(name),
-            boot: 9,
-            sequence: self.sequence,
-            policy: self.policy.agreement_hash(),
-            services: BTreeMap::from([(web(), ServiceView { word: service })]),
-            rtts: BTreeMap::new(),
-            votes: BTreeMap::from([(www(), votes)]),
-            generations: BTreeMap::new(),
-            entered_rps: self.entered,
-            headroom_rps: None,
-        };
-        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
-        self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
-    }
-
-    fn silent(&mut self, name: &str) {
-        let result = Err(ProbeFailure::Timeout);
-        self.tell(Input::Probed(Probe::Region { region: region(name), result }));
-    }
-
-    fn records(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>) {
-        let state = NameState {
-            fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
-            writer: None,
-            changed_at: None,
-            frozen: None,
-            drains: BTreeSet::new(),
-            sets,
-        };
-        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
-    }
-
-    fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
-        self.tell(Input::Outcome(Outcome { service: web(), region: region(name), address, result }));
-    }
-
-    fn candidates(&self) -> Vec<(String, Place)> {
-        let service = &self.snapshot.as_ref().unwrap().services[&web()];
-        service.candidates.iter().map(|c| (c.region.to_string(), c.place)).collect()
-    }
-
-    fn order(&self) -> Vec<String> {
-        self.candidates().into_iter().map(|(region, _)| region).collect()
-    }
-}
 
 #[test]
 fn the_own_region_serves_first_and_the_nearest_comes_next() {
@@ -442,4 +278,205 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     });
     let to = &edge.plans.first().unwrap().changes[&all].to;
     assert!(to.share(&region("a")) > 0.4 && to.share(&region("b")) > 0.4, "neither has room for all: {to:?}");
+}
+
+#[test]
+fn a_service_that_its_region_no_longer_mentions_loses_its_old_up() {
+    let mut edge = Edge::steady(policy());
+    edge.second(10, |edge| {
+        edge.pods(true);
+        edge.peer_votes("b", 20, Word::Unknown, &[("a", Word::Up), ("c", Word::Up)]);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["a", "c"], "it is not forwarded to");
+    assert_ne!(edge.view.as_ref().unwrap().votes[&www()][&region("b")], Word::Up);
+    edge.second(10, |edge| {
+        edge.pods(true);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["a", "b", "c"], "and it comes back");
+}
+
+#[test]
+fn a_drained_own_region_that_is_well_is_the_last_resort_while_there_are_others() {
+    let mut edge = Edge::steady(policy());
+    edge.records_with(1, home(), &["a"]);
+    edge.second(1, Edge::all_well);
+    let service = Arc::clone(&edge.snapshot.as_ref().unwrap().services[&web()]);
+    assert_eq!(edge.order(), ["b", "c", "a"]);
+    let last = service.candidates.last().unwrap();
+    assert_eq!((last.place, last.share), (Place::Own, 0.0));
+    assert!(!service.accepts_forwarded && !service.panic);
+    edge.second(5, |edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Up);
+        edge.peer("c", 80, Word::Up, Word::Up);
+    });
+    assert_eq!(edge.order(), ["b", "c"], "ill and drained is no resort");
+}
+
+#[test]
+fn a_service_whose_configuration_has_no_address_any_more_serves_nobody() {
+    let mut edge = Edge::steady(policy());
+    edge.tell(Input::Configure(Arc::new(policy())));
+    edge.tell(Input::Resolved { target: Target::Service(web()), addresses: Vec::new() });
+    edge.second(1, Edge::all_well);
+    let service = Arc::clone(&edge.snapshot.as_ref().unwrap().services[&web()]);
+    assert_eq!(edge.order(), ["b", "c"]);
+    assert!(!service.accepts_forwarded && service.endpoints.is_empty());
+    let view = Arc::clone(edge.view.as_ref().unwrap());
+    assert!(!view.services.contains_key(&web()), "it can't say that it is well: {view:?}");
+    assert_eq!(view.votes[&www()][&region("a")], Word::Unknown);
+    // A region's address that can't be had is no news.
+    edge.tell(Input::Resolved { target: Target::Peer(region("b")), addresses: Vec::new() });
+    edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1)] });
+    edge.second(3, Edge::all_well);
+    assert_eq!(edge.order(), ["a", "b", "c"], "an address is back");
+}
+
+#[test]
+fn a_plan_that_met_a_conflict_is_held_back_by_name_until_the_records_were_read() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let own_down = |edge: &mut Edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Down);
+        edge.peer("c", 80, Word::Up, Word::Down);
+    };
+    edge.second(12, own_down);
+    edge.tell(Input::Dns(DnsReport::Conflict { name: www() }));
+    edge.second(1, own_down);
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("unread"));
+    edge.records(2, home());
+    edge.second(1, own_down);
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, None);
+}
+
+#[test]
+fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_undone() {
+    let mut edge = Edge::steady(policy());
+    let written = |edge: &mut Edge, generation: u64, a: &str, drains: &[&str]| {
+        let mut sets = home();
+        sets.insert(EntryId::parse("a").unwrap(), WeightedSet::only(region(a)));
+        let state = NameState {
+            fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
+            writer: Some(region("c")),
+            changed_at: Some(edge.now),
+            frozen: None,
+            drains: drains.iter().map(|n| region(n)).collect(),
+            sets,
+        };
+        edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    };
+    written(&mut edge, 1, "a", &[]);
+    written(&mut edge, 2, "b", &[]);
+    written(&mut edge, 3, "b", &["c"]);
+    written(&mut edge, 4, "b", &[]);
+    // b is dead: the nearest for entry a is a again, which c has just evacuated.
+    edge.second(12, |edge| {
+        let votes = [("a", Word::Up), ("b", Word::Down), ("c", Word::Up)];
+        edge.pods(true);
+        edge.peer_votes("b", 20, Word::Down, &votes);
+        edge.peer_votes("c", 80, Word::Up, &votes);
+    });
+    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("undoes_other"));
+    assert_eq!(edge.plans, []);
+}
+
+#[test]
+fn a_peer_with_another_policy_stops_every_move() {
+    let mut edge = Edge::steady(policy());
+    edge.records(1, home());
+    let own_down = |edge: &mut Edge| {
+        edge.pods(false);
+        edge.peer("b", 20, Word::Up, Word::Down);
+        edge.peer("c", 80, Word::Up, Word::Down);
+    };
+    let mut other = policy();
+    other.health.fall += 1;
+    edge.policy = other;
+    edge.second(15, own_down);
+    assert_eq!(edge.plans, []);
+    let name = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].clone();
+    assert_eq!(name(&edge).refusal, Some("disagreement"));
+    assert!(name(&edge).verdicts.values().all(|v| *v == Verdict::Undecided(Undecided::Disagreement)));
+    edge.policy = policy();
+    edge.second(3, own_down);
+    assert_eq!(edge.plans.len(), 1, "they agree again");
+}
+
+#[test]
+fn a_reload_forgets_what_it_leaves_out_and_keeps_the_rest() {
+    let api = ServiceId::parse("api").unwrap();
+    let mail = DnsName::parse("mail.example.com").unwrap();
+    let mut more = policy();
+    more.services.insert(api.clone());
+    more.names.insert(mail.clone(), more.names[&www()].clone());
+    let mut edge = Edge::steady(more);
+    edge.records(5, home());
+    edge.second(1, Edge::all_well);
+    let before = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert!(before.services.contains_key(&api) && before.names.contains_key(&mail));
+
+    let mut less = policy();
+    less.regions.remove(&region("c"));
+    less.names.get_mut(&www()).unwrap().entries.remove(&EntryId::parse("c").unwrap());
+    edge.policy = less.clone();
+    edge.tell(Input::Configure(Arc::new(less)));
+    edge.now = edge.now + Duration::from_millis(250);
+    edge.tell(Input::Tick);
+    let after = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert!(!after.services.contains_key(&api) && !after.names.contains_key(&mail));
+    assert!(!after.regions.contains_key(&region("c")) && !after.peers.contains_key(&region("c")));
+    assert_eq!(edge.order(), ["a", "b"], "what stays is as well as it was");
+    let endpoint = |snapshot: &Snapshot| Arc::clone(&snapshot.services[&web()].endpoints[0].endpoint);
+    assert!(Arc::ptr_eq(&endpoint(&before), &endpoint(&after)));
+    assert_eq!(after.names[&www()].generation, Some(Generation::new(5)));
+    assert_eq!(after.regions[&region("b")].rtt, Some(Rtt::millis(20)));
+
+    // What comes back starts from nothing.
+    edge.policy = policy();
+    edge.tell(Input::Configure(Arc::new(policy())));
+    edge.second(1, |edge| edge.pods(true));
+    let back = Arc::clone(edge.snapshot.as_ref().unwrap());
+    assert_eq!(back.services[&web()].states[&region("c")], State::Unknown);
+    assert_eq!(back.regions[&region("c")].rtt, None);
+}
+
+#[test]
+fn another_regions_view_at_a_regions_address_is_as_good_as_none() {
+    let mut edge = Edge::steady(policy());
+    edge.second(5, |edge| {
+        edge.pods(true);
+        edge.peer("c", 80, Word::Up, Word::Up);
+        edge.answers("b", "c");
+    });
+    assert_eq!(edge.order(), ["a", "c"]);
+}
+
+#[test]
+fn no_view_is_larger_than_its_bound() {
+    let long = |n: usize, len: usize| format!("{n:0>len$}");
+    let regions: Vec<RegionId> = (0..30).map(|n| region(&long(n, 63))).collect();
+    let services: Vec<ServiceId> = (0..5).map(|n| ServiceId::parse(&long(n, 20)).unwrap()).collect();
+    let names: Vec<DnsName> =
+        (0..100).map(|n| DnsName::parse(&format!("{}.example.com", long(n, 40))).unwrap()).collect();
+    let words = || regions.iter().map(|r| (r.clone(), Word::Unknown)).collect();
+    let rtt = Rtt::new(Duration::from_micros(u64::from(u32::MAX)));
+    let view = View {
+        region: regions[0].clone(),
+        boot: u64::MAX,
+        sequence: u64::MAX,
+        policy: u64::MAX,
+        services: services.iter().map(|s| (s.clone(), ServiceView { word: Word::Unknown })).collect(),
+        rtts: regions.iter().map(|r| (r.clone(), rtt)).collect(),
+        votes: names.iter().map(|n| (n.clone(), words())).collect(),
+        entered_rps: -f64::MAX,
+        headroom_rps: Some(-f64::MIN_POSITIVE),
+    };
+    let bytes = serde_json::to_vec(&view).unwrap().len();
+    let bound = View::bytes_max(names.iter(), regions.iter(), services.iter());
+    // A comma each is not there.
+    assert!((bytes..bytes + 300).contains(&bound), "{bytes} bytes, bound {bound}");
 }

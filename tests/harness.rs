@@ -24,8 +24,9 @@ mod harness {
 use harness::faults::Scenario;
 use harness::invariants::{Rule, Violation};
 use harness::planted::{
-    BlindStore, ConflictsRetried, EvacuatesIntoDead, Honest, NeverWrites, NoHoldDown, NoMinLive,
-    PassiveOutcomesVote, RampsJump, Seams, StaleViewsLookFresh, WitnessStuckRed,
+    BlindStore, ConflictsRetried, EvacuatesIntoDead, GuestsLeaveUnconfirmed, GuestsMoveOn, Honest,
+    NeverWrites, NoHoldDown, NoMinLive, PassiveOutcomesVote, RampsJump, Seams, SetsLoseTheLiving,
+    StaleViewsLookFresh, WitnessStuckRed,
 };
 use harness::runner::{Logging, play};
 use harness::shrink::{report, shrink};
@@ -191,6 +192,21 @@ fn finds_a_ramp_that_jumps() {
 #[test]
 fn finds_an_evacuation_into_a_dead_region() {
     found(&EvacuatesIntoDead, Rule::IntoDead, 500);
+}
+
+#[test]
+fn finds_guests_that_leave_a_region_which_is_not_confirmed_down() {
+    found(&GuestsLeaveUnconfirmed, Rule::AwayFromUnconfirmed, 500);
+}
+
+#[test]
+fn finds_guests_that_are_moved_on_from_a_region_that_is_well() {
+    found(&GuestsMoveOn, Rule::AwayFromWell, 500);
+}
+
+#[test]
+fn finds_a_set_that_loses_its_last_living_region() {
+    found(&SetsLoseTheLiving, Rule::EmptySet, 500);
 }
 
 #[test]

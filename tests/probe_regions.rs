@@ -55,17 +55,12 @@ interval = "150ms"
 timeout = "120ms"
 [ejection]
 probation = "200ms"
-[services.web]
-endpoints.b = ["{service}"]
-health_path = "/"
-[[routes]]
-name = "web"
-service = "web"
 [admin]
 address = "127.0.0.1:0"
+{web}
 "#,
             address = self.peers[at],
-            service = self.service.address,
+            web = served("web", "b", self.service.address, "/"),
         );
         self.folder.write(&format!("{own}.toml"), &text)
     }

@@ -5,18 +5,10 @@ mod run_support;
 
 use run_support::*;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Waits until requests are answered by `body`.
-fn until_served(edge: &Edge, path: &str, body: &str) {
-    eventually(&format!("{path} is answered by {body}"), || {
-        let answer = get(edge.address("http"), path);
-        (answer.status == 200 && answer.body == body).then_some(())
-    });
-}
 
 #[test]
 fn sigterm_finishes_a_slow_answer_and_exits_0_as_soon_as_nothing_is_left() {
@@ -103,6 +95,9 @@ fn a_wrong_configuration_is_told_whole_and_exit_1() {
         let log = edge.log();
         ["health_pth", "wob", "proxima.toml:"].iter().all(|word| log.contains(word)).then_some(())
     });
+    for problem in ["error: unknown key `services.web.health_pth`", "error: there is no service `wob`"] {
+        assert_eq!(edge.log().matches(problem).count(), 1, "{problem}: once\n{}", edge.log());
+    }
 }
 
 #[test]
@@ -138,6 +133,23 @@ fn operators_see_a_ready_process_and_metrics_that_promtool_accepts() {
     let output = check.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
+}
+
+#[test]
+fn operators_that_say_nothing_lose_their_connections_and_lock_nobody_out() {
+    let (folder, service) = (Folder::new(), Service::start("web"));
+    let edge = Edge::ready(&folder.write("proxima.toml", &single(service.address, "")));
+    let admin = edge.address("admin");
+    let mut half = TcpStream::connect(admin).unwrap();
+    half.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n").unwrap();
+    let mut idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(admin).unwrap()).collect();
+    eventually("it answers beside them", || (get(admin, "/live").status == 200).then_some(()));
+    idle.push(half);
+    for stream in &mut idle {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Closed with or without an answer, but closed: a time-out would be an error.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
 }
 
 #[test]

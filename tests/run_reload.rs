@@ -3,36 +3,20 @@
 
 mod run_support;
 
+use run_support::authority::Authority;
 use run_support::*;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 const APPLIED: &str = r#"proxima_reloads_total{result="applied"}"#;
 const REFUSED: &str = r#"proxima_reloads_total{result="refused"}"#;
 const UNCHANGED: &str = r#"proxima_reloads_total{result="unchanged"}"#;
 
-fn until_served(edge: &Edge, path: &str, body: &str) {
-    eventually(&format!("{path} is answered by {body}"), || {
-        let answer = get(edge.address("http"), path);
-        (answer.status == 200 && answer.body == body).then_some(())
-    });
-}
-
 /// A second service under `/api`.
 fn with_api(web: SocketAddr, api: SocketAddr) -> String {
-    let more = format!(
-        r#"
-[services.api]
-endpoints.here = ["{api}"]
-health_path = "/"
-[[routes]]
-name = "api"
-path_prefix = "/api"
-service = "api"
-"#
-    );
-    single(web, &more)
+    single(web, &served("api", "here", api, "/api"))
 }
 
 #[test]
@@ -110,4 +94,50 @@ fn a_bad_file_is_refused_with_its_problems_and_traffic_goes_on() {
     assert_eq!(edge.metric(APPLIED), Some(0.0));
     folder.write("proxima.toml", &with_api(web.address, api.address));
     until_served(&edge, "/api", "api");
+}
+
+#[test]
+fn a_stop_signal_during_a_reload_that_hangs_drains_at_once() {
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let file = folder.write("proxima.toml", &single(web.address, ""));
+    let mut edge = Edge::ready(&file);
+    until_served(&edge, "/", "web");
+    // A file that is never at its end, as on a mount that hangs.
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::rename(&pipe, &file).unwrap();
+    let _writer = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+    edge.signal("HUP");
+    eventually("it reloads", || edge.log().contains("asked to reload").then_some(()));
+    edge.signal("TERM");
+    assert_eq!(edge.ended().code(), Some(0));
+    assert!(edge.log().contains("drained"), "{}", edge.log());
+}
+
+#[test]
+fn a_refused_file_is_taken_when_the_certificate_that_it_waits_for_is_there() {
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let good = single(web.address, "");
+    let edge = Edge::ready(&folder.write("proxima.toml", &good));
+    until_served(&edge, "/", "web");
+    let tls = "[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    folder.write("proxima.toml", &format!("{good}{tls}"));
+    edge.until_metric(REFUSED, 1.0);
+    assert!(edge.log().contains("server.pem: there is no such file"), "{}", edge.log());
+
+    // A stranger's key is one more refusal; the right pair is taken; nobody sends a signal.
+    let (signed, strange) = (Folder::new(), Folder::new());
+    for folder in [&signed, &strange] {
+        Authority::new().sign(folder, "server", "www.example.com");
+    }
+    let read = |folder: &Folder, name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    folder.write("server.key", &read(&strange, "server.key"));
+    folder.write("server.pem", &read(&signed, "server.pem"));
+    eventually("the pair is refused", || {
+        edge.log().contains("server.key: is not the key of the certificate").then_some(())
+    });
+    assert_eq!(edge.metric(APPLIED), Some(0.0));
+    folder.write("server.key", &read(&signed, "server.key"));
+    edge.until_metric(APPLIED, 1.0);
+    assert_eq!(edge.metric(UNCHANGED), Some(0.0));
 }

@@ -55,6 +55,12 @@ async fn wrong_settings_exit_with_a_reason() {
         (["--api", "192.0.2.1:1"], "cannot listen for the API on 192.0.2.1:1"),
         (["--place", "nowhere"], "want BLOCK=REGION"),
         (["--insync-delay", "5"], "want ms or s after the number"),
+        (["--insync-delay", "3601s"], "the INSYNC delay is 3601s, want 0ns to 3600s"),
+        (["--health-interval", "0s"], "the health interval is 0ns, want 1ms to 3600s"),
+        (
+            ["--health-interval", "18446744073709551615s"],
+            "the health interval is 18446744073709551615s, want",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_proxima"))
             .args(["zone-server", "--dns", "127.0.0.1:0"])

@@ -67,6 +67,7 @@ const NOT_IN_MINISTACK: &[&str] = &[
     "weighted beside latency is refused",
     "latency beside weighted is refused",
     "one latency record a region",
+    "a latency region that AWS does not have is refused",
     "one TTL a weighted set",
     "a TTL is required without an alias",
     "a TTL is forbidden with an alias",

@@ -1,13 +1,15 @@
 //! Reloads: a good file replaces what is in force, a bad one changes nothing.
 
-use super::source::{Fingerprint, LoadError, Loaded, Source, Watcher};
+use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
 use crate::config::Config;
 use crate::domain::fleet::Input;
 use crate::metrics::control::{ControlMetrics, Reload};
 use crate::proxy::{self, Edge};
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How often the file's content is compared.
@@ -30,6 +32,8 @@ enum ReloadError {
 pub(super) struct Reloader {
     source: Source,
     watcher: Watcher,
+    /// Named by what was last tried, well or not.
+    named: Vec<PathBuf>,
     applied: Fingerprint,
     config: watch::Sender<Arc<Config>>,
     inputs: mpsc::Sender<Input>,
@@ -47,40 +51,50 @@ pub(super) struct Told {
 }
 
 impl Reloader {
-    pub(super) fn new(source: Source, first: &Loaded, told: Told) -> Self {
+    /// `fingerprint` and `named` are those of the configuration in force.
+    pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
         let Told { config, inputs, edge, metrics } = told;
-        metrics.config_applied(first.fingerprint.hash(), unix_seconds());
+        metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (watcher, applied) = (Watcher::new(first.fingerprint), first.fingerprint);
-        Self { source, watcher, applied, config, inputs, edge, metrics, poll }
+        let (watcher, applied) = (Watcher::new(fingerprint), fingerprint);
+        Self { source, watcher, named, applied, config, inputs, edge, metrics, poll }
+    }
+
+    /// Reloads when the content has changed and when it is asked to, for ever.
+    ///
+    /// Dropped in the middle of a reload it leaves the configuration in force.
+    pub(super) async fn run(mut self, asked: &Notify) -> Infallible {
+        loop {
+            tokio::select! {
+                () = self.changed() => {}
+                () = asked.notified() => {}
+            }
+            self.reload().await;
+        }
     }
 
     /// Returns when the content differs from what was last tried and has settled.
-    pub(super) async fn changed(&mut self) {
+    async fn changed(&mut self) {
         loop {
             self.poll.tick().await;
-            let now = self.fingerprint().await;
+            let now = self.source.fingerprint(&self.named).await;
             if self.watcher.settled(now) {
                 return;
             }
         }
     }
 
-    async fn fingerprint(&self) -> Fingerprint {
-        let config = self.config.borrow().clone();
-        self.source.fingerprint(&config).await
-    }
-
     /// Loads and applies the file as it is now.
-    pub(super) async fn reload(&mut self) {
-        let now = self.fingerprint().await;
-        self.watcher.tried(now);
-        let result = if now == self.applied {
+    async fn reload(&mut self) {
+        let Attempt { result, fingerprint, named } = self.source.load().await;
+        self.watcher.tried(fingerprint);
+        self.named = named;
+        let told = if fingerprint == self.applied {
             tracing::info!("configuration unchanged");
             Reload::Unchanged
         } else {
-            match self.apply().await {
+            match self.apply(result, fingerprint).await {
                 Ok(()) => {
                     tracing::info!("configuration applied");
                     Reload::Applied
@@ -92,12 +106,16 @@ impl Reloader {
                 }
             }
         };
-        self.metrics.reloaded(result);
+        self.metrics.reloaded(told);
     }
 
     /// All or nothing: whoever may refuse is asked before anyone is told.
-    async fn apply(&mut self) -> Result<(), ReloadError> {
-        let Loaded { config, fingerprint } = self.source.load().await?;
+    async fn apply(
+        &mut self,
+        loaded: Result<Arc<Config>, LoadError>,
+        fingerprint: Fingerprint,
+    ) -> Result<(), ReloadError> {
+        let config = loaded?;
         let before = self.config.borrow().clone();
         if let Some(what) = needs_restart(&before, &config) {
             return Err(ReloadError::NeedsRestart { what });
@@ -108,7 +126,6 @@ impl Reloader {
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.config.send_replace(config);
         self.applied = fingerprint;
-        self.watcher.tried(fingerprint);
         self.metrics.config_applied(fingerprint.hash(), unix_seconds());
         Ok(())
     }

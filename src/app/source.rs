@@ -15,6 +15,8 @@ use tokio::io::AsyncReadExt;
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The content of the file and of the certificates that it names, as one number each.
+///
+/// Of a refused file, too: the certificate that it waits for may come any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     text: [u8; 32],
@@ -28,19 +30,22 @@ impl Fingerprint {
     }
 }
 
-/// A good configuration and what it was read from.
+/// One reading of the file, well or not.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) config: Arc<Config>,
+pub(super) struct Attempt {
+    pub(super) result: Result<Arc<Config>, LoadError>,
+    /// What was there just before it was read.
     pub(super) fingerprint: Fingerprint,
+    /// The files that it names, as far as it can be read.
+    pub(super) named: Vec<PathBuf>,
 }
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
-    #[error("{0}")]
+    #[error(transparent)]
     Wrong(Problems),
-    #[error("reading it was cut short: {0}")]
+    #[error("reading it was cut short")]
     Cut(#[from] tokio::task::JoinError),
 }
 
@@ -53,35 +58,37 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads the configuration and every file that it names.
-    ///
-    /// # Errors
-    /// `Wrong` with every problem.
-    pub(super) async fn load(&self) -> Result<Loaded, LoadError> {
+    pub(super) async fn load(&self) -> Attempt {
         // Hashed before it is read: if it changes in between, the next comparison sees a
         // difference and reads again; the other way round a change would be lost.
         let text = self.text().await;
+        let path = self.path.clone();
+        let named = match tokio::task::spawn_blocking(move || config::named_files(&path)).await {
+            Ok(named) => named,
+            Err(cut) => {
+                let fingerprint = Fingerprint { text, named: digest::<&Path>(&[]).await };
+                return Attempt { result: Err(cut.into()), fingerprint, named: Vec::new() };
+            }
+        };
+        let fingerprint = Fingerprint { text, named: digest(&named).await };
         let source = self.clone();
         let checked =
             tokio::task::spawn_blocking(move || config::load_with_files(&source.path, &source.environment));
-        let config = checked.await?.map_err(LoadError::Wrong)?;
-        let named = digest(&named_files(&config)).await;
-        Ok(Loaded { config: Arc::new(config), fingerprint: Fingerprint { text, named } })
+        let result = match checked.await {
+            Ok(checked) => checked.map(Arc::new).map_err(LoadError::Wrong),
+            Err(cut) => Err(cut.into()),
+        };
+        Attempt { result, fingerprint, named }
     }
 
-    /// The content as it is now, with the files that `config` names.
-    pub(super) async fn fingerprint(&self, config: &Config) -> Fingerprint {
-        Fingerprint { text: self.text().await, named: digest(&named_files(config)).await }
+    /// The content as it is now, with that of the files in `named`.
+    pub(super) async fn fingerprint(&self, named: &[PathBuf]) -> Fingerprint {
+        Fingerprint { text: self.text().await, named: digest(named).await }
     }
 
     async fn text(&self) -> [u8; 32] {
         digest(&[&self.path]).await
     }
-}
-
-fn named_files(config: &Config) -> Vec<&Path> {
-    let tls = config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
-    let peer = config.peer.iter().flat_map(|peer| [&peer.certificate, &peer.key, &peer.ca]);
-    tls.chain(peer).map(PathBuf::as_path).collect()
 }
 
 async fn digest<P: AsRef<Path>>(paths: &[P]) -> [u8; 32] {

@@ -1,8 +1,6 @@
 //! `proxima check`: a configuration file is right, or every problem of it.
 
 use crate::config::{self, Config, Environment};
-use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,8 +26,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => {
-            let colour = if std::io::stderr().is_terminal() { ColorChoice::Auto } else { ColorChoice::Never };
-            if problems.render(&mut StandardStream::stderr(colour)).is_err() {
+            if problems.to_stderr().is_err() {
                 // Standard error is gone; the exit code still tells.
                 return ExitCode::FAILURE;
             }

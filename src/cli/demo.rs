@@ -3,6 +3,7 @@
 use crate::demo::settings::Wish;
 use crate::demo::world::{REGIONS_MAX, REGIONS_MIN};
 use crate::demo::{self, service};
+use crate::error_chain::chain;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,12 +104,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
 
 /// The error with its causes.
 fn fail(who: &str, error: &dyn Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    eprintln!("{who}: {text}");
+    eprintln!("{who}: {}", chain(error));
     ExitCode::FAILURE
 }

@@ -6,11 +6,10 @@ use crate::dns::access::Access;
 use crate::dns::api::Api;
 use crate::dns::bootstrap::{Submitted, survey};
 use crate::dns::checks::Checks;
-use crate::dns::error::with_sources;
 use crate::dns::layout::Layout;
 use crate::dns::show::show;
+use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
-use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,7 +70,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(error) = failure {
-                eprintln!("proxima dns: {}", with_sources(error.as_ref()));
+                eprintln!("proxima dns: {}", chain(error.as_ref()));
             }
             ExitCode::FAILURE
         }
@@ -89,8 +88,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 fn load(file: &File) -> Result<Config, Failure> {
     let environment = Environment { region: file.region.clone() };
     config::load(&file.path, &environment).map_err(|problems| {
-        let shown = problems.render(&mut StandardStream::stderr(ColorChoice::Auto));
-        shown.err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
+        problems.to_stderr().err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
     })
 }
 
@@ -126,13 +124,18 @@ async fn bootstrap(config: &Config, yes: bool) -> Result<(), Box<dyn Error>> {
 
 async fn in_sync(api: &Api, change_id: &str) -> Result<String, Box<dyn Error>> {
     let start = Instant::now();
+    let mut last = "still PENDING".to_owned();
     while start.elapsed() < INSYNC_MAX {
-        if api.in_sync(change_id).await? {
-            return Ok(format!("INSYNC after {:.1} s", start.elapsed().as_secs_f64()));
+        match api.in_sync(change_id).await {
+            Ok(true) => return Ok(format!("INSYNC after {:.1} s", start.elapsed().as_secs_f64())),
+            Ok(false) => "still PENDING".clone_into(&mut last),
+            // The change was accepted; only the question failed, and it can be asked again.
+            Err(error) if error.kind.may_pass() => last = format!("no word of INSYNC ({error})"),
+            Err(error) => return Err(error.into()),
         }
         sleep(Duration::from_secs(1)).await;
     }
-    Ok(format!("still PENDING after {} s", INSYNC_MAX.as_secs()))
+    Ok(format!("{last} after {} s", INSYNC_MAX.as_secs()))
 }
 
 async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn Error>> {
@@ -144,7 +147,7 @@ async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn
             Ok(text) => print!("{text}"),
             Err(error) => {
                 failed += 1;
-                println!("{name}\n  PROBLEM    {}", with_sources(&error));
+                println!("{name}\n  PROBLEM    {}", chain(&error));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `proxima zone-server`: a local Route 53 until SIGINT or SIGTERM.
 
+use crate::error_chain::chain;
 use crate::zone_server::{Running, Settings, ZoneServer};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -64,7 +65,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let zone = settings.zone.clone();
-    let running = ZoneServer::start(settings).await.map_err(|error| with_sources(&error))?;
+    let running = ZoneServer::start(settings).await.map_err(|error| chain(&error))?;
     println!("{}", readable(&running, zone.as_deref()));
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -80,17 +81,6 @@ fn readable(running: &Running, zone: Option<&str>) -> String {
         _ => String::new(),
     };
     format!("zone server ready: api=http://{} dns={}{zone}", running.api_addr(), running.dns_addr())
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn parse_place(text: &str) -> Result<(IpNet, String), String> {

@@ -9,7 +9,7 @@ mod routes;
 mod services;
 
 use crate::config::file::{Entries, File, Placed};
-use crate::config::files::NamedFile;
+use crate::config::files::Named;
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Config, Environment};
@@ -43,10 +43,11 @@ pub(super) fn convert(
     let probes = policy::probes(file, report);
     let health = policy::health(file, report);
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
-    let failover = policy::failover(file, probes.interval, report);
+    let failover = policy::failover(file, &probes, report);
     let dns = dns::dns(file, report);
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
+    names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
 
@@ -78,7 +79,7 @@ pub(super) fn convert(
 }
 
 /// Files that the configuration names, wherever it is right enough to name them.
-pub(super) fn named_files(file: &File, folder: &Path) -> Vec<NamedFile> {
+pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     edge::named_files(file, folder)
 }
 
@@ -105,9 +106,7 @@ fn own_region(
     let region = RegionId::parse(text).ok().filter(|region| known.names.contains(region.as_str()));
     if region.is_none() && !report.damaged("regions") {
         report.add(
-            known.unknown(text, |wrong| {
-                Problem::outside(format!("PROXIMA_REGION in the environment: {wrong}"))
-            }),
+            known.unknown(text, |wrong| Problem::outside(format!("--region or PROXIMA_REGION: {wrong}"))),
         );
     }
     region

@@ -2,10 +2,12 @@
 
 use crate::config::problems::Problem;
 use crate::config::read;
+use rustls::crypto::ring;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The longest chains and bundles of roots are a few hundred KiB.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -15,48 +17,89 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct NamedFile {
     pub(super) path: PathBuf,
     pub(super) span: Range<usize>,
-    pub(super) holds: Holds,
 }
 
-/// What a file must hold.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Holds {
-    Certificates,
-    Key,
+/// Named files that belong together; what the configuration lacks is told elsewhere.
+#[derive(Debug)]
+pub(super) enum Named {
+    /// A chain and the private key of its first certificate.
+    Identity { certificate: Option<NamedFile>, key: Option<NamedFile> },
+    /// Certificates to verify others by.
+    Roots(NamedFile),
 }
 
-impl NamedFile {
-    pub(super) fn problem(&self) -> Option<Problem> {
-        let bytes = match read::bytes(&self.path, PEM_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(problem) => return Some(problem.named_at(&self.span)),
+impl Named {
+    /// The files, in a fixed order.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = match self {
+            Self::Identity { certificate, key } => [certificate.as_ref(), key.as_ref()],
+            Self::Roots(file) => [Some(file), None],
         };
-        let (right, what) = match self.holds {
-            Holds::Certificates => (certificates(&bytes), "certificates (BEGIN CERTIFICATE)"),
-            Holds::Key => {
-                (PrivateKeyDer::from_pem_slice(&bytes).is_ok(), "a private key (BEGIN PRIVATE KEY)")
-            }
-        };
-        let problem = || {
-            Problem::at(&self.span, format!("{}: holds no {}", self.path.display(), self.holds.what()))
-                .here("this file")
-                .right(format!("expected {what} in PEM"))
-        };
-        (!right).then(problem)
+        files.into_iter().flatten().map(|file| file.path.as_path())
     }
-}
 
-impl Holds {
-    const fn what(self) -> &'static str {
-        match self {
-            Self::Certificates => "certificate",
-            Self::Key => "private key",
+    /// What is wrong with the files themselves.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let (certificate, key) = match self {
+            Self::Roots(file) => return file.certificates().err().into_iter().collect(),
+            Self::Identity { certificate, key } => (certificate.as_ref(), key.as_ref()),
+        };
+        let (chain, der) = (certificate.map(NamedFile::certificates), key.map(NamedFile::key));
+        match (chain, der, key) {
+            (Some(Ok(chain)), Some(Ok(der)), Some(key)) => {
+                no_pair(chain, der, certificate, key).into_iter().collect()
+            }
+            (chain, der, _) => {
+                let chain = chain.and_then(Result::err);
+                chain.into_iter().chain(der.and_then(Result::err)).collect()
+            }
         }
     }
 }
 
-/// At least one, and no broken one.
-fn certificates(pem: &[u8]) -> bool {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    all.is_ok_and(|all| !all.is_empty())
+/// Why a chain and a key cannot be shown to anyone.
+fn no_pair(
+    chain: Vec<CertificateDer<'static>>,
+    der: PrivateKeyDer<'static>,
+    certificate: Option<&NamedFile>,
+    key: &NamedFile,
+) -> Option<Problem> {
+    let error = CertifiedKey::from_der(chain, der, &ring::default_provider()).err()?;
+    let problem = match error {
+        rustls::Error::InconsistentKeys(_) => {
+            Problem::at(&key.span, format!("{}: is not the key of the certificate", key.path.display()))
+                .right("expected the private key that the chain's first certificate was made for")
+        }
+        other => Problem::at(&key.span, format!("{}: cannot be used: {other}", key.path.display()))
+            .right("expected an ECDSA, Ed25519 or RSA key and a certificate made for it"),
+    };
+    let problem = problem.here("this key");
+    Some(match certificate {
+        Some(certificate) => problem.also(&certificate.span, "this certificate"),
+        None => problem,
+    })
+}
+
+impl NamedFile {
+    fn read(&self) -> Result<Vec<u8>, Problem> {
+        read::bytes(&self.path, PEM_BYTES_MAX).map_err(|problem| problem.named_at(&self.span))
+    }
+
+    /// At least one, and no broken one.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Problem> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.read()?).collect();
+        let all = all.ok().filter(|all| !all.is_empty());
+        all.ok_or_else(|| self.holds_no("certificate", "certificates (BEGIN CERTIFICATE)"))
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, Problem> {
+        let key = PrivateKeyDer::from_pem_slice(&self.read()?);
+        key.map_err(|_| self.holds_no("private key", "a private key (BEGIN PRIVATE KEY)"))
+    }
+
+    fn holds_no(&self, what: &str, right: &str) -> Problem {
+        Problem::at(&self.span, format!("{}: holds no {what}", self.path.display()))
+            .here("this file")
+            .right(format!("expected {right} in PEM"))
+    }
 }

@@ -2,10 +2,10 @@
 
 use codespan_reporting::diagnostic::{Diagnostic, Label};
 use codespan_reporting::files::SimpleFile;
-use codespan_reporting::term::termcolor::WriteColor;
+use codespan_reporting::term::termcolor::{ColorChoice, StandardStream, WriteColor};
 use codespan_reporting::term::{self, DisplayStyle};
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::ops::Range;
 
 /// One problem.
@@ -98,7 +98,7 @@ impl Problems {
     ///
     /// # Errors
     /// When the writer fails.
-    pub fn render(&self, writer: &mut dyn WriteColor) -> io::Result<()> {
+    fn render(&self, writer: &mut dyn WriteColor) -> io::Result<()> {
         for problem in &self.list {
             let style = term::Config { display_style: self.style(problem), ..term::Config::default() };
             term::emit_to_write_style(writer, &style, &self.file, &problem.diagnostic())
@@ -108,6 +108,15 @@ impl Problems {
             writeln!(writer, "and more; only the first {} are shown", Self::MAX)?;
         }
         Ok(())
+    }
+
+    /// Writes all problems to standard error, in colour where that is a terminal.
+    ///
+    /// # Errors
+    /// When standard error is gone.
+    pub fn to_stderr(&self) -> io::Result<()> {
+        let colour = if io::stderr().is_terminal() { ColorChoice::Auto } else { ColorChoice::Never };
+        self.render(&mut StandardStream::stderr(colour))
     }
 
     fn style(&self, problem: &Problem) -> DisplayStyle {

@@ -4,6 +4,7 @@ use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{HostPattern, PathPrefix};
+use http::uri::PathAndQuery;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub(super) struct Whole(pub(super) u32);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity(pub(super) f64);
 
-/// A short name that metrics and logs may carry.
+/// A short name that logs may carry.
 #[derive(Debug, Clone)]
 pub(super) struct Label(pub(super) String);
 
@@ -88,8 +89,10 @@ from_text! {
     FilePath, r#"the path of a file, such as "tls/server.pem""#, |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| Self(PathBuf::from(text)))
     };
-    UrlPath, r#"a path that begins with "/", such as "/healthz""#, |text| {
+    UrlPath, r#"a path that begins with "/", special characters percent-encoded, such as "/healthz""#, |text| {
         let right = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        // What no request can be made of would be told at the first probe, every second.
+        let right = right && text.parse::<PathAndQuery>().is_ok();
         right.then(|| Self(text.to_owned()))
     };
     ZoneId, r#"the id of a hosted zone without "/hostedzone/", such as "Z0000000000000EXAMPLE""#, |text| {
@@ -176,7 +179,10 @@ fn server_url(text: &str) -> Option<ServerUrl> {
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     let bare = uri.path() == "/" && uri.query().is_none() && !text.contains(['@', '#']);
     let host = uri.host().is_some_and(|host| !host.is_empty());
-    (scheme && bare && host).then(|| ServerUrl(text.trim_end_matches('/').to_owned()))
+    // `Uri` takes any digits for a port.
+    let portless = uri.authority().is_some_and(|authority| authority.as_str() == authority.host());
+    let port = portless || uri.port_u16().is_some_and(|port| port > 0);
+    (scheme && bare && host && port).then(|| ServerUrl(text.trim_end_matches('/').to_owned()))
 }
 
 #[cfg(test)]
@@ -254,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_one_that_a_request_can_have() {
+        for (text, right) in [
+            ("/", true),
+            ("/healthz?deep=1", true),
+            ("/a%3Cb", true),
+            ("/a<b", false),
+            ("/a b", false),
+            ("/a#b", false),
+            ("healthz", false),
+            ("", false),
+        ] {
+            assert_eq!(UrlPath::from_text(text).is_some(), right, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_server_is_scheme_host_and_port_only() {
         for (text, right) in [
             ("http://127.0.0.1:4580", true),
@@ -263,6 +285,12 @@ mod tests {
             ("http://x/path", false),
             ("http://user@x", false),
             ("http://x?y", false),
+            ("http://[::1]:4580", true),
+            ("http://[::1]", true),
+            ("http://127.0.0.1:99999", false),
+            ("http://127.0.0.1:0", false),
+            ("http://127.0.0.1:", false),
+            ("http://127.0.0.1:x", false),
         ] {
             assert_eq!(server_url(text).is_some(), right, "{text:?}");
         }

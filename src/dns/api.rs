@@ -2,7 +2,7 @@
 
 use super::access::{Access, connect};
 use super::error::{ApiError, ErrorKind};
-use super::pace::Pace;
+use super::pace::{Pace, Turn};
 use crate::config::Dns;
 use crate::metrics::dns::DnsMetrics;
 use aws_sdk_route53::Client;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Record sets a page. Source: API reference, ListResourceRecordSets, `maxitems`.
 const PAGE_RECORDS: i32 = 300;
 /// Health checks a page. Source: API reference, ListHealthChecks, `maxitems`.
-const PAGE_CHECKS: i32 = 100;
+const PAGE_CHECKS: i32 = 1000;
 /// Pages of one listing: beyond this something else is wrong.
 const PAGES_MAX: usize = 100;
 
@@ -38,10 +38,6 @@ impl Api {
     pub fn paced(mut self, pace: Pace) -> Self {
         self.pace = pace;
         self
-    }
-
-    pub fn zone_id(&self) -> &str {
-        &self.zone_id
     }
 
     pub fn metrics(&self) -> &DnsMetrics {
@@ -109,18 +105,22 @@ impl Api {
         answer.map_err(|error| self.failed(ApiError::of("ListResourceRecordSets", &error)))
     }
 
-    /// Submits one batch, whole or not at all; the change's id.
+    /// Waits for the turn of a change.
+    pub async fn turn(&self) -> Turn {
+        self.pace.turn().await
+    }
+
+    /// Submits one batch at once, whole or not at all; the change's id.
     ///
     /// # Errors
     /// `Conflict` when it does not fit the records as they are; `Unanswered` when it may have been applied.
-    pub async fn change(&self, changes: Vec<Change>, comment: &str) -> Result<String, ApiError> {
+    pub async fn change(&self, _: Turn, changes: Vec<Change>, comment: &str) -> Result<String, ApiError> {
         const ACTION: &str = "ChangeResourceRecordSets";
         let batch = ChangeBatch::builder()
             .set_changes(Some(changes))
             .comment(comment)
             .build()
             .map_err(|error| ApiError::unbuilt(ACTION, &error))?;
-        self.pace.turn().await;
         let request = self.client.change_resource_record_sets().hosted_zone_id(&self.zone_id);
         let answer = request.change_batch(batch).send().await;
         let answer = answer.map_err(|error| self.failed(ApiError::of(ACTION, &error)))?;

@@ -1,8 +1,8 @@
-//! One fenced batch: the control record moves on, and with it each changed record, or nothing does.
+//! One fenced batch: the control record moves on, and with it each changed entry, or nothing does.
 //!
 //! DELETE with everything as read, then CREATE: Route 53 refuses a DELETE that
 //! does not match and a CREATE of what exists, so a late writer, a concurrent
-//! one and a hand edit all fail the batch. UPSERT would overwrite silently.
+//! one and a hand edit of a changed entry all fail the batch. UPSERT would overwrite silently.
 //! Pure: no call, no clock.
 
 use super::checks::Checks;
@@ -110,7 +110,9 @@ fn change(action: ChangeAction, set: ResourceRecordSet) -> Result<Change, BatchE
     Ok(Change::builder().action(action).resource_record_set(set).build()?)
 }
 
-/// Deletes and creates of one entry: only records whose weight changes.
+/// Deletes and creates of one entry: every record of it, those that keep their weight too.
+///
+/// Only what is deleted as read is guarded: a hand edit of any record of the entry fails the batch.
 fn set_changes(
     layout: &Layout,
     checks: &Checks,
@@ -123,9 +125,6 @@ fn set_changes(
     let gone = from.iter().filter(|(region, _)| to.get(region).is_none());
     let regions = to.iter().map(|(region, weight)| (region, Some(weight)));
     for (region, weight) in gone.map(|(region, _)| (region, None)).chain(regions) {
-        if from.get(region) == weight {
-            continue;
-        }
         for family in &layout.families {
             let slot = Slot::Weighted { entry: entry.clone(), region: region.clone(), family: *family };
             if let Some(as_read) = reading.records.get(&slot) {

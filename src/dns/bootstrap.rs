@@ -9,8 +9,8 @@ use super::api::Api;
 use super::batch::{BatchError, advance, check_limits, create, create_control};
 use super::checks::{CheckSpec, Checks};
 use super::control_record::{ControlRecord, control_name};
-use super::error::{ApiError, ErrorKind, with_sources};
-use super::layout::{Family, Layout, LayoutError, RecordProblem, Slot, shown};
+use super::error::{ApiError, ErrorKind};
+use super::layout::{Family, Layout, LayoutError, RecordProblem, Slot, edges, shown};
 use super::pace::Backoff;
 use super::reader::{ReadError, fetch, parse_control, sort};
 use super::wall::wall_clock;
@@ -18,11 +18,12 @@ use crate::config::{Config, Dns};
 use crate::domain::name::{DnsName, EntryId};
 use crate::domain::plan::{Fence, Generation};
 use crate::domain::weights::{Weight, WeightedSet};
+use crate::error_chain::chain;
 use aws_sdk_route53::types::{Change, HealthCheck, HealthCheckConfig, ResourceRecordSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Attempts at one throttled call.
+/// Attempts at one call that is throttled, or not answered.
 const ATTEMPTS_MAX: usize = 10;
 /// Caller references tried for one health check: one is used up by each deleted check.
 const REFERENCES_MAX: usize = 20;
@@ -100,11 +101,9 @@ pub async fn survey(api: &Api, config: &Config) -> Result<Survey, BootstrapError
     let layouts: Vec<Layout> =
         config.policy.names.keys().map(|name| Layout::of(config, name)).collect::<Result<_, _>>()?;
     let mut specs: BTreeSet<CheckSpec> = layouts.iter().flat_map(Layout::gates).cloned().collect();
-    let used: BTreeSet<_> = specs.iter().map(|spec| spec.region.clone()).collect();
-    let edges = config.regions.iter().filter(|(id, _)| used.contains(*id));
-    specs.extend(edges.filter_map(|(id, region)| CheckSpec::edge(&dns, id, region)));
+    specs.extend(edges(config, &dns, &layouts));
 
-    let mut known = Checks::read(api).await?;
+    let mut known = patient(ErrorKind::may_pass, || Checks::read(api)).await?;
     let mut checks = BTreeMap::new();
     for spec in specs {
         let state = match known.find(&spec) {
@@ -128,14 +127,14 @@ pub async fn survey(api: &Api, config: &Config) -> Result<Survey, BootstrapError
 
 impl NameSurvey {
     async fn of(api: &Api, layout: Layout, known: &Checks) -> Result<Self, BootstrapError> {
-        let found = fetch(api, &layout).await?;
+        let found = patient(ErrorKind::may_pass, || fetch(api, &layout)).await?;
         let (records, mut problems) = sort(&layout, known, &found.records)?;
         let name = control_name(&layout.name);
         let control = match parse_control(&name, found.control.as_ref()) {
             Ok((record, set)) => Control::Exists { record, set: Box::new(set.clone()) },
             Err(ReadError::NoControl(_)) => Control::Missing,
             Err(error) => {
-                problems.push(RecordProblem { record: format!("{name} TXT"), problem: with_sources(&error) });
+                problems.push(RecordProblem { record: format!("{name} TXT"), problem: chain(&error) });
                 Control::Broken
             }
         };
@@ -266,7 +265,8 @@ impl Survey {
         let mut submitted = Vec::new();
         for name in self.names.iter().filter(|name| !name.is_done()) {
             let changes = name.batch(&checks)?;
-            let id = patient(|| api.change(changes.clone(), "proxima dns bootstrap")).await?;
+            let send = async || api.change(api.turn().await, changes.clone(), "proxima dns bootstrap").await;
+            let id = patient(nothing_done, send).await?;
             submitted.push(Submitted { name: name.layout.name.clone(), change_id: id });
         }
         Ok(submitted)
@@ -280,7 +280,8 @@ async fn create_check(
 ) -> Result<HealthCheck, BootstrapError> {
     for number in 0..REFERENCES_MAX {
         let reference = format!("{}{number}", spec.reference());
-        match patient(|| api.create_health_check(&reference, config.clone())).await {
+        // The same call again finds the check that it made.
+        match patient(ErrorKind::may_pass, || api.create_health_check(&reference, config.clone())).await {
             // No live check was found under it, so this reference belongs to a deleted one.
             Err(error) if error.kind == ErrorKind::Exists => {}
             created => return Ok(created?),
@@ -289,12 +290,20 @@ async fn create_check(
     Err(BootstrapError::References(spec.to_string()))
 }
 
-/// Repeats a call while it is throttled.
-async fn patient<T, F: Future<Output = Result<T, ApiError>>>(call: impl Fn() -> F) -> Result<T, ApiError> {
+/// A batch that may have been carried out is not sent again: it would not fit any more.
+fn nothing_done(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Throttled
+}
+
+/// Repeats a call while it ends in what `passes`.
+async fn patient<T, F: Future<Output = Result<T, ApiError>>>(
+    passes: fn(ErrorKind) -> bool,
+    call: impl Fn() -> F,
+) -> Result<T, ApiError> {
     let mut backoff = Backoff::default();
     for _ in 1..ATTEMPTS_MAX {
         match call().await {
-            Err(error) if error.kind == ErrorKind::Throttled => tokio::time::sleep(backoff.pause()).await,
+            Err(error) if passes(error.kind) => tokio::time::sleep(backoff.pause()).await,
             done => return done,
         }
     }

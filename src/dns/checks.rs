@@ -85,7 +85,8 @@ impl CheckSpec {
     /// How an existing check differs from what is asked for; `None` when it does not.
     pub fn difference(&self, found: &HealthCheck, dns: &Dns) -> Option<String> {
         let config = found.health_check_config.as_ref()?;
-        let wanted: [(&str, String, Option<String>); 6] = [
+        let off = |flag: Option<bool>| Some(flag.unwrap_or(false).to_string());
+        let wanted: [(&str, String, Option<String>); 8] = [
             ("type", "HTTP".to_owned(), Some(config.r#type.as_str().to_owned())),
             ("address", self.address.to_string(), config.ip_address.clone()),
             ("port", self.port.to_string(), config.port.map(|port| port.to_string())),
@@ -100,6 +101,9 @@ impl CheckSpec {
                 dns.health_threshold.to_string(),
                 config.failure_threshold.map(|count| count.to_string()),
             ),
+            // Either would make the answer mean something else: always well, or the opposite.
+            ("disabled", "false".to_owned(), off(config.disabled)),
+            ("inverted", "false".to_owned(), off(config.inverted)),
         ];
         wanted.into_iter().find_map(|(what, wanted, found)| {
             let found = found.unwrap_or_else(|| "nothing".to_owned());
@@ -156,21 +160,71 @@ impl Checks {
     pub fn add(&mut self, check: HealthCheck) {
         self.by_reference.insert(check.caller_reference.clone(), check);
     }
+
+    /// These without the checks that were deleted at Route 53, by their ids.
+    #[must_use]
+    pub fn without(&self, gone: &[&str]) -> Self {
+        let mut left = self.clone();
+        left.by_reference.retain(|_, check| !gone.contains(&check.id.as_str()));
+        left
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DnsMode;
+    use std::time::Duration;
 
-    #[test]
-    fn references_fit_and_tell_every_part_apart() {
-        let spec = CheckSpec {
+    fn a_gate() -> CheckSpec {
+        CheckSpec {
             zone_id: "Z0123456789ABCDEFGHIJ".to_owned(),
             region: RegionId::parse("ap-southeast-2").unwrap(),
             purpose: Purpose::Gate(DnsName::parse("www.example.com").unwrap()),
             address: "203.0.113.10".parse().unwrap(),
             port: 80,
+        }
+    }
+
+    #[test]
+    fn a_check_with_any_other_setting_differs() {
+        let dns = Dns {
+            zone_id: "Z0123456789ABCDEFGHIJ".to_owned(),
+            mode: DnsMode::Act,
+            endpoint: None,
+            poll: Duration::from_secs(10),
+            insync_poll: Duration::from_secs(2),
+            health_interval: Duration::from_secs(10),
+            health_threshold: 3,
         };
+        let found = |edit: fn(&mut HealthCheckConfig)| {
+            let mut config = a_gate().config(&dns).unwrap();
+            edit(&mut config);
+            let check = HealthCheck::builder().id("id").caller_reference("proxima/").health_check_version(1);
+            a_gate().difference(&check.health_check_config(config).build().unwrap(), &dns)
+        };
+        assert_eq!(found(|_| ()), None);
+        assert_eq!(found(|config| (config.disabled, config.inverted) = (Some(false), Some(false))), None);
+        type Edit = fn(&mut HealthCheckConfig);
+        let edits: [(&str, Edit); 8] = [
+            ("type", |config| config.r#type = HealthCheckType::Tcp),
+            ("address", |config| config.ip_address = Some("203.0.113.11".to_owned())),
+            ("port", |config| config.port = Some(81)),
+            ("path", |config| config.resource_path = Some("/health/edge".to_owned())),
+            ("interval", |config| config.request_interval = Some(30)),
+            ("threshold", |config| config.failure_threshold = None),
+            ("disabled", |config| config.disabled = Some(true)),
+            ("inverted", |config| config.inverted = Some(true)),
+        ];
+        for (what, edit) in edits {
+            let said = found(edit).unwrap_or_default();
+            assert!(said.starts_with(&format!("{what} is ")), "{what}: {said}");
+        }
+    }
+
+    #[test]
+    fn references_fit_and_tell_every_part_apart() {
+        let spec = a_gate();
         let others = [
             CheckSpec { zone_id: "Z1".to_owned(), ..spec.clone() },
             CheckSpec { region: RegionId::parse("eu-west-1").unwrap(), ..spec.clone() },

@@ -1,7 +1,8 @@
 //! The control TXT of a name: the fence of every change, and the operator's word.
 //!
-//! One canonical text for each value, so that `parse(render(x)) == x` and
-//! `render(parse(t)) == t`: what another spelling would mean is never guessed.
+//! One canonical text for each value: `parse(render(x)) == x` for times in whole milliseconds,
+//! and a text that `render` would not write is refused, not guessed at. Only how the text is
+//! cut into character-strings is left to whoever stores it.
 //! Fields in this order, absent ones left out:
 //! `v=1 epoch=… generation=… writer=… plan=… changed_at=… freeze=… drains=a,b`.
 

@@ -1,5 +1,6 @@
 //! What a call to Route 53 may end in, sorted by what its caller does next.
 
+use crate::error_chain::chain;
 use aws_sdk_route53::config::http::HttpResponse;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
@@ -47,6 +48,11 @@ impl ErrorKind {
         Self::Refused,
     ];
 
+    /// Whether a question that ended so may be answered when it is asked again.
+    pub const fn may_pass(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unanswered)
+    }
+
     /// The kind as metrics and logs spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +86,7 @@ impl ApiError {
                 _ if no_credentials(error) => ErrorKind::Denied,
                 _ => ErrorKind::Unanswered,
             };
-            return Self { action, kind, detail: with_sources(error) };
+            return Self { action, kind, detail: chain(error) };
         };
         let status = response.status().as_u16();
         let body = response.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
@@ -97,9 +103,15 @@ impl ApiError {
         Self { action, kind: ErrorKind::Unanswered, detail: format!("the answer has no {what}") }
     }
 
+    /// A health check that no listing has shown yet: nothing to ask by.
+    pub fn no_check(check: &str) -> Self {
+        let detail = format!("no health check for {check} is known");
+        Self { action: "GetHealthCheckStatus", kind: ErrorKind::Missing, detail }
+    }
+
     /// A request that could not be built.
     pub fn unbuilt(action: &'static str, error: &dyn Error) -> Self {
-        Self { action, kind: ErrorKind::Refused, detail: with_sources(error) }
+        Self { action, kind: ErrorKind::Refused, detail: chain(error) }
     }
 }
 
@@ -139,22 +151,6 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// An error and everything under it, on one line.
-pub fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let part = source.to_string();
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        next = source.source();
-    }
-    // The credentials chain tells each of its parts on a line of its own.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn excerpt(body: &str) -> String {

@@ -1,13 +1,13 @@
 //! Plans: shown in observe mode, written in act mode, then followed to INSYNC.
 
 use super::batch::weights;
-use super::error::{ErrorKind, with_sources};
 use super::provider::Provider;
 use super::writer::Written;
 use crate::config::DnsMode;
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::DnsName;
 use crate::domain::plan::{Generation, Plan};
+use crate::error_chain::chain;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
             warn!(%name, "the plan expired before it could be written: {why}");
             DnsReport::Failed { name }
         }
-        Written::Failed(why) => {
+        Written::Gone(why) | Written::Failed(why) => {
             warn!(%name, "not written: {why}");
             DnsReport::Failed { name }
         }
@@ -86,9 +86,9 @@ pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sen
                 }
                 return;
             }
-            Err(error) if matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered) => {}
+            Err(error) if error.kind.may_pass() => {}
             Err(error) => {
-                warn!(%name, change_id, "no longer followed to INSYNC: {}", with_sources(&error));
+                warn!(%name, change_id, "no longer followed to INSYNC: {}", chain(&error));
                 return;
             }
         }

@@ -7,7 +7,7 @@
 
 use super::api::plain_name;
 use super::checks::{CheckSpec, Checks, Purpose};
-use crate::config::{Config, Form};
+use crate::config::{Config, Dns, Form};
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::weights::{Weight, WeightedSet};
 use aws_sdk_route53::error::BuildError;
@@ -267,6 +267,18 @@ impl Layout {
             },
         }
     }
+}
+
+/// The witnesses that go with these layouts: one for each region that any of them uses.
+pub fn edges<'a>(
+    config: &Config,
+    dns: &Dns,
+    layouts: impl IntoIterator<Item = &'a Layout>,
+) -> BTreeSet<CheckSpec> {
+    let used: BTreeSet<&RegionId> =
+        layouts.into_iter().flat_map(Layout::gates).map(|gate| &gate.region).collect();
+    let regions = config.regions.iter().filter(|(id, _)| used.contains(*id));
+    regions.filter_map(|(id, region)| CheckSpec::edge(dns, id, region)).collect()
 }
 
 /// A record for people: name, type, set identifier.

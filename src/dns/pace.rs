@@ -27,6 +27,10 @@ pub struct Pace {
     full_at: Mutex<Option<Instant>>,
 }
 
+/// Leave for one request. Who must decide after the wait takes it first.
+#[derive(Debug)]
+pub struct Turn(());
+
 impl Pace {
     /// The pace for AWS (`endpoint` is `None`) or another server.
     pub fn of(endpoint: Option<&str>) -> Self {
@@ -40,9 +44,10 @@ impl Pace {
     }
 
     /// Waits for the next free place.
-    pub async fn turn(&self) {
+    pub async fn turn(&self) -> Turn {
         let at = self.reserve(Instant::now());
         sleep_until(at).await;
+        Turn(())
     }
 
     fn reserve(&self, now: Instant) -> Instant {

@@ -1,6 +1,6 @@
 //! The two loops that read: names, and witnesses. A failure leaves the last good state with the core.
 
-use super::error::{ErrorKind, with_sources};
+use super::error::ErrorKind;
 use super::pace::jittered;
 use super::provider::Provider;
 use super::reader::ReadError;
@@ -9,6 +9,7 @@ use super::witness;
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::RegionId;
 use crate::domain::votes::Witness;
+use crate::error_chain::chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,12 @@ pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
         sleep(jittered(provider.dns.poll)).await;
         for edge in provider.edges() {
             let what = format!("witness of {}", edge.region);
-            let answer = witness::ask(&provider.api, &provider.checks(), edge).await;
+            let checks = provider.checks();
+            let answer = witness::ask(&provider.api, &checks, edge).await;
+            if answer.as_ref().is_err_and(|error| error.kind == ErrorKind::Missing) {
+                // Deleted, perhaps to be made anew under another id: the next poll of the names looks.
+                provider.forget(checks.id(edge));
+            }
             report(&mut troubles, &what, answer.as_ref().err());
             let missed = misses.entry(edge.region.clone()).or_default();
             let witness = match answer {
@@ -90,7 +96,7 @@ pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
 
 fn report<E: std::error::Error>(troubles: &mut Troubles, what: &str, error: Option<&E>) {
     match error {
-        Some(error) => troubles.failing(what, with_sources(error)),
+        Some(error) => troubles.failing(what, chain(error)),
         None => troubles.working(what),
     };
 }

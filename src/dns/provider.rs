@@ -3,9 +3,10 @@
 use super::access::Access;
 use super::api::Api;
 use super::checks::{CheckSpec, Checks};
-use super::error::{ApiError, with_sources};
-use super::layout::Layout;
+use super::error::ApiError;
+use super::layout::{Layout, edges};
 use super::reader::{ReadError, Reading, read};
+use super::seen::Seen;
 use super::wall::wall_clock;
 use super::writer::{Writer, Written};
 use crate::clock::Clock;
@@ -13,10 +14,11 @@ use crate::config::{Config, Dns};
 use crate::domain::name::DnsName;
 use crate::domain::plan::Plan;
 use crate::domain::policy::Policy;
+use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -28,9 +30,10 @@ pub struct Provider {
     pub policy: Arc<Policy>,
     pub clock: Clock,
     layouts: BTreeMap<DnsName, Layout>,
-    /// The witnesses of the other regions.
+    /// The witnesses of the other regions that any name uses.
     edges: Vec<CheckSpec>,
     checks: ArcSwap<Checks>,
+    seen: Mutex<Seen>,
     /// Asks the poll to read at once.
     pub nudge: Notify,
 }
@@ -47,11 +50,11 @@ impl Provider {
                 Ok(layout) => {
                     layouts.insert(name.clone(), layout);
                 }
-                Err(problem) => error!(%name, "left alone: {}", with_sources(&problem)),
+                Err(problem) => error!(%name, "left alone: {}", chain(&problem)),
             }
         }
-        let others = config.regions.iter().filter(|(id, _)| *id != own);
-        let edges = others.filter_map(|(id, region)| CheckSpec::edge(&dns, id, region)).collect();
+        let edges = edges(config, &dns, layouts.values()).into_iter();
+        let edges = edges.filter(|edge| edge.region != *own).collect();
         Some(Self {
             api: Api::connect(&dns, place, access, metrics).await,
             dns,
@@ -60,8 +63,19 @@ impl Provider {
             layouts,
             edges,
             checks: ArcSwap::default(),
+            seen: Mutex::default(),
             nudge: Notify::new(),
         })
+    }
+
+    /// Goes on with what `before`, of the configuration before, has found out at the same server.
+    pub fn take_over(&mut self, before: &Self) {
+        if self.dns.endpoint != before.dns.endpoint || self.dns.zone_id != before.dns.zone_id {
+            return;
+        }
+        self.checks.store(before.checks());
+        let seen = before.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.seen = Mutex::new(seen);
     }
 
     pub fn layouts(&self) -> impl Iterator<Item = &Layout> {
@@ -87,6 +101,14 @@ impl Provider {
         self.edges.iter().chain(gates).any(|spec| checks.find(spec).is_none())
     }
 
+    /// Forgets checks that Route 53 does not know any more, so that they are looked up again.
+    pub fn forget<'a>(&self, gone: impl IntoIterator<Item = &'a str>) {
+        let gone: Vec<&str> = gone.into_iter().collect();
+        if !gone.is_empty() {
+            self.checks.rcu(|checks| checks.without(&gone));
+        }
+    }
+
     /// Looks the health checks up anew.
     ///
     /// # Errors
@@ -101,7 +123,11 @@ impl Provider {
     /// # Errors
     /// What [`read`] has against it.
     pub async fn read(&self, layout: &Layout) -> Result<Reading, ReadError> {
-        let reading = read(&self.api, layout, &self.checks(), &self.clock).await;
+        let mut reading = read(&self.api, layout, &self.checks(), &self.clock).await;
+        if let Ok(reading) = &mut reading {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.note(&layout.name, &mut reading.state, self.clock.now());
+        }
         let metrics = self.api.metrics();
         match &reading {
             Ok(reading) => {
@@ -121,7 +147,12 @@ impl Provider {
         let written = match self.layout(&plan.name) {
             Some(layout) => {
                 let checks = self.checks();
-                Writer { api: &self.api, layout, checks: &checks, clock: &self.clock }.submit(plan).await
+                let writer = Writer { api: &self.api, layout, checks: &checks, clock: &self.clock };
+                let written = writer.submit(plan).await;
+                if matches!(written, Written::Gone(_)) {
+                    self.forget(layout.gates().filter_map(|gate| checks.id(gate)));
+                }
+                written
             }
             None => Written::Failed(format!("'{}' is not configured", plan.name)),
         };

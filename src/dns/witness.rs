@@ -2,7 +2,7 @@
 
 use super::api::Api;
 use super::checks::{CheckSpec, Checks};
-use super::error::{ApiError, ErrorKind};
+use super::error::ApiError;
 use crate::domain::votes::Witness;
 
 /// A check is well when more than this share of its checkers say so.
@@ -11,17 +11,13 @@ const HEALTHY_PERCENT: usize = 18;
 
 /// Reads what the checkers say now.
 ///
-/// `Unknown` when the check or every checker's word is missing.
+/// `Unknown` while every checker's word is missing.
 ///
 /// # Errors
-/// Those of the API.
+/// Those of the API; `Missing` when the check is not known, or not any more.
 pub async fn ask(api: &Api, checks: &Checks, edge: &CheckSpec) -> Result<Witness, ApiError> {
-    let Some(id) = checks.id(edge) else { return Ok(Witness::Unknown) };
-    match api.observations(id).await {
-        Ok(observations) => Ok(judge(&observations)),
-        Err(error) if error.kind == ErrorKind::Missing => Ok(Witness::Unknown),
-        Err(error) => Err(error),
-    }
+    let id = checks.id(edge).ok_or_else(|| ApiError::no_check(&edge.to_string()))?;
+    Ok(judge(&api.observations(id).await?))
 }
 
 fn judge(observations: &[bool]) -> Witness {

@@ -3,15 +3,19 @@
 use super::api::Api;
 use super::batch::{BatchError, fenced};
 use super::checks::Checks;
-use super::error::{ApiError, ErrorKind, with_sources};
+use super::error::{ApiError, ErrorKind};
 use super::layout::Layout;
 use super::pace::Backoff;
 use super::reader::{ReadError, Reading, read, read_control};
 use super::wall::wall_clock;
 use crate::clock::Clock;
 use crate::domain::plan::{Generation, Plan};
+use crate::error_chain::chain;
 use aws_sdk_route53::types::Change;
 use tokio::time::sleep;
+
+/// Readings that must tell what became of a batch before it is given up.
+const LAST_LOOKS_MAX: usize = 5;
 
 /// How a plan ended.
 #[derive(Debug, Clone)]
@@ -24,7 +28,9 @@ pub enum Written {
     Conflict(String),
     /// Not applied before the plan expired; why not sooner.
     Expired(String),
-    /// Not written.
+    /// Not written: the zone or a health check of the records does not exist any more.
+    Gone(String),
+    /// Not written for another reason.
     Failed(String),
 }
 
@@ -36,7 +42,7 @@ impl Written {
             Self::Settled { .. } => "settled",
             Self::Conflict(_) => "conflict",
             Self::Expired(_) => "expired",
-            Self::Failed(_) => "failed",
+            Self::Gone(_) | Self::Failed(_) => "failed",
         }
     }
 }
@@ -66,7 +72,34 @@ impl Writer<'_> {
     ///
     /// Before every attempt the plan is checked for its expiry. Sending the
     /// same batch again is safe: only one of them can find the fence it deletes.
+    /// An attempt without a clear answer is looked for once more before the plan is given up.
     pub async fn submit(&self, plan: &Plan) -> Written {
+        let mut doubt = false;
+        match self.carry_out(plan, &mut doubt).await {
+            Written::Expired(why) if doubt => self.last_look(plan, why, Written::Expired).await,
+            Written::Gone(why) if doubt => self.last_look(plan, why, Written::Gone).await,
+            Written::Failed(why) if doubt => self.last_look(plan, why, Written::Failed).await,
+            written => written,
+        }
+    }
+
+    /// Reads whether a batch without a clear answer was applied; else it is given up.
+    async fn last_look(&self, plan: &Plan, why: String, given_up: fn(String) -> Written) -> Written {
+        let mut backoff = Backoff::default();
+        let mut unread = String::new();
+        for _ in 0..LAST_LOOKS_MAX {
+            match self.settle(plan).await {
+                Ok(Some(written)) => return written,
+                Ok(None) => return given_up(why),
+                Err(error) => unread = error.to_string(),
+            }
+            sleep(backoff.pause()).await;
+        }
+        given_up(format!("{why}; it may have been applied, the records cannot be read: {unread}"))
+    }
+
+    /// Attempts until there is an answer; `doubt` tells of an attempt that got no clear one.
+    async fn carry_out(&self, plan: &Plan, doubt: &mut bool) -> Written {
         let mut backoff = Backoff::default();
         let mut last = "it came too late".to_owned();
         let mut batch = None;
@@ -91,11 +124,14 @@ impl Writer<'_> {
             let error = match step {
                 Step::Done(written) => return written,
                 Step::Later(error) => error,
-                Step::Unsure(error) => match self.settle(plan).await {
-                    Ok(Some(written)) => return written,
-                    Ok(None) => error,
-                    Err(why) => why,
-                },
+                Step::Unsure(error) => {
+                    *doubt = true;
+                    match self.settle(plan).await {
+                        Ok(Some(written)) => return written,
+                        Ok(None) => error,
+                        Err(why) => why,
+                    }
+                }
                 Step::Refused(error) => match self.settle(plan).await {
                     Ok(Some(written)) => return written,
                     Ok(None) => return Written::Conflict(error.detail),
@@ -119,12 +155,12 @@ impl Writer<'_> {
     async fn prepare(&self, plan: &Plan) -> Result<Vec<Change>, Step> {
         let reading = match read(self.api, self.layout, self.checks, self.clock).await {
             Ok(reading) => reading,
-            Err(ReadError::Api(error)) if worth_a_retry(&error) => return Err(Step::Later(error)),
+            Err(ReadError::Api(error)) if error.kind.may_pass() => return Err(Step::Later(error)),
             // Hand edits and the like: what the plan was made for is not there any more.
             Err(error @ (ReadError::Records(_) | ReadError::Torn)) => {
                 return Err(Step::Done(Written::Conflict(error.to_string())));
             }
-            Err(error) => return Err(Step::Done(Written::Failed(with_sources(&error)))),
+            Err(error) => return Err(Step::Done(Written::Failed(chain(&error)))),
         };
         if reading.state.fence != plan.fence {
             return Err(Step::Done(self.lost_fence(plan, &reading)));
@@ -132,7 +168,7 @@ impl Writer<'_> {
         match fenced(self.layout, self.checks, &reading, plan, wall_clock()) {
             Ok(changes) => Ok(changes),
             Err(error @ BatchError::Stale { .. }) => Err(Step::Done(Written::Conflict(error.to_string()))),
-            Err(error) => Err(Step::Done(Written::Failed(with_sources(&error)))),
+            Err(error) => Err(Step::Done(Written::Failed(chain(&error)))),
         }
     }
 
@@ -150,12 +186,18 @@ impl Writer<'_> {
     async fn attempt(&self, plan: &Plan, changes: &[Change]) -> Step {
         let generation = plan.fence.generation.next();
         let comment = format!("proxima {} generation {}", plan.writer, generation.get());
-        match self.api.change(changes.to_vec(), &comment).await {
+        let turn = self.api.turn().await;
+        // The turn may have come late.
+        if self.expired(plan) {
+            return Step::Done(Written::Expired("it waited for its turn".to_owned()));
+        }
+        match self.api.change(turn, changes.to_vec(), &comment).await {
             Ok(change_id) => Step::Done(Written::Accepted { generation, change_id }),
             Err(error) => match error.kind {
                 ErrorKind::Throttled => Step::Later(error),
                 ErrorKind::Unanswered => Step::Unsure(error),
                 ErrorKind::Conflict => Step::Refused(error),
+                ErrorKind::Missing => Step::Done(Written::Gone(error.to_string())),
                 _ => Step::Done(Written::Failed(error.to_string())),
             },
         }
@@ -168,7 +210,7 @@ impl Writer<'_> {
         let control = match read_control(self.api, self.layout).await {
             Ok(control) => control,
             Err(ReadError::Api(error)) => return Err(error),
-            Err(error) => return Ok(Some(Written::Conflict(with_sources(&error)))),
+            Err(error) => return Ok(Some(Written::Conflict(chain(&error)))),
         };
         if control.fence == plan.fence {
             return Ok(None);
@@ -188,10 +230,6 @@ impl Writer<'_> {
             ))
         }))
     }
-}
-
-fn worth_a_retry(error: &ApiError) -> bool {
-    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unanswered)
 }
 
 #[cfg(test)]

@@ -31,11 +31,6 @@ impl AdaptiveShare {
         self.share = (self.get(now) / 2.0).max(Self::MIN);
         self.at = now;
     }
-
-    /// Whether it is back to all.
-    pub fn whole(&self, now: Time) -> bool {
-        self.get(now) >= 1.0
-    }
 }
 
 /// The share of its own users that a region serves itself: falls and rises at a bounded rate.
@@ -79,7 +74,7 @@ mod tests {
         assert_eq!(share.get(Time::ZERO), 0.5);
         share.refused(Time::ZERO);
         assert_eq!(share.get(Time::ZERO), 0.25);
-        assert!(share.whole(Time::from_millis(15_001)));
+        assert_eq!(share.get(Time::from_millis(15_001)), 1.0);
     }
 
     #[test]

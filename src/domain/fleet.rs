@@ -12,6 +12,7 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
+use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
+    /// What Route 53's checkers say of the own region.
+    witness: Witness,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -83,6 +86,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
+            witness: Witness::Unknown,
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,

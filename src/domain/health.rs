@@ -149,7 +149,7 @@ impl Health {
             Active::Unknown => self.turn(Active::Up, now),
             Active::Down if self.good_in_a_row >= policy.rise => {
                 self.turn(Active::Up, now);
-                self.probation = Some(now);
+                self.begin_probation(now);
             }
             Active::Down | Active::Up => {}
         }
@@ -177,10 +177,18 @@ impl Health {
     /// What the target is made of is up again: counted already where it was probed.
     pub fn declared_up(&mut self, now: Time) {
         if self.active == Active::Down {
-            self.probation = Some(now);
+            self.begin_probation(now);
         }
         if self.active != Active::Up {
             self.turn(Active::Up, now);
+        }
+    }
+
+    /// Only outcomes from now on count; an ejection by outcomes runs on, and its end begins anew.
+    fn begin_probation(&mut self, now: Time) {
+        self.probation = Some(now);
+        if matches!(self.passive, Passive::Open { .. }) {
+            self.passive = open(now);
         }
     }
 
@@ -201,10 +209,11 @@ impl Health {
         }
         let (bad, in_a_row) = (bad.saturating_add(1), in_a_row.saturating_add(1));
         let volume = good.saturating_add(bad);
-        let share_reached =
-            volume >= policy.failure_volume && f64::from(bad) >= policy.failure_share * f64::from(volume);
-        // Someone in probation has to behave: one failure is enough.
-        let eject = in_a_row >= policy.consecutive_failures || share_reached || self.probation.is_some();
+        // In probation the share counts whatever the volume: a first failure is enough, one in
+        // hundreds is not.
+        let enough = volume >= policy.failure_volume || self.probation.is_some();
+        let share_reached = enough && f64::from(bad) >= policy.failure_share * f64::from(volume);
+        let eject = in_a_row >= policy.consecutive_failures || share_reached;
         self.passive = if eject {
             let doubled = policy.ejection.saturating_mul(1u32 << self.ejections.min(16));
             self.ejections = self.ejections.saturating_add(1);
@@ -228,7 +237,9 @@ impl Health {
             self.passive = open(now);
             self.probation = Some(now);
         }
+        // An ejected target shows nothing: its probation begins when it gets requests again.
         if let Some(began) = self.probation
+            && matches!(self.passive, Passive::Open { .. })
             && now.since(began) >= policy.probation
         {
             self.probation = None;
@@ -338,6 +349,44 @@ mod tests {
         assert_eq!(health.state(), State::Healthy);
         health.outcome(false, at(1), &policy);
         assert_eq!(health.state(), State::Ejected);
+    }
+
+    #[test]
+    fn a_few_failures_among_many_requests_do_not_end_a_probation() {
+        let policy = HealthPolicy::default();
+        let mut health = healthy(&policy);
+        // Failures of before the return count no more.
+        for n in 0..10 {
+            health.outcome(n % 2 == 0, at(0), &policy);
+        }
+        health.declared_down(at(0));
+        health.declared_up(at(0));
+        for n in 1..=2000u32 {
+            let now = at(0) + Duration::from_millis(10) * n;
+            health.outcome(n % 200 != 100, now, &policy);
+            assert_ne!(health.state(), State::Ejected, "request {n}");
+        }
+        assert_eq!(health.state(), State::Healthy);
+    }
+
+    #[test]
+    fn a_probation_does_not_run_down_while_outcomes_hold_it_ejected() {
+        let policy = HealthPolicy { ejection: Duration::from_secs(60), ..HealthPolicy::default() };
+        let mut health = healthy(&policy);
+        for _ in 0..policy.consecutive_failures {
+            health.outcome(false, at(0), &policy);
+        }
+        health.declared_down(at(1));
+        health.declared_up(at(2));
+        health.advance(at(2) + policy.probation, &policy);
+        assert_eq!(health.state(), State::Ejected);
+        health.advance(at(60), &policy);
+        assert_eq!(health.state(), State::Probation);
+        health.outcome(false, at(60), &policy);
+        health.advance(at(179), &policy);
+        assert_eq!(health.state(), State::Ejected, "the record was not cleared: the back-off doubled");
+        health.advance(at(180), &policy);
+        assert_eq!(health.state(), State::Probation);
     }
 
     #[test]

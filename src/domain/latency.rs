@@ -40,8 +40,8 @@ impl From<Rtt> for u32 {
     }
 }
 
-/// The median of the last samples of a region, at most `CAPACITY` of them and
-/// none older than the window.
+/// The median of the last samples of a region: at most the last `CAPACITY` (31) of them, however
+/// long the window, and none older than the window.
 #[derive(Debug, Clone, Default)]
 pub struct WindowedMedian {
     samples: VecDeque<(Time, Rtt)>,

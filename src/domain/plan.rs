@@ -4,6 +4,7 @@
 //! plan. Evacuation of a confirmed-down region is one step; everything else is
 //! a ramp, bounded by `max_shift` and the hold-down.
 
+use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
@@ -80,12 +81,9 @@ pub struct Change {
 
 impl Plan {
     /// A number that tells this plan from another; it is written with the change,
-    /// so that a lost answer can be settled by reading. FNV-1a, 64 bits.
+    /// so that a lost answer can be settled by reading.
     pub fn hash(&self) -> u64 {
-        let text = format!("{}|{:?}|{}|{:?}", self.name, self.fence, self.writer, self.changes);
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        fnv1a(&format!("{}|{:?}|{}|{:?}", self.name, self.fence, self.writer, self.changes))
     }
 }
 
@@ -121,10 +119,12 @@ pub enum Refusal {
     Foreign,
     /// This edge has just started, or did not run for a while: it must look again first.
     JustWoke,
+    /// The last plan failed or met a conflict: the records must be read again first.
+    Unread,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Frozen,
         Self::MinLive,
         Self::HoldDown,
@@ -135,6 +135,7 @@ impl Refusal {
         Self::NotWriter,
         Self::Foreign,
         Self::JustWoke,
+        Self::Unread,
     ];
 
     /// The rule as metrics and logs spell it.
@@ -150,6 +151,7 @@ impl Refusal {
             Self::NotWriter => "not_writer",
             Self::Foreign => "foreign",
             Self::JustWoke => "just_woke",
+            Self::Unread => "unread",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator asked for, as the core reads it. Made by `config`, replaced whole on reload.
 
+use crate::domain::hash::fnv1a;
 use crate::domain::health::HealthPolicy;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::routing::RouteTable;
@@ -83,15 +84,13 @@ impl Default for FailoverPolicy {
 }
 
 impl Policy {
-    /// A number that is equal in two regions exactly when they would decide by
-    /// the same membership and rules; it travels in views.
+    /// A number that is equal in two regions exactly when they would move users by the same
+    /// membership and rules; it travels in views.
     ///
-    /// FNV-1a, 64 bits. Source: Fowler, Noll, Vo; offset basis and prime of
-    /// draft-eastlake-fnv.
+    /// Left out is what differs by design or only shapes what one edge measures and does itself:
+    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`.
     pub fn agreement_hash(&self) -> u64 {
-        let text = format!("{:?}|{:?}|{:?}", self.regions, self.names, self.failover);
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        let Self { regions, names, failover, health, margin, .. } = self;
+        fnv1a(&format!("{regions:?}|{names:?}|{failover:?}|{health:?}|{margin:?}"))
     }
 }

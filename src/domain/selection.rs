@@ -20,9 +20,14 @@ impl Default for Margin {
 }
 
 impl Margin {
+    /// The distance that a challenger must be below to overtake one that holds its place at `held`.
+    pub fn defended(self, held: Rtt) -> Rtt {
+        let held = held.duration();
+        Rtt::new(held.saturating_sub(held.mul_f64(self.relative.clamp(0.0, 1.0)).max(self.absolute)))
+    }
+
     fn overtakes(self, challenger: Rtt, holder: Rtt) -> bool {
-        let gain = holder.duration().saturating_sub(challenger.duration());
-        gain > self.absolute && gain.as_secs_f64() > self.relative * holder.duration().as_secs_f64()
+        challenger < self.defended(holder)
     }
 }
 

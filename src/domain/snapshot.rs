@@ -78,7 +78,8 @@ pub struct ServiceSnapshot {
 pub struct Candidate {
     pub region: RegionId,
     pub place: Place,
-    /// Share of requests to take when its turn comes, 0..=1; below 1 in probation or spill.
+    /// Share of requests to take when its turn comes, 0..=1; below 1 in probation or spill, 0 in a
+    /// drained own region. Those not taken come after all others.
     pub share: f64,
     /// Pods of the service (own region) or nodes of the peer listener (another region).
     pub endpoints: Arc<[Arc<Endpoint>]>,

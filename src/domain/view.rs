@@ -6,7 +6,6 @@
 use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
-use crate::domain::plan::Generation;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -25,12 +24,45 @@ pub struct View {
     pub services: BTreeMap<ServiceId, ServiceView>,
     pub rtts: BTreeMap<RegionId, Rtt>,
     pub votes: BTreeMap<DnsName, BTreeMap<RegionId, Word>>,
-    /// Last generation of each name's control record that was read.
-    pub generations: BTreeMap<DnsName, Generation>,
     /// Requests a second that clients sent to this region (not forwarded ones).
     pub entered_rps: f64,
     /// Requests a second that the region may still take; `None` without a configured capacity.
     pub headroom_rps: Option<f64>,
+}
+
+impl View {
+    /// What is said before the first decision: nothing but who speaks.
+    pub fn first(region: RegionId, boot: u64, policy: u64) -> Self {
+        Self {
+            region,
+            boot,
+            sequence: 0,
+            policy,
+            services: BTreeMap::new(),
+            rtts: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            entered_rps: 0.0,
+            headroom_rps: None,
+        }
+    }
+
+    /// Field names, own region, and the numbers at their longest.
+    const FRAME_BYTES_MAX: usize = 320;
+
+    /// The most bytes that a view over these takes as JSON.
+    ///
+    /// Votes are over every region for every name; each number and word counts at its longest.
+    pub fn bytes_max<'a>(
+        names: impl Iterator<Item = &'a DnsName>,
+        regions: impl Iterator<Item = &'a RegionId> + Clone,
+        services: impl Iterator<Item = &'a ServiceId>,
+    ) -> usize {
+        let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
+        let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
+        let rtts: usize = regions.map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
+        let services: usize = services.map(|s| s.as_str().len() + r#""":{"word":"unknown"},"#.len()).sum();
+        Self::FRAME_BYTES_MAX + names + rtts + services
+    }
 }
 
 /// A service as its own region sees it.
@@ -109,18 +141,7 @@ mod tests {
     use super::*;
 
     fn view(boot: u64, sequence: u64) -> View {
-        View {
-            region: RegionId::parse("a").unwrap(),
-            boot,
-            sequence,
-            policy: 1,
-            services: BTreeMap::new(),
-            rtts: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            generations: BTreeMap::new(),
-            entered_rps: 0.0,
-            headroom_rps: None,
-        }
+        View { sequence, ..View::first(RegionId::parse("a").unwrap(), boot, 1) }
     }
 
     #[test]

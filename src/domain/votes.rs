@@ -20,7 +20,7 @@ pub enum Witness {
 /// The question: everything that the verdict may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ballot {
-    /// Regions configured for the name, this one and the target among them.
+    /// All configured regions, this one and the target among them, whatever name it is about.
     pub configured: usize,
     /// Fresh votes of all voters, own one included; a stale one is not here.
     pub votes: Vec<Word>,
@@ -54,7 +54,7 @@ pub enum Undecided {
     NoMajority,
     /// Views disagree on membership or policy.
     Disagreement,
-    /// The votes are split or still unknown.
+    /// The votes are split or still unknown, or say "up" while the witness is red.
     Split,
     /// A majority sees it down but the target has not been heard, nor its witness.
     NoEvidence,
@@ -93,8 +93,8 @@ pub fn decide(ballot: &Ballot) -> Verdict {
             (Word::Down, true) => Verdict::Down,
             (Word::Down, false) if ballot.witness == Witness::Green => Verdict::Isolated,
             (Word::Down, false) => Verdict::Undecided(Undecided::NoEvidence),
-            (Word::Up, _) => Verdict::Up,
-            (Word::Unknown, _) => Verdict::Undecided(Undecided::Split),
+            (Word::Up, _) if ballot.witness != Witness::Red => Verdict::Up,
+            (Word::Up | Word::Unknown, _) => Verdict::Undecided(Undecided::Split),
         };
     }
     if ballot.votes.len() < majority {
@@ -107,7 +107,9 @@ pub fn decide(ballot: &Ballot) -> Verdict {
             (false, _) => Verdict::Undecided(Undecided::NoEvidence),
         };
     }
-    if count(Word::Up) >= majority { Verdict::Up } else { Verdict::Undecided(Undecided::Split) }
+    // We reach it and Route 53's checkers don't: users may be as they are. It gets no more of them.
+    let up = count(Word::Up) >= majority && ballot.witness != Witness::Red;
+    if up { Verdict::Up } else { Verdict::Undecided(Undecided::Split) }
 }
 
 #[cfg(test)]
@@ -148,6 +150,18 @@ mod tests {
                 Verdict::Undecided(NoEvidence),
             ),
             ("well", ballot(3, &[Up, Up, Up], Up, Witness::Green), Verdict::Up),
+            ("well, unwitnessed", ballot(3, &[Up, Up, Up], Up, Witness::Unknown), Verdict::Up),
+            (
+                "well, but no user reaches it",
+                ballot(3, &[Up, Up, Up], Up, Witness::Red),
+                Verdict::Undecided(Split),
+            ),
+            ("two, well", ballot(2, &[Up, Up], Up, Witness::Unknown), Verdict::Up),
+            (
+                "two, well, but no user reaches it",
+                ballot(2, &[Up, Up], Up, Witness::Red),
+                Verdict::Undecided(Split),
+            ),
         ] {
             assert_eq!(decide(&ballot), verdict, "{row}");
         }

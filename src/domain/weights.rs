@@ -69,8 +69,7 @@ impl WeightedSet {
 
     /// Rounds shares to weights that add up to `TOTAL`, by largest remainder.
     ///
-    /// A positive share never rounds to nothing unless it is under half a
-    /// point. `None` when no share is positive.
+    /// A positive share never rounds to nothing unless it is under a point. `None` when no share is positive.
     pub fn from_shares(shares: &BTreeMap<RegionId, f64>) -> Option<Self> {
         let sum: f64 = shares.values().filter(|s| **s > 0.0).sum();
         if sum <= 0.0 || !sum.is_finite() {

@@ -162,9 +162,23 @@ impl Attempts {
                 return Verdict::GiveUp;
             }
         };
+        self.save_the_last_for_home();
         match body {
             Body::Replayable => Verdict::Retry(reason),
             Body::Consumed => Verdict::GiveUp,
+        }
+    }
+
+    /// The last attempt is the own region's while that waits behind others: what serves here
+    /// refuses nobody.
+    fn save_the_last_for_home(&mut self) {
+        let own = |index: &usize| self.service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
+        if self.left == 1
+            && let Some(at) = self.order.iter().position(own).filter(|at| *at > 0)
+        {
+            self.order.drain(..at);
+            self.tried.clear();
+            self.region_left = None;
         }
     }
 
@@ -259,6 +273,15 @@ mod tests {
         let walked =
             walk(Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), 0), Failure::Refused);
         assert_eq!(walked, "abc");
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_own_regions_while_it_waits_behind_others() {
+        let candidates = [(0.0, 2), (1.0, 5), (1.0, 5), (1.0, 5), (1.0, 5)];
+        for (attempts, expected) in [(1, "b"), (2, "ba"), (3, "bca"), (9, "bcdea")] {
+            let walked = walk(Attempts::all(service(&candidates), budget(attempts), 0), Failure::Refused);
+            assert_eq!(walked, expected, "{attempts} attempts");
+        }
     }
 
     #[test]

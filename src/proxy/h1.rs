@@ -34,6 +34,7 @@ pub mod target;
 pub mod write;
 
 pub use body::{BodyReader, BodyWriter, Got, Mismatch, Truncated};
+pub use fields::passes_for_another;
 pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
 pub use scan::{RawHead, Scan};

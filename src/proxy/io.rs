@@ -122,10 +122,6 @@ impl Conn {
             tracing::trace!(%error, "a connection broke while it ended");
         }
     }
-
-    pub(super) fn into_parts(self) -> (Stream, BytesMut) {
-        (self.stream, self.input)
-    }
 }
 
 /// A timer that is armed anew only when it must ring earlier, or has rung too early.

@@ -16,7 +16,7 @@ use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
 use crate::proxy::policy::{self, Decision, Origin};
 use crate::proxy::progress::Progress;
-use crate::proxy::session::h1::Request;
+use crate::proxy::session::Downstream;
 use crate::proxy::upstream::h1::Exchange as Http1;
 use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
@@ -45,7 +45,7 @@ pub(super) struct Pipeline {
 /// A request, and the client that waits for its answer.
 pub(super) struct Call<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) down: Request<'c>,
+    pub(super) down: Downstream<'c>,
     pub(super) timer: &'c mut Timer,
     method: Method,
     progress: Progress,
@@ -66,7 +66,7 @@ impl Pipeline {
     pub(super) async fn serve<'c>(
         &self,
         connection: &'c Connection,
-        down: Request<'c>,
+        down: Downstream<'c>,
         head: RequestHead,
         timer: &'c mut Timer,
     ) -> bool {
@@ -193,12 +193,16 @@ impl Pipeline {
         }
         self.sign(call, &mut parts);
         let status = parts.status;
-        call.down.start(&parts, framing, !self.shared.draining());
-        match transfer.relay(call).await {
+        let sent = match call.down.start(&parts, framing, !self.shared.draining()) {
+            Ok(()) => transfer.relay(call).await,
+            Err(e) => Err(Broken::Client(e)),
+        };
+        match sent {
             Ok(()) => self.upstreams.finish(transfer.into_upstream()),
             Err(Broken::Client(e)) => debug!(?e, "a client left in the middle of its answer"),
             Err(Broken::Upstream(e)) => {
                 debug!(?e, "an upstream broke in the middle of its answer");
+                call.down.abort();
                 let body = call.replay.body();
                 call.progress.failed(Failure::Late, body, &self.shared);
             }
@@ -219,9 +223,9 @@ impl Pipeline {
             parts.headers.remove(name);
         }
         self.sign(call, &mut parts);
-        call.down.switch(&parts, protocol);
+        let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();
-        if let Err(error) = tunnel::tunnel(call.down.conn(), &mut upstream, call.timer).await {
+        if let Err(error) = tunnel::tunnel(client, &mut upstream, call.timer).await {
             debug!(%error, "an upgraded connection broke");
         }
         Some(parts.status)

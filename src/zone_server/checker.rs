@@ -25,7 +25,12 @@ const STATUS_LINE_MAX: usize = 4096;
 /// Starts the checkers of a new check, spread over one interval.
 pub fn start(state: &Arc<State>, check: &HealthCheck) {
     let mut tasks = locked(&state.tasks);
-    while tasks.try_join_next().is_some() {} // Forget the checkers of deleted checks.
+    while let Some(ended) = tasks.try_join_next() {
+        // Those of deleted checks are forgotten; one that broke would leave its check as it was for ever.
+        if let Err(error) = ended {
+            tracing::error!("a health checker of the zone server ended early: {error}");
+        }
+    }
     for index in 0..check.config.regions.len() {
         tasks.spawn(run(Arc::clone(state), check.id.clone(), check.config.clone(), index));
     }
@@ -47,6 +52,9 @@ async fn run(state: Arc<State>, id: String, config: CheckConfig, index: usize) {
             _ = ticks.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
+        if state.store().check(&id).is_err() {
+            return; // Deleted: nobody asks any more.
+        }
         if config.disabled {
             continue;
         }
@@ -55,11 +63,7 @@ async fn run(state: Arc<State>, id: String, config: CheckConfig, index: usize) {
             _ = shutdown.wait_for(|stop| *stop) => return,
         };
         let now = state.now();
-        let mut store = state.store();
-        if store.check(&id).is_err() {
-            return; // Deleted: nobody asks any more.
-        }
-        store.observe(&id, index, outcome, now);
+        state.store().observe(&id, index, outcome, now);
     }
 }
 
@@ -148,6 +152,50 @@ fn judge(status_line: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtt_table::RttTable;
+    use crate::zone_server::health::{CHECKER_REGIONS, RequestInterval};
+    use crate::zone_server::places::Places;
+    use crate::zone_server::state::Parts;
+    use crate::zone_server::store::Store;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_checkers_of_a_deleted_check_end_though_it_was_disabled() {
+        let (_stop, shutdown) = tokio::sync::watch::channel(false);
+        let state = Arc::new(State::new(Parts {
+            store: Store::new(1, Duration::ZERO),
+            draws: StdRng::seed_from_u64(1),
+            throttle: false,
+            places: Places::new(Vec::new()),
+            rtts: RttTable::measured().unwrap(),
+            shutdown,
+            health_interval: Duration::from_secs(10),
+        }));
+        let config = CheckConfig {
+            kind: CheckKind::Http,
+            address: "127.0.0.1".parse().unwrap(),
+            port: 1,
+            path: "/".into(),
+            host: None,
+            interval: RequestInterval::Seconds10,
+            threshold: 3,
+            inverted: false,
+            disabled: true,
+            regions: CHECKER_REGIONS.map(str::to_owned).to_vec(),
+        };
+        let (check, _) = state.store().create_check("a".into(), config).unwrap();
+        start(&state, &check);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(locked(&state.tasks).try_join_next().is_none(), "they wait while the check is there");
+        state.store().delete_check(&check.id).unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let mut ended = 0;
+        while locked(&state.tasks).try_join_next().is_some() {
+            ended += 1;
+        }
+        assert_eq!(ended, CHECKER_REGIONS.len());
+    }
 
     #[test]
     fn two_and_three_hundreds_are_healthy() {

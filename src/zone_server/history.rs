@@ -91,17 +91,6 @@ impl History {
             sets,
         });
     }
-
-    #[must_use]
-    pub fn changes(&self) -> &VecDeque<Entry> {
-        &self.changes
-    }
-
-    /// Times that a set with records lost all of them.
-    #[must_use]
-    pub fn sets_ever_empty(&self) -> u64 {
-        self.sets_ever_empty
-    }
 }
 
 fn member(record: &RecordSet) -> Option<Member> {

@@ -5,8 +5,9 @@ use std::fmt;
 
 /// A fully qualified, lower-case DNS name; always ends in a dot.
 ///
-/// Order is Route 53's: labels compared from the last to the first
-/// (`com.`, `example.com.`, `a.example.com.`, `www.example.com.`).
+/// Order is Route 53's: the labels from the last to the first, dots included, as
+/// bytes (`com.`, `example.com.`, `a-b.example.com.`, `a.example.com.`: a hyphen
+/// comes before the dot).
 /// Source: API reference, ListResourceRecordSets, "Sort order".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name(String);
@@ -70,14 +71,16 @@ impl Name {
         self.0.strip_suffix(zone.as_str()).is_some_and(|above| above.is_empty() || above.ends_with('.'))
     }
 
-    fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.trim_end_matches('.').split('.')
+    /// The labels from the last to the first, each with its dot: what Route 53 orders by.
+    fn reversed(&self) -> impl Iterator<Item = u8> {
+        let labels = self.0.trim_end_matches('.').rsplit('.');
+        labels.flat_map(|label| label.bytes().chain(std::iter::once(b'.')))
     }
 }
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.labels().rev().cmp(other.labels().rev())
+        self.reversed().cmp(other.reversed())
     }
 }
 
@@ -99,17 +102,21 @@ mod tests {
 
     #[test]
     fn order_compares_labels_from_the_last() {
-        let mut names: Vec<Name> =
-            ["www.example.test", "a.b.example.test", "example.test", "z.test", "b.example.test"]
-                .iter()
-                .map(|text| Name::parse(text).unwrap())
-                .collect();
+        let sorted = [
+            "example.test.",
+            "b.example.test.",
+            "a.b.example.test.",
+            "www.example.test.",
+            "_proxima.www.example.test.",
+            "eu-west-1.www.example.test.",
+            "eu.www.example.test.",
+            "a.eu.www.example.test.",
+            "z.test.",
+        ];
+        let mut names: Vec<Name> = sorted.iter().rev().map(|text| Name::parse(text).unwrap()).collect();
         names.sort();
         let texts: Vec<&str> = names.iter().map(Name::as_str).collect();
-        assert_eq!(
-            texts,
-            ["example.test.", "b.example.test.", "a.b.example.test.", "www.example.test.", "z.test."]
-        );
+        assert_eq!(texts, sorted);
     }
 
     #[test]

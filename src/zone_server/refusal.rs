@@ -18,7 +18,9 @@ pub enum Refusal {
     NoSuchChange(String),
     #[error("A health check with id {0} does not exist.")]
     NoSuchHealthCheck(String),
-    #[error("The health check already exists with caller reference '{0}' and another configuration.")]
+    #[error(
+        "A health check was created with caller reference '{0}' before: with another configuration, or it was deleted."
+    )]
     HealthCheckAlreadyExists(String),
     #[error("This account has reached its limit of {0} health checks.")]
     TooManyHealthChecks(usize),

@@ -10,6 +10,7 @@ use super::record::{AliasTarget, Content, RecordKey, RecordSet, RecordType, Rout
 use super::refusal::Refusal;
 use super::rules::{Action, Change};
 use super::wire;
+use aws_sdk_route53::types::ResourceRecordSetRegion;
 
 /// TTL in seconds. Source: API reference, ResourceRecordSet, TTL.
 const TTL_MAX: i64 = 2_147_483_647;
@@ -79,7 +80,7 @@ fn constraint(index: usize, field: &str, value: &str, rule: &str) -> Refusal {
     ))
 }
 
-/// Weight 0..=255, TTL 0..=2147483647, SetIdentifier of 1 to 128 characters.
+/// Weight 0..=255, TTL 0..=2147483647, SetIdentifier of 1 to 128 characters, Region of AWS's list.
 fn ranges(index: usize, set: &wire::ResourceRecordSet) -> Result<(), Refusal> {
     if let Some(weight) = set.weight.filter(|weight| !(0..=255).contains(weight)) {
         let rule = "value between 0 and 255";
@@ -93,6 +94,12 @@ fn ranges(index: usize, set: &wire::ResourceRecordSet) -> Result<(), Refusal> {
         && !(1..=SET_IDENTIFIER_MAX).contains(&id.chars().count())
     {
         return Err(constraint(index, "resourceRecordSet.setIdentifier", id, "length between 1 and 128"));
+    }
+    // The SDK's model of the API carries the list, so it grows with the SDK.
+    let regions = ResourceRecordSetRegion::values();
+    if let Some(region) = set.region.as_deref().filter(|region| !regions.contains(region)) {
+        let rule = format!("enum value set: [{}]", regions.join(", "));
+        return Err(constraint(index, "resourceRecordSet.region", region, &rule));
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Changes that GetChange still knows; older ones are forgotten.
 const CHANGES_MAX: usize = 10_000;
+/// References of deleted checks that are still refused. Route 53 forgets none; a bound stays.
+const USED_REFERENCES_MAX: usize = 10_000;
 
 /// One hosted zone.
 #[derive(Debug, Clone)]
@@ -95,6 +97,8 @@ pub struct Store {
     /// In the order of `insync_at`.
     pending: VecDeque<Pending>,
     checks: BTreeMap<String, HealthCheck>,
+    /// Of deleted checks, oldest first.
+    used_references: VecDeque<String>,
     history: History,
     ids: StdRng,
     insync_delay: Duration,
@@ -110,6 +114,7 @@ impl Store {
             change_order: VecDeque::new(),
             pending: VecDeque::new(),
             checks: BTreeMap::new(),
+            used_references: VecDeque::new(),
             history: History::default(),
             ids: StdRng::seed_from_u64(seed),
             insync_delay,
@@ -212,8 +217,8 @@ impl Store {
     /// Source: API reference, CreateHealthCheck, CallerReference.
     ///
     /// # Errors
-    /// `HealthCheckAlreadyExists` when the caller reference was used for
-    /// another configuration, `TooManyHealthChecks`.
+    /// `HealthCheckAlreadyExists` when the caller reference was used for another
+    /// configuration, or for a check that was deleted; `TooManyHealthChecks`.
     pub fn create_check(
         &mut self,
         caller_reference: String,
@@ -225,6 +230,9 @@ impl Store {
             } else {
                 Err(Refusal::HealthCheckAlreadyExists(caller_reference))
             };
+        }
+        if self.used_references.contains(&caller_reference) {
+            return Err(Refusal::HealthCheckAlreadyExists(caller_reference));
         }
         if self.checks.len() >= CHECKS_MAX {
             return Err(Refusal::TooManyHealthChecks(CHECKS_MAX));
@@ -246,12 +254,17 @@ impl Store {
         self.checks.values()
     }
 
-    /// Deletes a check, used by records or not, as Route 53 does.
+    /// Deletes a check, used by records or not, as Route 53 does; its reference stays used up.
     ///
     /// # Errors
     /// `NoSuchHealthCheck`.
     pub fn delete_check(&mut self, id: &str) -> Result<(), Refusal> {
-        self.checks.remove(id).map(|_| ()).ok_or_else(|| Refusal::NoSuchHealthCheck(id.to_owned()))
+        let gone = self.checks.remove(id).ok_or_else(|| Refusal::NoSuchHealthCheck(id.to_owned()))?;
+        if self.used_references.len() == USED_REFERENCES_MAX {
+            self.used_references.pop_front();
+        }
+        self.used_references.push_back(gone.caller_reference);
+        Ok(())
     }
 
     /// Counts what one checker saw; nothing when the check is gone.

@@ -1,11 +1,12 @@
-//! A front before a server: notes each request, and does to changes what a network can do.
+//! A front before a server: notes each request, and does to some what a network can do.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 /// What happens to a request.
 #[derive(Clone)]
@@ -13,8 +14,12 @@ pub enum Fate {
     Pass,
     /// Carried out; then the connection is closed without an answer.
     LoseAnswer,
+    /// The same, and the connection is closed only after this time.
+    LoseAnswerAfter(Duration),
     /// Refused with this error code, not carried out.
     Refuse(&'static str),
+    /// Waits until as many as the barrier wants have come.
+    Meet(Arc<Barrier>),
     /// Waits until told, after saying that it waits.
     Hold {
         reached: Arc<Notify>,
@@ -28,6 +33,10 @@ pub enum For {
     Changes,
     /// Listings of record sets.
     Listings,
+    /// Listings of health checks.
+    Checks,
+    /// Questions whether a change is INSYNC.
+    Progress,
 }
 
 /// A running front.
@@ -39,8 +48,8 @@ pub struct Front {
 #[derive(Default)]
 struct Shared {
     fates: Mutex<VecDeque<(For, Fate)>>,
-    /// After the queue: the fate of all further changes.
-    rest: Mutex<Option<Fate>>,
+    /// After the queue: the fate of all further requests of a kind.
+    rest: Mutex<Vec<(For, Fate)>>,
     seen: Mutex<Vec<String>>,
 }
 
@@ -70,9 +79,9 @@ impl Front {
         self.shared.fates.lock().unwrap().push_back((kind, fate));
     }
 
-    /// Every change beyond those meets this fate.
-    pub fn every_change(&self, fate: Fate) {
-        *self.shared.rest.lock().unwrap() = Some(fate);
+    /// Every request of this kind beyond those meets this fate.
+    pub fn every(&self, kind: For, fate: Fate) {
+        self.shared.rest.lock().unwrap().push((kind, fate));
     }
 
     /// Request lines since the start, in order.
@@ -88,17 +97,19 @@ impl Front {
 impl Shared {
     fn fate(&self, first: &str) -> Fate {
         self.seen.lock().unwrap().push(first.to_owned());
-        let kind = match (first.starts_with("POST"), first.contains("/rrset")) {
-            (true, true) => For::Changes,
-            (false, true) => For::Listings,
-            (_, false) => return Fate::Pass,
+        let kind = match (first.starts_with("POST"), first) {
+            (true, path) if path.contains("/rrset") => For::Changes,
+            (false, path) if path.contains("/rrset") => For::Listings,
+            (false, path) if path.contains("/healthcheck?") => For::Checks,
+            (false, path) if path.contains("/change/") => For::Progress,
+            _ => return Fate::Pass,
         };
         let mut fates = self.fates.lock().unwrap();
         if let Some(at) = fates.iter().position(|(k, _)| *k == kind) {
             return fates.remove(at).unwrap().1;
         }
-        let rest = self.rest.lock().unwrap().clone();
-        rest.filter(|_| kind == For::Changes).unwrap_or(Fate::Pass)
+        let rest = self.rest.lock().unwrap();
+        rest.iter().find(|(k, _)| *k == kind).map_or(Fate::Pass, |(_, fate)| fate.clone())
     }
 }
 
@@ -110,6 +121,9 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         if let Fate::Hold { reached, go } = &fate {
             reached.notify_one();
             go.notified().await;
+        }
+        if let Fate::Meet(barrier) = &fate {
+            barrier.wait().await;
         }
         if let Fate::Refuse(code) = fate {
             let body = format!(
@@ -126,6 +140,10 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         }
         server.write_all(&request.bytes).await.unwrap();
         let Some(answer) = message(&mut server).await else { return };
+        if let Fate::LoseAnswerAfter(time) = fate {
+            tokio::time::sleep(time).await;
+            return;
+        }
         if matches!(fate, Fate::LoseAnswer) || client.write_all(&answer.bytes).await.is_err() {
             return;
         }

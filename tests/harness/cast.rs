@@ -1,7 +1,7 @@
 //! Who plays: regions, services and names of a scenario, the policy that each
 //! edge gets, and the pace of everything around the edges.
 
-use super::faults::{Form, Scenario};
+use super::faults::{Fault, Form, Scenario};
 use proxima::domain::health::HealthPolicy;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
@@ -59,6 +59,8 @@ pub struct Cast {
     pub failover: FailoverPolicy,
     pub health: HealthPolicy,
     capacity_rps: Option<f64>,
+    /// Neither room nor distances change in the run: only health is a reason to move users.
+    pub steady: bool,
     routes: Arc<RouteTable>,
 }
 
@@ -98,6 +100,8 @@ impl Cast {
                 ..HealthPolicy::default()
             },
             capacity_rps: scenario.capacity_rps.map(f64::from),
+            steady: scenario.capacity_rps.is_none()
+                && !scenario.steps.iter().any(|step| matches!(step.fault, Fault::Slow { .. })),
             routes: Arc::default(),
             regions,
         }

@@ -117,7 +117,7 @@ impl Run<'_> {
                 let probe = Probe::Endpoint {
                     service: self.cast.services[service].clone(),
                     address: self.cast.pod(edge, service, endpoint),
-                    result: if up { Ok(Rtt::millis(1)) } else { Err(ProbeFailure::Connect) },
+                    result: if up { Ok(()) } else { Err(ProbeFailure::Connect) },
                 };
                 self.feed(edge, Input::Probed(probe))?;
             }

@@ -43,6 +43,12 @@ impl Fabric {
         Self { links: (0..regions).map(|from| (0..regions).map(|to| link(from, to)).collect()).collect() }
     }
 
+    /// The mean round trip between two edges while nothing slows it.
+    pub fn distance(&self, a: usize, b: usize) -> Duration {
+        let mean = |link: &Link| link.base + Duration::from_millis(link.jitter_ms) / 2;
+        mean(&self.links[a][b]) + mean(&self.links[b][a])
+    }
+
     /// How long one message takes; `None`: it is lost.
     pub fn one_way(&mut self, world: &World, from: usize, to: usize) -> Option<Duration> {
         let link = &mut self.links[from][to];

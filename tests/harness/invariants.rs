@@ -10,7 +10,7 @@ use super::world::{Trouble, World};
 use proxima::domain::health::State;
 use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{Plan, Reason};
-use proxima::domain::snapshot::{Place, ServiceSnapshot, Snapshot};
+use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::votes::Verdict;
 use proxima::domain::weights::WeightedSet;
@@ -21,12 +21,14 @@ use std::time::Duration;
 /// The rules by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// A set lost its last live region, or a plan changes nothing.
+    /// A set lost its last live region while it had one, or a plan changes nothing.
     EmptySet,
     /// Users were sent to a region that had long been down, or is drained.
     IntoDead,
-    /// Users were taken from a region that was well.
+    /// Users were taken from a region that was well, and neither sent home nor nearer to it.
     AwayFromWell,
+    /// Users were taken, not to be sent home, from a region that the writer did not hold for down.
+    AwayFromUnconfirmed,
     /// A cut-off region proposed a change.
     CutOffWriter,
     /// A ramp step came before the hold-down was over.
@@ -187,6 +189,7 @@ impl Invariants {
         truth.require(up >= truth.cast.failover.min_live, Rule::MinLive, || {
             format!("{} holds {up} regions for up and proposes {plan:?}", truth.cast.regions[edge])
         })?;
+        self.unconfirmed(truth, plan, snapshot)?;
         if n == 2 {
             return Ok(());
         }
@@ -201,16 +204,51 @@ impl Invariants {
         })
     }
 
+    /// Without a verdict a region loses users only to their home. A plan that the store will refuse
+    /// is not judged: its writer has not read the last drains.
+    fn unconfirmed(&self, truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapshot>) -> Held {
+        let name = truth.cast.name(&plan.name);
+        let stored = &truth.store.names[name];
+        let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|status| &status.verdicts);
+        let Some(verdicts) = verdicts.filter(|_| stored.fence == plan.fence) else { return Ok(()) };
+        for (entry, change) in &plan.changes {
+            let home = truth.cast.names[name].home.get(entry);
+            let lost = |region: &RegionId| change.from.share(region) - change.to.share(region);
+            let known = |region: &RegionId| {
+                matches!(verdicts.get(region), Some(Verdict::Up | Verdict::Down))
+                    || stored.drains.contains(region)
+            };
+            let home_gains = gains_of_home(truth, home, (&change.from, &change.to));
+            for region in truth.cast.regions.iter().filter(|r| !known(r)) {
+                truth.require(lost(region) <= home_gains + POINT, Rule::AwayFromUnconfirmed, || {
+                    let verdict = verdicts.get(region);
+                    format!("{region} is {verdict:?} and loses users of {entry}: {plan:?}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// After the store took a change.
     pub fn applied(&mut self, truth: &Truth<'_>, applied: &Applied<'_>) -> Held {
         let Applied { name, before, plan, sent } = applied;
-        truth.require(!plan.changes.is_empty(), Rule::EmptySet, || format!("no change in {plan:?}"))?;
+        let changes = plan.changes.values().any(|change| change.from != change.to);
+        truth.require(changes, Rule::EmptySet, || format!("no change in {plan:?}"))?;
         let fenced = before.fence == plan.fence
             && truth.store.names[*name].fence.generation == before.fence.generation.next()
             && plan.changes.iter().all(|(entry, change)| before.sets.get(entry) == Some(&change.from));
         truth.require(fenced, Rule::Fence, || format!("stored was {before:?}, applied was {plan:?}"))?;
         truth.require(!before.frozen, Rule::Frozen, || format!("{plan:?}"))?;
         for (entry, change) in &plan.changes {
+            let waited = truth.now.since(sent.proposed);
+            let dead = |id: &RegionId| {
+                let region = truth.cast.region(id);
+                truth.any(*name, region, |t| t.longer_than(truth.voted() + waited, truth.now))
+            };
+            let live = |set: &WeightedSet| set.iter().any(|(id, _)| !dead(id));
+            truth.require(!live(&change.from) || live(&change.to), Rule::EmptySet, || {
+                format!("nobody lives in entry {entry} any more: {plan:?}")
+            })?;
             for region in 0..truth.cast.regions.len() {
                 self.moved(truth, applied, entry, (&change.from, &change.to), region)?;
             }
@@ -251,6 +289,18 @@ impl Invariants {
         let home = truth.cast.names[*name].home.get(entry).map_or(0.0, |set| set.share(id));
         if has + POINT < had && has + POINT < home {
             truth.require(drained || troubled, Rule::AwayFromWell, moves)?;
+        }
+        let guest = truth.cast.steady && !drained && !troubled && has + POINT < had;
+        if guest && let Some(from_home) = truth.cast.regions.iter().position(|r| r.as_str() == entry.as_str())
+        {
+            let home_gains = gains_of_home(truth, truth.cast.names[*name].home.get(entry), (from, to));
+            let distance = |to: usize| truth.fabric.distance(from_home, to);
+            let nearer = |(other, id): (usize, &RegionId)| {
+                to.share(id) > from.share(id) && distance(other) <= distance(region)
+            };
+            let sent_nearer = truth.cast.regions.iter().enumerate().any(nearer);
+            let fits = had - has <= home_gains + POINT || sent_nearer;
+            truth.require(fits, Rule::AwayFromWell, || format!("sent farther: {}", moves()))?;
         }
         match plan.reason {
             Reason::Ramp => {
@@ -360,7 +410,9 @@ fn consistent(service: &ServiceSnapshot, own: &RegionId) -> Result<(), &'static 
     if own_well && first != Some(own) {
         return Err("the own region is well but not first");
     }
-    if !service.panic && service.candidates.iter().any(|c| !state(&c.region).usable()) {
+    // A drained own region stays as the last resort, without a share.
+    let last = |c: &Candidate| c.place == Place::Own && state(own) == State::Draining && c.share == 0.0;
+    if !service.panic && service.candidates.iter().any(|c| !state(&c.region).usable() && !last(c)) {
         return Err("a candidate is not usable and this is no panic");
     }
     if service.candidates.iter().any(|c| c.endpoints.is_empty()) {
@@ -371,6 +423,19 @@ fn consistent(service: &ServiceSnapshot, own: &RegionId) -> Result<(), &'static 
         return Err("a region twice");
     }
     Ok(())
+}
+
+/// The share of users that a change sends home.
+fn gains_of_home(
+    truth: &Truth<'_>,
+    home: Option<&WeightedSet>,
+    (from, to): (&WeightedSet, &WeightedSet),
+) -> f64 {
+    let gain = |region: &RegionId| {
+        let due = home.map_or(0.0, |set| set.share(region));
+        (to.share(region).min(due) - from.share(region)).max(0.0)
+    };
+    truth.cast.regions.iter().map(gain).sum()
 }
 
 /// At least `min_live` regions were up when users were moved.

@@ -2,12 +2,14 @@
 //! world. The honest ones pass everything on.
 
 use proxima::domain::health::{State, Word};
+use proxima::domain::name::RegionId;
 use proxima::domain::plan::{Change, Plan, Reason};
 use proxima::domain::policy::Policy;
 use proxima::domain::snapshot::Snapshot;
 use proxima::domain::view::View;
 use proxima::domain::votes::{Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,6 +150,75 @@ impl Seams for EvacuatesIntoDead {
             let other = verdicts.keys().find(|r| down(r) && change.from.get(r).is_none());
             if let Some(region) = other {
                 change.to = WeightedSet::only(region.clone());
+            }
+        }
+        true
+    }
+}
+
+/// With any plan, what regions of `verdict` hold of foreign users goes to another region that is up.
+fn guests_moved(plan: &mut Plan, snapshot: Option<&Snapshot>, from: impl Fn(Verdict) -> bool) {
+    let Some(status) = snapshot.and_then(|s| s.names.get(&plan.name)) else { return };
+    let is = |region: &RegionId, of: &dyn Fn(Verdict) -> bool| {
+        status.verdicts.get(region).is_some_and(|verdict| of(*verdict))
+    };
+    for (entry, set) in &status.applied {
+        let guest = |region: &RegionId| region.as_str() != entry.as_str() && set.get(region).is_some();
+        let at_home = set.iter().any(|(region, _)| region.as_str() == entry.as_str());
+        if at_home || !status.verdicts.keys().any(|region| guest(region) && is(region, &from)) {
+            continue;
+        }
+        let other = |region: &&RegionId| {
+            region.as_str() != entry.as_str()
+                && set.get(region).is_none()
+                && is(region, &|verdict| verdict == Verdict::Up)
+        };
+        if let Some(region) = status.verdicts.keys().find(other) {
+            let change = Change { from: set.clone(), to: WeightedSet::only(region.clone()) };
+            plan.changes.insert(entry.clone(), change);
+        }
+    }
+}
+
+/// Regions that are neither up nor down lose the users that they took from others.
+pub struct GuestsLeaveUnconfirmed;
+impl Seams for GuestsLeaveUnconfirmed {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        guests_moved(plan, snapshot, |verdict| !matches!(verdict, Verdict::Up | Verdict::Down));
+        true
+    }
+}
+
+/// Displaced users are moved on from regions that are well, wherever that is.
+pub struct GuestsMoveOn;
+impl Seams for GuestsMoveOn {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        if plan.reason == Reason::Ramp {
+            guests_moved(plan, snapshot, |verdict| verdict == Verdict::Up);
+            // As one step of a ramp, lest another rule finds it first.
+            for change in plan.changes.values_mut() {
+                let mut shares: BTreeMap<_, _> =
+                    change.from.shares().into_iter().map(|(region, share)| (region, share * 0.8)).collect();
+                for (region, share) in change.to.shares() {
+                    *shares.entry(region).or_insert(0.0) += share * 0.2;
+                }
+                change.to = WeightedSet::from_shares(&shares).unwrap_or_else(|| change.from.clone());
+            }
+        }
+        true
+    }
+}
+
+/// Sets are sent to a region that is down, when one was there before.
+pub struct SetsLoseTheLiving;
+impl Seams for SetsLoseTheLiving {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|n| &n.verdicts);
+        let down = |region: &RegionId| verdicts.and_then(|v| v.get(region)) == Some(&Verdict::Down);
+        for change in plan.changes.values_mut() {
+            let dead = change.from.iter().map(|(region, _)| region).find(|region| down(region)).cloned();
+            if let Some(region) = dead {
+                change.to = WeightedSet::only(region);
             }
         }
         true

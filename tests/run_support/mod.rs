@@ -198,6 +198,14 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+/// Waits until requests are answered by `body`.
+pub fn until_served(edge: &Edge, path: &str, body: &str) {
+    eventually(&format!("{path} is answered by {body}"), || {
+        let answer = get(edge.address("http"), path);
+        (answer.status == 200 && answer.body == body).then_some(())
+    });
+}
+
 /// Sends a GET and leaves its answer to the caller.
 pub fn send(address: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
@@ -311,15 +319,26 @@ address = "127.0.0.1:0"
 [probes]
 interval = "200ms"
 timeout = "150ms"
-[services.web]
-endpoints.here = ["{service}"]
-health_path = "/"
-[[routes]]
-name = "web"
-service = "web"
 [admin]
 address = "127.0.0.1:0"
+{web}
 {more}
+"#,
+        web = served("web", "here", service, "/")
+    )
+}
+
+/// The sections of a service with one endpoint in `region`, under `prefix`.
+pub fn served(name: &str, region: &str, endpoint: SocketAddr, prefix: &str) -> String {
+    format!(
+        r#"
+[services.{name}]
+endpoints.{region} = ["{endpoint}"]
+health_path = "/"
+[[routes]]
+name = "{name}"
+path_prefix = "{prefix}"
+service = "{name}"
 "#
     )
 }

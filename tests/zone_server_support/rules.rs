@@ -218,6 +218,14 @@ fn policy_rows() -> Vec<Row> {
             vec![create(latency("eu-west-1", "10.0.2.9"))],
             Refused(BATCH, "a latency record for region eu-west-1 exists"),
         ),
+        row(
+            "a latency region that AWS does not have is refused",
+            vec![create(latency("mars-north-1", "10.0.2.9"))],
+            Refused(
+                INPUT,
+                "Value 'mars-north-1' at 'changeBatch.changes.1.member.resourceRecordSet.region' failed to satisfy constraint: Member must satisfy enum value set: [af-south-1, ",
+            ),
+        ),
         row("another region passes", vec![create(latency("us-east-1", "10.0.2.9"))], Accepted),
         row(
             "the other type of a name is another group",

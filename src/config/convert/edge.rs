@@ -1,16 +1,19 @@
 //! Where the edge listens, with which certificates, and how it leaves.
 
-use crate::config::file::{File, Placed};
-use crate::config::files::{Holds, NamedFile};
+use crate::config::file::{File, Key, Placed};
+use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::FilePath;
 use crate::config::{Admin, Drain, Listener, Peer, Protocol, Tls};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+
+/// Names of the listeners that have sections of their own, in logs and `/snapshot`.
+const RESERVED: [&str; 2] = ["admin", "peer"];
 
 pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
     let sections = file.listeners.as_deref().unwrap_or_default();
@@ -30,7 +33,16 @@ pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
         {
             let wrong = format!("two listeners are named `{}`", placed.value.0);
             let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
-            report.add(problem.right("expected a name of its own for each: metrics tell them apart by it"));
+            report.add(
+                problem.right("expected a name of its own for each: logs and problems tell them apart by it"),
+            );
+        }
+        if let Some(placed) = &listener.name
+            && RESERVED.contains(&placed.value.0.as_str())
+        {
+            let wrong = format!("`{}` is the name of the listener of [{0}]", placed.value.0);
+            let problem = Problem::at(&placed.span, wrong).here("taken");
+            report.add(problem.right("expected another name, such as \"http\""));
         }
         if let (Protocol::Https, None, Some(placed)) = (protocol, &file.tls, &listener.protocol)
             && !report.damaged("tls")
@@ -103,11 +115,13 @@ pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
     }
 }
 
-/// Port 0 is a free port of the system's choice. An unspecified address takes its port on all of its family.
+/// Port 0 is a free port of the system's choice.
+///
+/// `0.0.0.0` takes its port on every IPv4 address, `[::]` on every address: no listener is IPv6-only.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let covers = a.ip().is_unspecified() || b.ip().is_unspecified();
-    let same = a.ip() == b.ip() || (covers && a.is_ipv4() == b.is_ipv4());
-    a.port() != 0 && a.port() == b.port() && same
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (one == other || covers(one, other) || covers(other, one))
 }
 
 pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
@@ -131,20 +145,16 @@ pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
     }
 }
 
-pub(super) fn named_files(file: &File, folder: &Path) -> Vec<NamedFile> {
+pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let tls = file.tls.as_ref().map(|tls| tls.get_ref());
     let peer = file.peer.as_ref().map(|peer| peer.get_ref());
-    let path = |placed: &Placed<FilePath>| -> PathBuf { folder.join(&placed.value.0) };
-    [
-        (tls.and_then(|tls| tls.certificate.as_ref()), Holds::Certificates),
-        (tls.and_then(|tls| tls.key.as_ref()), Holds::Key),
-        (peer.and_then(|peer| peer.certificate.as_ref()), Holds::Certificates),
-        (peer.and_then(|peer| peer.key.as_ref()), Holds::Key),
-        (peer.and_then(|peer| peer.ca.as_ref()), Holds::Certificates),
-    ]
-    .into_iter()
-    .filter_map(|(placed, holds)| {
-        placed.map(|placed| NamedFile { path: path(placed), span: placed.span.clone(), holds })
-    })
-    .collect()
+    let named = |key: &Key<FilePath>| -> Option<NamedFile> {
+        let placed = key.as_ref()?;
+        Some(NamedFile { path: folder.join(&placed.value.0), span: placed.span.clone() })
+    };
+    let identity = |certificate, key| Named::Identity { certificate: named(certificate), key: named(key) };
+    let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
+    let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
+    let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
+    [tls, peer, roots].into_iter().flatten().collect()
 }

@@ -5,10 +5,12 @@ use crate::config::file::{File, NameSection, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::units::{Whole, spell};
-use crate::config::{Form, Name};
+use crate::config::{Form, Name, Service};
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::policy::{FailoverPolicy, NamePolicy, RegionPolicy};
+use crate::domain::view::View;
 use crate::domain::weights::{TOTAL, WeightedSet};
+use crate::peer::VIEW_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -47,6 +49,9 @@ pub(super) fn names(
         shape(id, form, entries, &used, report);
         let needed = needed_services(section, services, report);
         addresses(file, id, &used, report);
+        if form == Form::Global {
+            places(file, id, &used, report);
+        }
         served(file, own, &used, &needed, report);
         let ttl = ttl(id, name, report);
         names.insert(id.value.clone(), Name { form, ttl });
@@ -212,6 +217,47 @@ fn addresses(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Repo
     }
 }
 
+/// The latency record of each region carries its place: an AWS region, and each but once.
+fn places(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Report) {
+    let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    for used in used {
+        let Some((placed, section)) = region(file, &used.region) else { continue };
+        if report.damaged_at(&section.span(), "place") {
+            continue;
+        }
+        let (place, span, here) = match &section.get_ref().place {
+            Some(place) => (place.value.0.as_str(), &place.span, "this place"),
+            None => (placed.value.as_str(), &placed.span, "its place by default"),
+        };
+        if !is_aws_region(place) {
+            let wrong = format!("`{place}` is no AWS region, but `{}` has latency records", id.value);
+            let problem = Problem::at(span, wrong).here(here).also(&id.span, "in the global form");
+            report.add(problem.right("expected a line such as place = \"eu-west-1\" in the region"));
+        } else if let Some(first) = seen.insert(place, span) {
+            let wrong = format!("two regions of `{}` are in `{place}`", id.value);
+            let problem = Problem::at(span, wrong).here(here).also(first, "first here");
+            report.add(problem.right(
+                "expected a place of its own for each: Route 53 takes one latency record an AWS region",
+            ));
+        }
+    }
+}
+
+/// Whether a text is shaped like `eu-west-1`, `us-gov-west-1` or `eusc-de-east-1`.
+///
+/// By shape alone: AWS opens regions faster than lists of them are renewed.
+fn is_aws_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, words @ .., number] = parts.as_slice() else { return false };
+    let letters = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    (2..=4).contains(&area.len())
+        && letters(area)
+        && !words.is_empty()
+        && words.iter().all(|word| letters(word))
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// A region that has no endpoints of a needed service could never be up for the name.
 ///
 /// A file with endpoints of the own region alone is written for that region:
@@ -336,6 +382,30 @@ pub(super) fn check_failover(
     {
         let place = table.get_ref().ttl.as_ref().map_or(&id.span, |placed| &placed.span);
         hold_down(file, failover.hold_down, (ttl, place), allowance, report);
+    }
+}
+
+/// What one edge tells another of every name must fit into one answer.
+pub(super) fn check_view(
+    file: &File,
+    names: &BTreeMap<DnsName, Name>,
+    regions: &BTreeMap<RegionId, RegionPolicy>,
+    services: &BTreeMap<ServiceId, Service>,
+    report: &mut Report,
+) {
+    let bytes = View::bytes_max(names.keys(), regions.keys(), services.keys());
+    let last = file.names.iter().flat_map(|names| &names.0).map(|(id, _)| id).max_by_key(|id| id.span.start);
+    if bytes > VIEW_BYTES_MAX
+        && let Some(id) = last
+    {
+        let (names, regions) = (names.len(), regions.len());
+        let wrong = format!(
+            "{names} names over {regions} regions make a view of {bytes} bytes, at most {VIEW_BYTES_MAX} are read"
+        );
+        let problem = Problem::at(&id.span, wrong).here("the last of them");
+        report.add(
+            problem.right("expected fewer names, or fewer regions: each name has a vote on each region"),
+        );
     }
 }
 

@@ -6,12 +6,19 @@ use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::spell;
 use crate::domain::health::HealthPolicy;
+use crate::domain::latency::WindowedMedian;
 use crate::domain::policy::FailoverPolicy;
 use crate::domain::selection::Margin;
 use std::time::Duration;
 
 /// Long enough for a median over tens of samples, short enough to follow a route change.
 const RTT_WINDOW: Duration = Duration::from_secs(30);
+/// The most samples that a median is of.
+const SAMPLES: u32 = WindowedMedian::CAPACITY as u32;
+
+/// A fresh connection is asked again after a tenth of the interval; jitter shortens the one and
+/// lengthens the other, so it must live for more than an eighth.
+const FRESH_PART: u32 = 4;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -39,6 +46,18 @@ pub(super) fn probes(file: &File, report: &mut Report) -> Probes {
         );
         let right = format!("expected a timeout below {}", spell(interval));
         blame(&probes.timeout, &probes.interval, wrong, right, report);
+    }
+    if fresh_connection < interval / FRESH_PART {
+        let wrong = format!(
+            "`probes.fresh_connection` ({}) is shorter than a quarter of `probes.interval` ({})",
+            spell(fresh_connection),
+            spell(interval)
+        );
+        let right = format!(
+            "expected {} or more: round trips are measured on a connection that answered before",
+            spell(interval / FRESH_PART)
+        );
+        blame(&probes.fresh_connection, &probes.interval, wrong, right, report);
     }
     Probes { interval, timeout, fresh_connection }
 }
@@ -128,7 +147,18 @@ pub(super) fn ranking(file: &File, interval: Duration, report: &mut Report) -> (
         Duration::ZERO..=s(10),
         default.absolute,
     );
-    let window = report.duration("probes.rtt_window", &probes.rtt_window, ms(100)..=s(3600), RTT_WINDOW);
+    let most = interval * SAMPLES;
+    let window =
+        report.duration("probes.rtt_window", &probes.rtt_window, ms(100)..=s(3600), RTT_WINDOW.min(most));
+    if window > most {
+        let wrong = format!(
+            "`probes.rtt_window` ({}) is longer than {SAMPLES} times `probes.interval` ({})",
+            spell(window),
+            spell(interval)
+        );
+        let right = format!("expected {} or less: the last {SAMPLES} samples count, not more", spell(most));
+        blame(&probes.rtt_window, &probes.interval, wrong, right, report);
+    }
     if window < interval {
         let wrong = format!(
             "`probes.rtt_window` ({}) must not be shorter than `probes.interval` ({})",
@@ -141,19 +171,22 @@ pub(super) fn ranking(file: &File, interval: Duration, report: &mut Report) -> (
     (Margin { relative, absolute }, window)
 }
 
-pub(super) fn failover(file: &File, interval: Duration, report: &mut Report) -> FailoverPolicy {
+pub(super) fn failover(file: &File, probes: &Probes, report: &mut Report) -> FailoverPolicy {
     let default = FailoverPolicy::default();
     let none = &crate::config::file::FailoverSection::default();
     let f = file.failover.as_ref().map_or(none, |section| section.get_ref());
     let view_fresh =
         report.duration("failover.view_fresh", &f.view_fresh, ms(50)..=s(600), default.view_fresh);
-    if view_fresh <= interval {
+    // One probe lost, the next one late: else every hiccup would cost a vote.
+    let least = probes.interval * 2 + probes.timeout;
+    if view_fresh < least {
         let wrong = format!(
-            "`failover.view_fresh` ({}) must be longer than `probes.interval` ({})",
+            "`failover.view_fresh` ({}) is shorter than two `probes.interval` ({}) and a `probes.timeout` ({})",
             spell(view_fresh),
-            spell(interval)
+            spell(probes.interval),
+            spell(probes.timeout)
         );
-        let right = "expected several probe intervals: views come with probes".to_owned();
+        let right = format!("expected {} or more: views come with probes, and one may be lost", spell(least));
         let other = file.probes.as_ref().map_or(&None, |probes| &probes.get_ref().interval);
         blame(&f.view_fresh, other, wrong, right, report);
     }

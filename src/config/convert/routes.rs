@@ -27,7 +27,7 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
         {
             let problem = Problem::at(&placed.span, format!("two routes are named `{}`", placed.value));
             let problem = problem.here("again here").also(&first, "first here");
-            report.add(problem.right("expected a name of its own for each: metrics tell them apart by it"));
+            report.add(problem.right("expected a name of its own for each: problems tell them apart by it"));
         }
         routes.push(route);
     }

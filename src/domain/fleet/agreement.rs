@@ -6,7 +6,7 @@ use crate::domain::name::{DnsName, RegionId};
 use crate::domain::policy::NamePolicy;
 use crate::domain::snapshot::Gate;
 use crate::domain::time::Time;
-use crate::domain::votes::{Ballot, Verdict, Witness, decide};
+use crate::domain::votes::{Ballot, Verdict, decide};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,16 +78,12 @@ impl Fleet {
     fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool) -> Ballot {
         let word =
             |voter: &RegionId| votes.get(voter).and_then(|v| v.get(target)).copied().unwrap_or(Word::Unknown);
-        let witness = match self.peers.get(target) {
-            Some(peer) => peer.witness,
-            None => Witness::Unknown,
-        };
         Ballot {
             configured: self.policy.regions.len(),
             votes: votes.keys().map(word).collect(),
             own: word(&self.policy.own),
             target: word(target),
-            witness,
+            witness: self.peers.get(target).map_or(self.witness, |peer| peer.witness),
             agreed,
         }
     }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub enum Input {
     /// A new configuration; what it leaves out is forgotten, the rest is kept.
     Configure(Arc<Policy>),
-    /// Addresses of a name were resolved (the last good ones stay until others come).
+    /// Addresses were resolved. None for a service: the configuration has none any more (a look-up
+    /// that fails is not told).
     Resolved {
         target: Target,
         addresses: Vec<SocketAddr>,
@@ -48,7 +49,7 @@ pub enum Probe {
     /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
     /// An endpoint of a service in the own region.
-    Endpoint { service: ServiceId, address: SocketAddr, result: Result<Rtt, ProbeFailure> },
+    Endpoint { service: ServiceId, address: SocketAddr, result: Result<(), ProbeFailure> },
 }
 
 /// A region's good answer.

@@ -75,7 +75,11 @@ impl NameRecord {
         if let Some(before) = &self.state
             && before.fence != state.fence
         {
-            self.last = Some(LastChange::between(before, &state));
+            let change = LastChange::between(before, &state);
+            // A drain or a freeze takes nothing away: what was taken before must still not be undone.
+            if !change.reduced.is_empty() {
+                self.last = Some(change);
+            }
             self.needed_since = None;
         }
         if self.pending.as_ref().is_some_and(|p| state.fence.generation >= p.generation) {
@@ -100,7 +104,6 @@ impl NameRecord {
 
 impl Fleet {
     pub(super) fn dns_reported(&mut self, report: DnsReport) {
-        self.dirty = true;
         match report {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
@@ -113,13 +116,16 @@ impl Fleet {
                 }
             }
             // The next read shows the new generation; until then the plan stays pending.
-            DnsReport::Submitted { .. } | DnsReport::InSync { .. } => {}
+            DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
             DnsReport::Witness { region, witness } => {
                 if let Some(peer) = self.peers.get_mut(&region) {
                     peer.witness = witness;
+                } else if region == self.policy.own {
+                    self.witness = witness;
                 }
             }
         }
+        self.dirty = true;
     }
 
     /// Proposes what the rules allow now, and names the rule where they do not.
@@ -149,17 +155,17 @@ impl Fleet {
                 last: record.last.as_ref(),
                 distances: &distances,
                 room: &room,
+                margin: policy.margin,
                 now,
             };
-            let wanted = wanted(&situation);
+            record.wanted = wanted(&situation);
             // After a sleep the first inputs are the oldest ones, and words seem to have lasted.
-            let next = match next(&situation) {
+            let next = match next(&situation, &record.wanted) {
                 Ok(Some(_)) if now.since(self.awake_since) < policy.failover.view_fresh => {
                     Err(Refusal::JustWoke)
                 }
                 next => next,
             };
-            record.wanted = wanted;
             match next {
                 Ok(None) => {
                     record.needed_since = None;
@@ -241,9 +247,12 @@ impl Fleet {
 
 impl NameRecord {
     fn propose(&mut self, name: &DnsName, plan: Plan, now: Time, outputs: &mut Vec<Output>) {
+        if self.must_read {
+            self.refuse(name, Some(Refusal::Unread), outputs);
+            return;
+        }
         self.refuse(name, None, outputs);
-        let waiting = self.pending.as_ref().is_some_and(|p| now < p.until);
-        if waiting || self.must_read {
+        if self.pending.as_ref().is_some_and(|p| now < p.until) {
             return;
         }
         self.pending = Some(Pending { generation: plan.fence.generation.next(), until: plan.expires_at });

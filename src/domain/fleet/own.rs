@@ -99,10 +99,6 @@ fn tell_endpoint(
 impl Fleet {
     /// Statistics and health of addresses that stay are carried over.
     pub(super) fn resolved(&mut self, target: &Target, addresses: Vec<SocketAddr>) {
-        // No address is no news: the last good answer stays.
-        if addresses.is_empty() {
-            return;
-        }
         self.dirty = true;
         match target {
             Target::Service(service) => {
@@ -114,8 +110,16 @@ impl Fleet {
                         health: Health::default(),
                     });
                 }
+                // As before the first address: nothing is known of it, and nothing is said.
+                if own.endpoints.is_empty() {
+                    own.health = Health::default();
+                }
             }
             Target::Peer(region) => {
+                // A region without an address is no news: the last good answer stays.
+                if addresses.is_empty() {
+                    return;
+                }
                 let Some(peer) = self.peers.get_mut(region) else { return };
                 peer.resolved(&addresses);
             }

@@ -100,9 +100,13 @@ impl Peer {
             let word = heard.view.services.get(id).map_or(Word::Unknown, |s| s.word);
             // A view of any age is better than none, but no ground to take anyone back.
             let believed = heard.recent || service.health.word().0 != Word::Down;
+            let said_up = service.health.word().0 == Word::Up;
             moved |= watch(&mut service.health, |health| match word {
                 Word::Up if believed => health.probe_succeeded(now, &policy.health),
                 Word::Down => health.declared_down(now),
+                // It decides, and can no longer say that the service is well: an old "up" must not
+                // vote for ever.
+                Word::Unknown if said_up && heard.recent => health.probe_failed(now, &policy.health),
                 Word::Up | Word::Unknown => {}
             });
         }

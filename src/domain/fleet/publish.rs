@@ -1,7 +1,7 @@
 //! What requests and other regions read: the snapshot and the view.
 
 use super::{Fleet, Output};
-use crate::domain::health::{State, Word};
+use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{
@@ -9,7 +9,6 @@ use crate::domain::snapshot::{
 };
 use crate::domain::time::Time;
 use crate::domain::view::{ServiceView, View};
-use crate::domain::votes::Witness;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +98,8 @@ impl Fleet {
         remote.map_or(State::Unknown, |r| r.health.state())
     }
 
-    /// The own region first, then the nearest; only where the service is usable.
+    /// The own region first, then the nearest; only where the service is usable. A drained own
+    /// region that is well comes last, with no share.
     fn healthy_candidates(&self, id: &ServiceId, now: Time) -> Vec<Candidate> {
         let policy = &self.policy.health;
         let mut candidates = Vec::new();
@@ -118,6 +118,14 @@ impl Fleet {
             });
         }
         candidates.retain(|c| !c.endpoints.is_empty());
+        // DNS still leads users to a drained region for a while. It gets no request of its own, but
+        // when every peer refuses, being served where it is well beats a 503.
+        if let Some(own) = self.services.get(id).filter(|s| !candidates.is_empty() && leaving(&s.health)) {
+            let endpoints = own.serving();
+            if !endpoints.is_empty() {
+                candidates.push(self.own_candidate(0.0, endpoints));
+            }
+        }
         candidates
     }
 
@@ -143,7 +151,7 @@ impl Fleet {
         let state =
             self.policy.services.iter().map(|s| self.state(s, region)).max().unwrap_or(State::Unknown);
         let Some(peer) = self.peers.get(region) else {
-            return RegionStatus { rtt: None, heard: true, state, witness: Witness::Unknown };
+            return RegionStatus { rtt: None, heard: true, state, witness: self.witness };
         };
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
@@ -172,15 +180,15 @@ impl Fleet {
                 .filter_map(|(region, peer)| Some((region.clone(), peer.latency.median()?)))
                 .collect(),
             votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
-            generations: self
-                .names
-                .iter()
-                .filter_map(|(name, record)| Some((name.clone(), record.generation()?)))
-                .collect(),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
         }
     }
+}
+
+/// Drained by an operator, not by illness.
+fn leaving(health: &Health) -> bool {
+    health.state() == State::Draining && health.word().0 == Word::Up
 }
 
 fn stepped(share: f64) -> f64 {

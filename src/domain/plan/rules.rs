@@ -1,12 +1,13 @@
 //! The rules: what the verdicts call for, and whether one step of it may be taken now.
 
-use super::shift::{Distances, Room, Shares, displace, step};
+use super::shift::{Distances, Receivers, Room, Shares, displace, step};
 use super::{Change, NameState, Plan, Reason, Refusal};
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::selection::Margin;
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
-use crate::domain::weights::WeightedSet;
+use crate::domain::weights::{TOTAL, WeightedSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a plan for one name may look at.
@@ -18,17 +19,19 @@ pub struct Situation<'a> {
     pub failover: &'a FailoverPolicy,
     pub verdicts: &'a BTreeMap<RegionId, Verdict>,
     pub state: &'a NameState,
-    /// What the change before this state took away, if it was seen.
+    /// The last change that took something away, if one was seen.
     pub last: Option<&'a LastChange>,
     pub distances: &'a Distances,
     pub room: &'a Room,
+    pub margin: Margin,
     pub now: Time,
 }
 
-/// The last change of a name's sets, as the difference of two reads.
+/// A change of a name's sets, as the difference of two reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastChange {
     pub writer: Option<RegionId>,
+    pub at: Option<Time>,
     /// Regions that lost share in some entry.
     pub reduced: BTreeSet<(EntryId, RegionId)>,
 }
@@ -45,7 +48,7 @@ impl LastChange {
             })
             .map(|(entry, _, region)| (entry.clone(), region.clone()))
             .collect();
-        Self { writer: after.writer.clone(), reduced }
+        Self { writer: after.writer.clone(), at: after.changed_at, reduced }
     }
 }
 
@@ -55,28 +58,44 @@ impl Situation<'_> {
     }
 
     /// Regions that may receive users.
-    fn receivers(&self) -> BTreeSet<&RegionId> {
+    fn receivers(&self) -> Receivers<'_> {
         let up =
             |region: &&RegionId| self.verdict(region) == Verdict::Up && !self.state.drains.contains(*region);
-        self.policy.regions().into_iter().filter(up).collect()
+        let mut held = BTreeSet::new();
+        for (entry, set) in &self.state.sets {
+            let home = |region: &RegionId| self.policy.entries.get(entry).map_or(0.0, |s| s.share(region));
+            // Less than a point is rounding.
+            let displaced = |region: &RegionId| set.share(region) - home(region) >= 1.0 / f64::from(TOTAL);
+            let regions = set.iter().map(|(region, _)| region).filter(|region| displaced(region));
+            held.extend(regions.map(|region| (entry.clone(), region.clone())));
+        }
+        Receivers {
+            regions: self.policy.regions().into_iter().filter(up).collect(),
+            distances: self.distances,
+            room: self.room,
+            held,
+            margin: self.margin,
+        }
     }
 
     fn current(&self) -> BTreeMap<EntryId, Shares> {
         self.state.sets.iter().map(|(entry, set)| (entry.clone(), set.shares())).collect()
     }
 
-    fn young(&self) -> bool {
-        self.state.changed_at.is_some_and(|at| self.now.since(at) < self.failover.hold_down)
+    /// Whether a change is younger than the hold-down.
+    fn young(&self, changed_at: Option<Time>) -> bool {
+        changed_at.is_some_and(|at| self.now.since(at) < self.failover.hold_down)
     }
 }
 
 /// The sets that the verdicts call for, before ramps and hold-downs.
 ///
-/// A region that is neither confirmed up nor confirmed down keeps what it has
-/// and gains nothing. Without any receiver everything stays as it is.
+/// A region that is neither confirmed up nor confirmed down gains nothing and keeps what it has,
+/// users of other entries too; those go home when home is well, and nowhere else. Without any
+/// receiver everything stays as it is.
 pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
     let receivers = situation.receivers();
-    if receivers.is_empty() {
+    if receivers.regions.is_empty() {
         return situation.state.sets.clone();
     }
     let home: BTreeMap<EntryId, Shares> =
@@ -92,15 +111,45 @@ pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
         };
         whole - keeps
     };
-    let after = displace(&home, leaving, &receivers, situation.distances, situation.room);
+    let mut after = displace(&home, leaving, &receivers);
+    for (entry, to) in &mut after {
+        if let (Some(now), Some(home)) = (situation.state.sets.get(entry), home.get(entry)) {
+            keep_unconfirmed(situation, now, home, to);
+        }
+    }
     after.into_iter().filter_map(|(e, shares)| Some((e, WeightedSet::from_shares(&shares)?))).collect()
 }
 
-/// The next plan for a name; `None` when its sets are as wanted.
+/// Gives a region that is not confirmed down back what it holds now beyond its own share at home:
+/// from what others would gain, unless they gain their own users.
+fn keep_unconfirmed(situation: &Situation<'_>, now: &WeightedSet, home: &Shares, to: &mut Shares) {
+    let unconfirmed = |region: &RegionId| {
+        matches!(situation.verdict(region), Verdict::Isolated | Verdict::Undecided(_))
+            && !situation.state.drains.contains(region)
+    };
+    for (region, _) in now.iter().filter(|(region, _)| unconfirmed(region)) {
+        let lost = now.share(region) - to.get(region).copied().unwrap_or(0.0);
+        let mut rest = lost;
+        for (other, share) in to.iter_mut().filter(|(other, _)| *other != region) {
+            let due = now.share(other).max(home.get(other).copied().unwrap_or(0.0));
+            let back = (*share - due).clamp(0.0, rest.max(0.0));
+            *share -= back;
+            rest -= back;
+        }
+        if lost > rest {
+            *to.entry(region.clone()).or_insert(0.0) += lost - rest;
+        }
+    }
+}
+
+/// The next plan for a name; `None` when its sets are as `wanted` of the same situation says.
 ///
 /// # Errors
 /// The rule that forbids a change that the verdicts call for.
-pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
+pub fn next(
+    situation: &Situation<'_>,
+    wanted: &BTreeMap<EntryId, WeightedSet>,
+) -> Result<Option<Plan>, Refusal> {
     let Situation { state, policy, failover, .. } = situation;
     if !state.sets.keys().eq(policy.entries.keys()) {
         return Err(Refusal::Foreign);
@@ -108,7 +157,7 @@ pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
     let evacuated = evacuation(situation);
     let (changes, reason) = match evacuated {
         Some(changes) => (changes, Reason::Evacuation),
-        None => (ramp(situation), Reason::Ramp),
+        None => (ramp(situation, wanted), Reason::Ramp),
     };
     if changes.is_empty() {
         return unconfirmed(situation).map_or(Ok(None), Err);
@@ -116,10 +165,10 @@ pub fn next(situation: &Situation<'_>) -> Result<Option<Plan>, Refusal> {
     if state.frozen.is_some() {
         return Err(Refusal::Frozen);
     }
-    if situation.receivers().len() < failover.min_live.max(1) {
+    if situation.receivers().regions.len() < failover.min_live.max(1) {
         return Err(Refusal::MinLive);
     }
-    if reason == Reason::Ramp && situation.young() {
+    if reason == Reason::Ramp && situation.young(state.changed_at) {
         return Err(Refusal::HoldDown);
     }
     if undoes_other(situation, &changes) {
@@ -148,8 +197,7 @@ fn evacuation(situation: &Situation<'_>) -> Option<BTreeMap<EntryId, Change>> {
         Some(set) if down(region) => set.share(region),
         _ => 0.0,
     };
-    let receivers = situation.receivers();
-    let after = displace(&situation.current(), leaving, &receivers, situation.distances, situation.room);
+    let after = displace(&situation.current(), leaving, &situation.receivers());
     let mut changes = BTreeMap::new();
     for (entry, from) in sets {
         if !from.iter().any(|(region, _)| down(region)) {
@@ -163,16 +211,16 @@ fn evacuation(situation: &Situation<'_>) -> Option<BTreeMap<EntryId, Change>> {
 }
 
 /// One bounded step of every entry that is not as wanted.
-fn ramp(situation: &Situation<'_>) -> BTreeMap<EntryId, Change> {
+fn ramp(situation: &Situation<'_>, wanted: &BTreeMap<EntryId, WeightedSet>) -> BTreeMap<EntryId, Change> {
     let mut changes = BTreeMap::new();
-    for (entry, to) in wanted(situation) {
-        let Some(from) = situation.state.sets.get(&entry) else { continue };
+    for (entry, to) in wanted {
+        let Some(from) = situation.state.sets.get(entry) else { continue };
         let Some(same) = WeightedSet::from_shares(&from.shares()) else { continue };
-        if same == to {
+        if same == *to {
             continue;
         }
-        if let Some(next) = step(from, &to, situation.failover.max_shift) {
-            changes.insert(entry, Change { from: from.clone(), to: next });
+        if let Some(next) = step(from, to, situation.failover.max_shift) {
+            changes.insert(entry.clone(), Change { from: from.clone(), to: next });
         }
     }
     changes
@@ -183,7 +231,7 @@ fn undoes_other(situation: &Situation<'_>, changes: &BTreeMap<EntryId, Change>) 
     let Some(last) = situation.last else { return false };
     let by_other = last.writer.as_ref().is_some_and(|writer| writer != situation.own);
     by_other
-        && situation.young()
+        && situation.young(last.at)
         && changes.iter().any(|(entry, change)| {
             change.to.iter().any(|(region, _)| {
                 change.to.share(region) > change.from.share(region)
@@ -219,6 +267,7 @@ mod tests {
         state: NameState,
         failover: FailoverPolicy,
         last: Option<LastChange>,
+        a_to_b: Option<u64>,
         now: Time,
     }
 
@@ -252,6 +301,7 @@ mod tests {
                 },
                 failover: FailoverPolicy::default(),
                 last: None,
+                a_to_b: Some(10),
                 now: Time::from_millis(10_000_000),
             }
         }
@@ -268,10 +318,12 @@ mod tests {
 
         fn next(&self) -> Result<Option<Plan>, Refusal> {
             let mut distances = Distances::default();
-            for (from, to, ms) in [("a", "b", 10), ("a", "c", 50), ("b", "c", 40)] {
-                distances.add(&region(from), &region(to), Rtt::millis(ms));
+            for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", Some(50)), ("b", "c", Some(40))] {
+                if let Some(ms) = ms {
+                    distances.add(&region(from), &region(to), Rtt::millis(ms));
+                }
             }
-            next(&Situation {
+            let situation = Situation {
                 name: &DnsName::parse("www.example.com").unwrap(),
                 own: &region("b"),
                 policy: &NamePolicy {
@@ -284,8 +336,10 @@ mod tests {
                 last: self.last.as_ref(),
                 distances: &distances,
                 room: &Room::default(),
+                margin: Margin::default(),
                 now: self.now,
-            })
+            };
+            next(&situation, &wanted(&situation))
         }
 
         fn planned(&self) -> Plan {
@@ -329,6 +383,46 @@ mod tests {
     }
 
     #[test]
+    fn a_region_that_is_not_confirmed_down_keeps_displaced_users_unless_they_go_home() {
+        const NO_EVIDENCE: Verdict = Verdict::Undecided(Undecided::NoEvidence);
+        for b in [SPLIT, Verdict::Isolated, NO_EVIDENCE] {
+            let away = Case::new(DOWN, b, UP).with_set("a", &[("b", 1.0)]);
+            assert!(matches!(away.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", away.next());
+            let part = Case::new(DOWN, b, UP).with_set("a", &[("b", 0.4), ("c", 0.6)]);
+            assert!(matches!(part.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", part.next());
+            let home = Case::new(UP, b, UP).with_set("a", &[("b", 1.0)]).planned();
+            assert_eq!(home.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]), "{b:?}");
+        }
+        let mut drained = Case::new(DOWN, SPLIT, UP).with_set("a", &[("b", 1.0)]);
+        drained.state.drains.insert(region("b"));
+        assert_eq!(drained.planned().changes[&entry("a")].to, set(&[("b", 0.75), ("c", 0.25)]));
+    }
+
+    #[test]
+    fn displaced_users_are_not_moved_between_regions_that_are_about_as_far() {
+        // c is 50 away; b has to be nearer by a tenth to take what c holds, and the other way round.
+        for (a_to_b, holder, moves) in [
+            (49, "c", false),
+            (46, "c", false),
+            (44, "c", true),
+            (51, "b", false),
+            (55, "b", false),
+            (56, "b", true),
+        ] {
+            let mut case = Case::new(DOWN, UP, UP).with_set("a", &[(holder, 1.0)]);
+            case.a_to_b = Some(a_to_b);
+            assert_eq!(case.next().unwrap().is_some(), moves, "b at {a_to_b}, {holder} holds them");
+        }
+    }
+
+    #[test]
+    fn users_are_not_moved_from_a_region_whose_distance_is_not_known() {
+        let mut case = Case::new(DOWN, UP, UP).with_set("a", &[("b", 1.0)]);
+        case.a_to_b = None;
+        assert_eq!(case.next(), Ok(None));
+    }
+
+    #[test]
     fn no_set_is_emptied_when_every_region_is_down() {
         assert_eq!(Case::new(DOWN, DOWN, DOWN).next(), Err(Refusal::MinLive));
     }
@@ -363,10 +457,12 @@ mod tests {
         case.state.writer = Some(region("c"));
         case.last = Some(LastChange {
             writer: Some(region("c")),
+            at: case.state.changed_at,
             reduced: BTreeSet::from([(entry("a"), region("a"))]),
         });
         assert_eq!(case.next(), Err(Refusal::UndoesOther));
-        case.state.changed_at = Some(case.now.before(case.failover.hold_down));
+        let old = Some(case.now.before(case.failover.hold_down));
+        case.last.as_mut().unwrap().at = old;
         assert!(case.next().unwrap().is_some());
     }
 

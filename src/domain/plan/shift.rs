@@ -2,6 +2,7 @@
 
 use crate::domain::latency::Rtt;
 use crate::domain::name::{EntryId, RegionId};
+use crate::domain::selection::Margin;
 use crate::domain::weights::{TOTAL, WeightedSet};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,16 +19,6 @@ impl Distances {
     /// Distance by either end's measurement.
     fn between(&self, a: &RegionId, b: &RegionId) -> Option<Rtt> {
         self.0.get(&(a.clone(), b.clone())).or_else(|| self.0.get(&(b.clone(), a.clone()))).copied()
-    }
-
-    /// `among`, nearest to `from` first; unmeasured ones last, by name.
-    pub fn nearest<'a>(&self, from: &RegionId, among: &BTreeSet<&'a RegionId>) -> Vec<&'a RegionId> {
-        let mut order: Vec<&RegionId> = among.iter().copied().collect();
-        order.sort_by_key(|to| {
-            let rtt = self.between(from, to);
-            (rtt.is_none(), rtt)
-        });
-        order
     }
 }
 
@@ -58,6 +49,32 @@ impl Fill<'_> {
 /// Shares of one entry, 0..=1 in sum 1.
 pub type Shares = BTreeMap<RegionId, f64>;
 
+/// Who may take displaced users, in which order, and how many.
+#[derive(Debug, Clone)]
+pub struct Receivers<'a> {
+    pub regions: BTreeSet<&'a RegionId>,
+    pub distances: &'a Distances,
+    pub room: &'a Room,
+    /// Who holds displaced users of an entry already: the margin defends it, or users would be
+    /// moved to and fro between two regions that are about as far.
+    pub held: BTreeSet<(EntryId, RegionId)>,
+    pub margin: Margin,
+}
+
+impl<'a> Receivers<'a> {
+    /// Nearest to `from` first; unmeasured ones last, by name. One that holds users stays first as
+    /// long as its distance is unknown (its own edge has restarted, say): that is no reason to move.
+    fn nearest(&self, entry: &EntryId, from: &RegionId) -> Vec<&'a RegionId> {
+        let mut order: Vec<&RegionId> = self.regions.iter().copied().collect();
+        order.sort_by_cached_key(|to| {
+            let holds = self.held.contains(&(entry.clone(), (*to).clone()));
+            let rtt = self.distances.between(from, to);
+            (rtt.is_none() && !holds, rtt.map(|rtt| if holds { self.margin.defended(rtt) } else { rtt }))
+        });
+        order
+    }
+}
+
 /// For each entry, the shares after those in `leaving` gave theirs to `receivers`:
 /// the nearest first, each up to its capacity; what fits nowhere is spread by capacity
 /// (a full region that sheds beats an address that answers nobody).
@@ -66,10 +83,9 @@ pub type Shares = BTreeMap<RegionId, f64>;
 pub fn displace(
     sets: &BTreeMap<EntryId, Shares>,
     leaving: impl Fn(&EntryId, &RegionId) -> f64,
-    receivers: &BTreeSet<&RegionId>,
-    distances: &Distances,
-    room: &Room,
+    receivers: &Receivers<'_>,
 ) -> BTreeMap<EntryId, Shares> {
+    let room = receivers.room;
     let mut after: BTreeMap<EntryId, Shares> = sets.clone();
     let mut displaced: Vec<(&EntryId, &RegionId, f64)> = Vec::new();
     for (entry, shares) in sets {
@@ -86,7 +102,7 @@ pub fn displace(
     let mut fill = Fill { room, carried: BTreeMap::new() };
     for (entry, shares) in &after {
         let demand = room.demand.get(entry).copied().unwrap_or(0.0);
-        for receiver in receivers {
+        for receiver in &receivers.regions {
             let carried = shares.get(*receiver).copied().unwrap_or(0.0) * demand;
             *fill.carried.entry(receiver).or_insert(0.0) += carried;
         }
@@ -95,7 +111,7 @@ pub fn displace(
         let demand = room.demand.get(entry).copied().unwrap_or(0.0);
         let to = after.entry(entry.clone()).or_default();
         let mut rest = share;
-        for receiver in distances.nearest(region, receivers) {
+        for receiver in receivers.nearest(entry, region) {
             let fits = if demand > 0.0 { fill.left(receiver) / demand } else { f64::INFINITY };
             let takes = rest.min(fits);
             if takes > 0.0 {
@@ -104,9 +120,9 @@ pub fn displace(
                 rest -= takes;
             }
         }
-        let bounded: f64 = receivers.iter().filter_map(|r| room.capacity.get(*r)).sum();
+        let bounded: f64 = receivers.regions.iter().filter_map(|r| room.capacity.get(*r)).sum();
         if rest > 1e-9 && bounded > 0.0 {
-            for receiver in receivers {
+            for receiver in &receivers.regions {
                 let part = room.capacity.get(*receiver).copied().unwrap_or(0.0) / bounded;
                 *to.entry((*receiver).clone()).or_insert(0.0) += rest * part;
             }
@@ -172,9 +188,13 @@ mod tests {
         displace(
             &sets,
             |_, r| f64::from(u8::from(r.as_str() == "a")),
-            &BTreeSet::from([&b, &c]),
-            &distances(),
-            room,
+            &Receivers {
+                regions: BTreeSet::from([&b, &c]),
+                distances: &distances(),
+                room,
+                held: BTreeSet::new(),
+                margin: Margin::default(),
+            },
         )
         .remove(&entry)
         .unwrap()

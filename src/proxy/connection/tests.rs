@@ -69,7 +69,6 @@ async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
     }
     let server = Server {
         shared: Arc::clone(&edge.shared),
-        http: Arc::clone(&edge.server.http),
         pipeline: Arc::clone(&edge.server.pipeline),
         closing: edge.server.closing.clone(),
         deadlines: DEADLINES,

@@ -269,7 +269,7 @@ pub fn said_by_edges(name: &str) -> bool {
 }
 
 /// A name with `_` that a CGI-like service reads as one it trusts.
-fn passes_for_another(name: &str) -> bool {
+pub fn passes_for_another(name: &str) -> bool {
     let name = name.replace('_', "-");
     said_by_edges(&name) || matches!(name.as_str(), "content-length" | "transfer-encoding" | "host")
 }

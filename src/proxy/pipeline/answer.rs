@@ -36,10 +36,11 @@ impl Pipeline {
             parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
         let keep = !self.shared.draining() && call.down.rest_is_short();
-        call.down.start(&parts, framing, keep);
         let body = (!headless && !body.is_empty()).then_some(Piece::Data(body));
         let sent = timeout(CLIENT_PATIENCE, async {
+            call.down.start(&parts, framing, keep)?;
             for piece in body.into_iter().chain([Piece::End]) {
+                poll_fn(|context| call.down.poll_room(context)).await?;
                 call.down.put(piece)?;
             }
             poll_fn(|context| call.down.poll_flush(context)).await

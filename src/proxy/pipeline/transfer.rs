@@ -7,6 +7,7 @@
 
 use super::Call;
 use super::replay::Replay;
+use crate::proxy::headers::answer_removals;
 use crate::proxy::session::{ClientError, Piece};
 use crate::proxy::upstream::{Head, Upstream, UpstreamError};
 use std::future::poll_fn;
@@ -82,8 +83,11 @@ impl Transfer {
         let _unsent = self.poll_send(call, context)?;
         loop {
             match self.up.poll_head(context) {
-                Poll::Ready(Ok(Head::Informational(parts))) => {
-                    call.down.informational(&parts);
+                Poll::Ready(Ok(Head::Informational(mut parts))) => {
+                    for name in answer_removals(&parts.headers, false) {
+                        parts.headers.remove(name);
+                    }
+                    call.down.informational(&parts).map_err(Broken::Client)?;
                     // It goes out with the next write at the latest; now, if it can.
                     let _unsent = call.down.poll_flush(context).map_err(Broken::Client)?;
                 }

@@ -154,10 +154,6 @@ impl<'c> Request<'c> {
         }
     }
 
-    pub(in super::super) const fn version(&self) -> Version {
-        self.version
-    }
-
     /// The next piece of the body; a client that waits for leave to send it gets it now.
     pub(in super::super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
         loop {
@@ -243,16 +239,12 @@ impl<'c> Request<'c> {
     }
 
     /// The 101 that ends HTTP on the connection.
-    pub(in super::super) fn switch(&mut self, parts: &response::Parts, protocol: &HeaderValue) {
+    pub(in super::super) fn switch(&mut self, parts: &response::Parts, protocol: &HeaderValue) -> &mut Conn {
         self.persistent = false;
         self.answer = Answer::Whole;
         let reuse = Reuse::Upgrade(protocol);
         write_response(parts, Framing::None, reuse, self.version, &mut self.conn.output);
-    }
-
-    /// Whether the head of an answer went out.
-    pub(in super::super) const fn answered(&self) -> bool {
-        !matches!(self.answer, Answer::None)
+        self.conn
     }
 
     /// Whether the connection may serve another request.
@@ -277,9 +269,5 @@ impl<'c> Request<'c> {
             }
         }
         self.reusable()
-    }
-
-    pub(in super::super) fn conn(&mut self) -> &mut Conn {
-        self.conn
     }
 }

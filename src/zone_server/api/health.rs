@@ -11,7 +11,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 /// Checks a page. Source: API reference, ListHealthChecks, maxitems.
-const CHECKS_PAGE_MAX: usize = 100;
+const CHECKS_PAGE_MAX: usize = 1000;
 
 /// CreateHealthCheck: starts looking at once; the same call again finds the first check.
 pub fn create(state: &Arc<State>, call: &Call) -> Answered {

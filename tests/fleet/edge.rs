@@ -1,0 +1,203 @@
+//! Region `a`'s fleet, and the words to tell it what happens.
+
+use proxima::domain::fleet::{
+    DnsReport, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target,
+};
+use proxima::domain::health::{HealthPolicy, Word};
+use proxima::domain::latency::Rtt;
+use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::plan::{Fence, Generation, NameState, Plan};
+use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
+use proxima::domain::routing::RouteTable;
+use proxima::domain::selection::Margin;
+use proxima::domain::snapshot::{Place, Snapshot};
+use proxima::domain::time::Time;
+use proxima::domain::view::{ServiceView, View};
+use proxima::domain::weights::WeightedSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub fn region(name: &str) -> RegionId {
+    RegionId::parse(name).unwrap()
+}
+
+pub fn web() -> ServiceId {
+    ServiceId::parse("web").unwrap()
+}
+
+pub fn www() -> DnsName {
+    DnsName::parse("www.example.com").unwrap()
+}
+
+pub fn pod(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, n], 80))
+}
+
+pub fn home() -> BTreeMap<EntryId, WeightedSet> {
+    ["a", "b", "c"].iter().map(|n| (EntryId::parse(n).unwrap(), WeightedSet::only(region(n)))).collect()
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        own: region("a"),
+        regions: ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy::default())).collect(),
+        services: BTreeSet::from([web()]),
+        routes: Arc::new(RouteTable::default()),
+        names: BTreeMap::from([(www(), NamePolicy { entries: home(), services: BTreeSet::from([web()]) })]),
+        health: HealthPolicy::default(),
+        margin: Margin::default(),
+        rtt_window: Duration::from_secs(30),
+        failover: FailoverPolicy::default(),
+    }
+}
+
+/// Region `a`'s fleet, with what it last published.
+pub struct Edge {
+    pub fleet: Fleet,
+    pub policy: Policy,
+    pub now: Time,
+    pub sequence: u64,
+    /// Requests a second that clients send to each peer.
+    pub entered: f64,
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub view: Option<Arc<View>>,
+    pub plans: Vec<Plan>,
+}
+
+impl Edge {
+    pub fn new(policy: Policy) -> Self {
+        let fleet = Fleet::new(Arc::new(policy.clone()), 1);
+        let now = Time::from_millis(3_600_000);
+        let mut edge = Self {
+            fleet,
+            policy,
+            now,
+            sequence: 0,
+            entered: 0.0,
+            snapshot: None,
+            view: None,
+            plans: Vec::new(),
+        };
+        edge.tell(Input::Resolved { target: Target::Service(web()), addresses: vec![pod(1), pod(2)] });
+        for (n, name) in [(11, "b"), (12, "c")] {
+            edge.tell(Input::Resolved { target: Target::Peer(region(name)), addresses: vec![pod(n)] });
+        }
+        edge
+    }
+
+    /// All well for five seconds.
+    pub fn steady(policy: Policy) -> Self {
+        let mut edge = Self::new(policy);
+        edge.second(5, |edge| {
+            edge.pods(true);
+            edge.peer("b", 20, Word::Up, Word::Up);
+            edge.peer("c", 80, Word::Up, Word::Up);
+        });
+        edge
+    }
+
+    pub fn tell(&mut self, input: Input) {
+        for output in self.fleet.handle(input, self.now) {
+            match output {
+                Output::Publish(snapshot) => self.snapshot = Some(snapshot),
+                Output::View(view) => self.view = Some(view),
+                Output::Propose(plan) => self.plans.push(plan),
+                Output::Moved(_) => {}
+            }
+        }
+    }
+
+    /// Lets `seconds` pass; `each` tells what happens in every one of them.
+    pub fn second(&mut self, seconds: u32, each: impl Fn(&mut Self)) {
+        for _ in 0..seconds {
+            each(self);
+            for _ in 0..4 {
+                self.now = self.now + Duration::from_millis(250);
+                self.tell(Input::Tick);
+            }
+        }
+    }
+
+    pub fn pods(&mut self, well: bool) {
+        for n in [1, 2] {
+            let result = if well { Ok(()) } else { Err(ProbeFailure::Connect) };
+            self.tell(Input::Probed(Probe::Endpoint { service: web(), address: pod(n), result }));
+        }
+    }
+
+    /// A region's view: its own service, and what it says of `a`.
+    pub fn peer(&mut self, name: &str, rtt: u64, service: Word, of_a: Word) {
+        self.peer_votes(name, rtt, service, &[("a", of_a), ("b", Word::Up), ("c", Word::Up)]);
+    }
+
+    pub fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
+        // As an edge says it: what is not known is left out.
+        let known = (service != Word::Unknown).then_some((web(), ServiceView { word: service }));
+        let services = known.into_iter().collect();
+        self.sequence += 1;
+        let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
+        let view = View {
+            region: region(name),
+            boot: 9,
+            sequence: self.sequence,
+            policy: self.policy.agreement_hash(),
+            services,
+            rtts: BTreeMap::new(),
+            votes: BTreeMap::from([(www(), votes)]),
+            entered_rps: self.entered,
+            headroom_rps: None,
+        };
+        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
+        self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
+    }
+
+    /// At `name`'s address another region answers.
+    pub fn answers(&mut self, name: &str, other: &str) {
+        let view = View { region: region(other), ..View::clone(self.view.as_ref().unwrap()) };
+        let answer = RegionAnswer { rtt: None, view: Box::new(view) };
+        self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
+    }
+
+    pub fn silent(&mut self, name: &str) {
+        let result = Err(ProbeFailure::Timeout);
+        self.tell(Input::Probed(Probe::Region { region: region(name), result }));
+    }
+
+    pub fn records(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>) {
+        self.records_with(generation, sets, &[]);
+    }
+
+    pub fn records_with(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>, drains: &[&str]) {
+        let state = NameState {
+            fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
+            writer: None,
+            changed_at: None,
+            frozen: None,
+            drains: drains.iter().map(|n| region(n)).collect(),
+            sets,
+        };
+        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    }
+
+    pub fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
+        self.tell(Input::Outcome(Outcome { service: web(), region: region(name), address, result }));
+    }
+
+    /// A second in which everyone is well.
+    pub fn all_well(&mut self) {
+        self.pods(true);
+        self.peer("b", 20, Word::Up, Word::Up);
+        self.peer("c", 80, Word::Up, Word::Up);
+    }
+
+    pub fn candidates(&self) -> Vec<(String, Place)> {
+        let service = &self.snapshot.as_ref().unwrap().services[&web()];
+        service.candidates.iter().map(|c| (c.region.to_string(), c.place)).collect()
+    }
+
+    pub fn order(&self) -> Vec<String> {
+        self.candidates().into_iter().map(|(region, _)| region).collect()
+    }
+}
