@@ -6,12 +6,12 @@
 use crate::config::{PeerAddress, Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::proxy::attempts::Attempt;
-use crate::proxy::settings::Settings;
-use crate::proxy::tls::PeerIdentity;
 use crate::proxy::attempts::Failure;
 use crate::proxy::h1::{Framing, Malformed};
 use crate::proxy::io::Conn;
 use crate::proxy::session::Piece;
+use crate::proxy::settings::Settings;
+use crate::proxy::tls::PeerIdentity;
 use http::{HeaderValue, response};
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::v2::Connector;
@@ -157,9 +157,15 @@ fn http2(peer: &mut HttpPeer) {
 pub(super) enum Head {
     /// An interim one; another follows.
     Informational(response::Parts),
-    Final { parts: response::Parts, framing: Framing },
+    Final {
+        parts: response::Parts,
+        framing: Framing,
+    },
     /// 101: from here on the connection speaks another protocol.
-    Switching { parts: response::Parts, upgrade: Option<HeaderValue> },
+    Switching {
+        parts: response::Parts,
+        upgrade: Option<HeaderValue>,
+    },
 }
 
 /// Why an attempt has no (whole) answer.

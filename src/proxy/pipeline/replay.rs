@@ -9,7 +9,10 @@ const REPLAY_BYTES: usize = 64 * 1024;
 /// The body so far, while it is small and no answer has begun.
 #[derive(Debug)]
 pub(super) enum Replay {
-    Keeping { pieces: Vec<Piece>, bytes: usize },
+    Keeping {
+        pieces: Vec<Piece>,
+        bytes: usize,
+    },
     /// It outgrew the bound, or is not needed any more.
     Dropped,
 }

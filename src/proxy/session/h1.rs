@@ -81,8 +81,7 @@ pub(in super::super) async fn next(
             deadline = Instant::now() + if closed.is_some() { patience.head } else { patience.closing_head };
         }
         let filled = poll_fn(|context| {
-            let filled =
-                if begun { conn.poll_fill(context, HEAD_READ) } else { conn.poll_first(context) };
+            let filled = if begun { conn.poll_fill(context, HEAD_READ) } else { conn.poll_first(context) };
             if filled.is_ready() {
                 return filled.map(Some);
             }
@@ -155,7 +154,10 @@ impl<'c> Request<'c> {
     }
 
     /// The next piece of the body; a client that waits for leave to send it gets it now.
-    pub(in super::super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+    pub(in super::super) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Piece, ClientError>> {
         loop {
             match self.reader.next(&mut self.conn.input)? {
                 Got::Data(data) => return Poll::Ready(Ok(Piece::Data(data))),
@@ -229,7 +231,10 @@ impl<'c> Request<'c> {
         Ok(())
     }
 
-    pub(in super::super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+    pub(in super::super) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ClientError>> {
         self.conn.poll_flush(context).map_err(ClientError::from)
     }
 

@@ -78,9 +78,7 @@ fn authority(parts: &mut request::Parts, scheme: &Scheme) -> Result<(), Malforme
     match (parts.uri.authority(), host) {
         (None, None) => Err(Malformed::NoHost),
         (Some(authority), None) => check_authority(authority.as_str().as_bytes()).map(|_| ()),
-        (Some(authority), Some(host)) => {
-            reconciled(authority.as_str().as_bytes(), host.as_bytes(), scheme)
-        }
+        (Some(authority), Some(host)) => reconciled(authority.as_str().as_bytes(), host.as_bytes(), scheme),
         (None, Some(host)) => {
             check_authority(host.as_bytes())?;
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
@@ -138,7 +136,10 @@ impl Request {
     }
 
     /// The next piece of the body.
-    pub(in super::super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+    pub(in super::super) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Piece, ClientError>> {
         if std::mem::take(&mut self.waits) && self.send.is_none() {
             let mut go_on = Response::new(());
             *go_on.status_mut() = http::StatusCode::CONTINUE;
@@ -180,7 +181,11 @@ impl Request {
     }
 
     /// The head of the answer.
-    pub(in super::super) fn start(&mut self, parts: &response::Parts, framing: Framing) -> Result<(), ClientError> {
+    pub(in super::super) fn start(
+        &mut self,
+        parts: &response::Parts,
+        framing: Framing,
+    ) -> Result<(), ClientError> {
         let mut parts = parts.clone();
         parts.version = Version::HTTP_2;
         if let Framing::Length(length) = framing {
@@ -193,7 +198,10 @@ impl Request {
     }
 
     /// Ready when everything that was put has left for the client's window.
-    pub(in super::super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+    pub(in super::super) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ClientError>> {
         while let Some(send) = self.send.as_mut().filter(|_| !self.pending.is_empty()) {
             send.reserve_capacity(self.pending.len());
             let Some(capacity) = ready!(send.poll_capacity(context)) else {

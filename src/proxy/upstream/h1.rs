@@ -62,7 +62,10 @@ impl Exchange {
         self.answered
     }
 
-    pub(in super::super) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    pub(in super::super) fn poll_room(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), UpstreamError>> {
         self.conn.poll_room(context).map_err(|_| UpstreamError::Closed)
     }
 
@@ -79,12 +82,18 @@ impl Exchange {
         put.map_err(|_| UpstreamError::Local)
     }
 
-    pub(in super::super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    pub(in super::super) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), UpstreamError>> {
         self.conn.poll_flush(context).map_err(|_| UpstreamError::Closed)
     }
 
     /// The next head of the answer.
-    pub(in super::super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, UpstreamError>> {
+    pub(in super::super) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, UpstreamError>> {
         loop {
             let taken = self.scan.take(&mut self.conn.input, &Limits::RESPONSE);
             if let Some(raw) = taken.map_err(UpstreamError::Malformed)? {
@@ -116,7 +125,10 @@ impl Exchange {
     }
 
     /// The next piece of the answer's body.
-    pub(in super::super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, UpstreamError>> {
+    pub(in super::super) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Piece, UpstreamError>> {
         loop {
             match self.reader.next(&mut self.conn.input).map_err(UpstreamError::Malformed)? {
                 Got::Data(data) => return Poll::Ready(Ok(Piece::Data(data))),

@@ -62,7 +62,10 @@ impl Exchange {
     }
 
     /// Ready when another piece may be put.
-    pub(in super::super) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    pub(in super::super) fn poll_room(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), UpstreamError>> {
         while let (Some(send), Some(pending)) = (&mut self.send, &mut self.pending) {
             send.reserve_capacity(pending.len());
             let Some(capacity) = ready!(send.poll_capacity(context)) else {
@@ -101,7 +104,10 @@ impl Exchange {
     }
 
     /// The head of the answer.
-    pub(in super::super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, UpstreamError>> {
+    pub(in super::super) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, UpstreamError>> {
         if self.head_read {
             return Poll::Ready(Err(UpstreamError::Local));
         }
@@ -124,7 +130,10 @@ impl Exchange {
     }
 
     /// The next piece of the answer's body.
-    pub(in super::super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, UpstreamError>> {
+    pub(in super::super) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Piece, UpstreamError>> {
         if self.answer_whole {
             return Poll::Ready(Ok(Piece::End));
         }
