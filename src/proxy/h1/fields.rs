@@ -165,7 +165,7 @@ impl Fields {
             "upgrade" => self.upgrade.add(value),
             "te" => self.te_trailers |= elements(&value).any(|t| t.eq_ignore_ascii_case(b"trailers")),
             "keep-alive" | "proxy-connection" | "trailer" | "http2-settings" => {}
-            text if text.contains('_') && passes_for_another(text) => {}
+            text if passes_for_another(text) => {}
             _ => {
                 let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::ValueSyntax)?;
                 self.map.try_append(name, value).map_err(|_| Malformed::TooManyHeaders)?;
@@ -270,6 +270,9 @@ pub fn said_by_edges(name: &str) -> bool {
 
 /// A name with `_` that a CGI-like service reads as one it trusts.
 pub fn passes_for_another(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
     let name = name.replace('_', "-");
     said_by_edges(&name) || matches!(name.as_str(), "content-length" | "transfer-encoding" | "host")
 }
