@@ -126,6 +126,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    /// `None`: requests are not logged.
+    pub access_log: Option<AccessLog>,
     pub drain: Drain,
 }
 
@@ -301,6 +303,24 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
+}
+
+/// Which requests are logged, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    pub output: AccessLogOutput,
+    /// The share of requests, 0 to 1; those that failed here or upstream are always logged.
+    pub sample: f64,
+    /// Whether the query of a request is told.
+    pub query: bool,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogOutput {
+    Stdout,
+    /// Appended to; opened anew on SIGHUP.
+    File(PathBuf),
 }
 
 /// What SIGTERM does.

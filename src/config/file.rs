@@ -29,6 +29,10 @@ pub(super) trait FromFile: Sized {
     fn from_number(_number: f64) -> Option<Self> {
         None
     }
+
+    fn from_flag(_flag: bool) -> Option<Self> {
+        None
+    }
 }
 
 /// A value and its place: bytes of the text.
@@ -65,6 +69,10 @@ impl<T: FromFile> Visitor<'_> for ReadVisitor<T> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         T::from_text(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<T, E> {
+        T::from_flag(flag).ok_or_else(|| E::invalid_value(Unexpected::Bool(flag), &self))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
@@ -187,6 +195,7 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        access_log: Option<Section<AccessLogSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
@@ -283,5 +292,10 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+    }
+    AccessLogSection {
+        output: Key<FilePath>,
+        sample: Key<f64>,
+        query: Key<bool>,
     }
 }

@@ -102,6 +102,14 @@ from_text! {
     ServerUrl, r#"scheme, host and port of a server, such as "http://127.0.0.1:4580""#, server_url;
 }
 
+impl FromFile for bool {
+    const RULE: &'static str = "true or false";
+
+    fn from_flag(flag: bool) -> Option<Self> {
+        Some(flag)
+    }
+}
+
 impl FromFile for f64 {
     const RULE: &'static str = "a number, such as 0.25";
 
