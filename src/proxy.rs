@@ -26,16 +26,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 mod activity;
 mod attempts;
 mod connection;
-mod failures;
-mod gateway;
+pub mod h1;
 mod headers;
+mod io;
 mod listen;
+mod pipeline;
 mod policy;
 mod progress;
+mod session;
 mod settings;
 mod tls;
 mod upstream;
@@ -154,10 +157,12 @@ impl Edge {
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
-        let http = listen::application(&config, gateway::Gateway { shared: Arc::clone(&shared) });
         let server = connection::Server {
             shared: Arc::clone(&shared),
-            http: Arc::new(http),
+            pipeline: Arc::new(pipeline::Pipeline {
+                shared: Arc::clone(&shared),
+                upstreams: upstream::Upstreams::new(),
+            }),
             closing: closed,
             deadlines: connection::Deadlines::default(),
         };
@@ -183,6 +188,9 @@ impl Edge {
             Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
         };
         let mut accepting = listen::accept(bound, &self.server);
+        let mut sweeping = JoinSet::new();
+        let pipeline = Arc::clone(&self.server.pipeline);
+        sweeping.spawn(async move { pipeline.upstreams.sweep().await });
         loop {
             let now = *phase.borrow_and_update();
             if now >= Phase::Draining {

@@ -1,12 +1,33 @@
-//! From an attempt to the connection it asks for.
+//! From an attempt to a connection, and exchanges on it.
+//!
+//! Plain HTTP/1 to services is ours, with a pool of our own. HTTP/2 and
+//! everything over TLS are connections of Pingora's.
 
 use crate::config::{PeerAddress, Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::proxy::attempts::Attempt;
+use crate::proxy::attempts::Failure;
+use crate::proxy::h1::{Framing, Malformed};
+use crate::proxy::io::Conn;
+use crate::proxy::session::Piece;
 use crate::proxy::settings::Settings;
 use crate::proxy::tls::PeerIdentity;
+use http::{HeaderValue, response};
+use pingora::connectors::TransportConnector;
+use pingora::connectors::http::v2::Connector;
+use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+pub(super) mod h1;
+pub(super) mod h2;
+mod pool;
 
 /// Idle connections to a service are closed before common servers close them:
 /// Node.js and Apache keep them for 5 s, and a request sent into a closing
@@ -129,4 +150,214 @@ fn http2(peer: &mut HttpPeer) {
     peer.options.max_h2_streams = STREAMS_MAX;
     peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
     peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW_BYTES);
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// An interim one; another follows.
+    Informational(response::Parts),
+    Final {
+        parts: response::Parts,
+        framing: Framing,
+    },
+    /// 101: from here on the connection speaks another protocol.
+    Switching {
+        parts: response::Parts,
+        upgrade: Option<HeaderValue>,
+    },
+}
+
+/// Why an attempt has no (whole) answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UpstreamError {
+    /// No connection; nothing was sent.
+    Connect,
+    /// No connection for a reason of this process: no descriptors, no address.
+    Local,
+    /// Sent, but not processed.
+    Unprocessed,
+    /// The connection ended or broke.
+    Closed,
+    Timeout,
+    /// Not HTTP/1 as it has to be.
+    Malformed(Malformed),
+    /// HTTP, but not an answer to what was asked.
+    Nonsense,
+}
+
+impl UpstreamError {
+    /// What it says of the attempt; `None`: nothing.
+    pub(super) const fn failure(self) -> Option<Failure> {
+        Some(match self {
+            Self::Local => return None,
+            Self::Connect => Failure::Connect,
+            Self::Unprocessed => Failure::Unprocessed,
+            Self::Closed => Failure::Closed,
+            Self::Timeout => Failure::Timeout,
+            Self::Malformed(_) | Self::Nonsense => Failure::Malformed,
+        })
+    }
+}
+
+/// Where connections to upstreams come from.
+pub(super) struct Upstreams {
+    pool: pool::Pool,
+    http2: Connector,
+    tls: TransportConnector,
+}
+
+/// A connection that waits for a request.
+pub(super) enum Open {
+    Http1 {
+        conn: Conn,
+        /// It has carried a request before.
+        reused: bool,
+        /// Where it may wait for the next one.
+        home: Option<SocketAddr>,
+    },
+    Http2(Box<pingora::protocols::http::v2::client::Http2Session>, Box<HttpPeer>),
+}
+
+impl Upstreams {
+    pub(super) fn new() -> Self {
+        Self { pool: pool::Pool::default(), http2: Connector::new(None), tls: TransportConnector::new(None) }
+    }
+
+    /// Closes idle connections whose time is up; never returns.
+    pub(super) async fn sweep(&self) {
+        self.pool.sweep().await;
+    }
+
+    /// A connection to where the attempt goes.
+    ///
+    /// # Errors
+    /// `Connect` or `Local`.
+    pub(super) async fn open(&self, peer: Box<HttpPeer>, fresh: bool) -> Result<Open, UpstreamError> {
+        if peer.options.alpn.get_min_http_version() == 2 {
+            return self.open_http2(peer).await;
+        }
+        if peer.sni.is_empty() && !pingora::upstreams::peer::Peer::tls(peer.as_ref()) {
+            return self.open_plain(&peer, fresh).await;
+        }
+        match self.tls.new_stream(peer.as_ref()).await {
+            Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
+            Err(e) => Err(unconnected(&e)),
+        }
+    }
+
+    async fn open_plain(&self, peer: &HttpPeer, fresh: bool) -> Result<Open, UpstreamError> {
+        let Some(address) = peer._address.as_inet().copied() else { return Err(UpstreamError::Local) };
+        if let Some(conn) = (!fresh).then(|| self.pool.take(address)).flatten() {
+            return Ok(Open::Http1 { conn, reused: true, home: Some(address) });
+        }
+        let patience = peer.options.total_connection_timeout.unwrap_or(CONNECT_MAX);
+        let connected = timeout(patience, TcpStream::connect(address)).await;
+        let tcp = match connected {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(e)) if is_local(&e) => return Err(UpstreamError::Local),
+            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Connect),
+        };
+        tcp.set_nodelay(true).map_err(|_| UpstreamError::Connect)?;
+        let conn = Conn::new(Box::new(TcpIo::from(tcp)));
+        Ok(Open::Http1 { conn, reused: false, home: Some(address) })
+    }
+
+    async fn open_http2(&self, peer: Box<HttpPeer>) -> Result<Open, UpstreamError> {
+        let patience = peer.options.total_connection_timeout.unwrap_or(CONNECT_MAX);
+        let connecting = async {
+            // One that cannot take a stream any more is no reason to fail.
+            if let Ok(Some(session)) = self.http2.reused_http_session(peer.as_ref()).await {
+                return Ok(session);
+            }
+            match self.http2.new_http_session::<HttpPeer, ()>(peer.as_ref()).await {
+                Ok(HttpSession::H2(session)) => Ok(session),
+                Ok(_) => Err(UpstreamError::Connect),
+                Err(e) => Err(unconnected(&e)),
+            }
+        };
+        let session = timeout(patience, connecting).await.map_err(|_| UpstreamError::Connect)??;
+        Ok(Open::Http2(Box::new(session), peer))
+    }
+
+    /// Takes back what an exchange has left.
+    pub(super) fn finish(&self, upstream: Upstream) {
+        match upstream {
+            Upstream::H1 { exchange, home } => {
+                if let (Some(conn), Some(home)) = (exchange.into_idle(), home) {
+                    self.pool.put(home, conn);
+                }
+            }
+            Upstream::H2(exchange) => exchange.finish(&self.http2),
+        }
+    }
+}
+
+/// A connection takes no longer than this, whatever else is said.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Reasons of this process, not of the other side.
+fn is_local(error: &std::io::Error) -> bool {
+    // ENFILE and EMFILE have no kind of their own.
+    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == ErrorKind::AddrNotAvailable
+}
+
+fn unconnected(error: &pingora::Error) -> UpstreamError {
+    use pingora::ErrorType as E;
+    match error.etype() {
+        E::BindError | E::SocketError | E::InternalError => UpstreamError::Local,
+        _ => UpstreamError::Connect,
+    }
+}
+
+/// An exchange with an upstream.
+pub(super) enum Upstream {
+    H1 { exchange: h1::Exchange, home: Option<SocketAddr> },
+    H2(Box<h2::Exchange>),
+}
+
+impl Upstream {
+    pub(super) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match self {
+            Self::H1 { exchange, .. } => exchange.poll_room(context),
+            Self::H2(exchange) => exchange.poll_room(context),
+        }
+    }
+
+    pub(super) fn put(&mut self, piece: Piece) -> Result<(), UpstreamError> {
+        match self {
+            Self::H1 { exchange, .. } => exchange.put(piece),
+            Self::H2(exchange) => exchange.put(piece),
+        }
+    }
+
+    /// Everything that was put is on its way.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match self {
+            Self::H1 { exchange, .. } => exchange.poll_flush(context),
+            Self::H2(exchange) => exchange.poll_room(context),
+        }
+    }
+
+    /// Whether any byte of an answer has come.
+    pub(super) fn answered(&self) -> bool {
+        match self {
+            Self::H1 { exchange, .. } => exchange.answered(),
+            Self::H2(exchange) => exchange.answered(),
+        }
+    }
+
+    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, UpstreamError>> {
+        match self {
+            Self::H1 { exchange, .. } => exchange.poll_head(context),
+            Self::H2(exchange) => exchange.poll_head(context),
+        }
+    }
+
+    pub(super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, UpstreamError>> {
+        match self {
+            Self::H1 { exchange, .. } => exchange.poll_body(context),
+            Self::H2(exchange) => exchange.poll_body(context),
+        }
+    }
 }
