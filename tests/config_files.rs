@@ -3,6 +3,8 @@
 
 use proxima::config::{Config, Environment, Protocol, load};
 use proxima::dns::control_record::ControlRecord;
+use proxima::domain::name::ServiceId;
+use proxima::domain::routing::{Action, Asked, Scheme};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -240,8 +242,17 @@ fn the_minimal_file_is_one_region_that_serves_itself() {
     assert_eq!(config.regions.len(), 1);
     assert!(config.regions.values().all(|region| region.peer.is_none()));
     assert!(config.listeners.iter().all(|listener| listener.protocol == Protocol::Http));
-    let route = config.policy.routes.find("anything.example", "/any/path").unwrap();
-    assert_eq!(route.service.as_str(), "web");
+    let no_headers = http::HeaderMap::new();
+    let asked = Asked {
+        host: "anything.example",
+        path: "/any/path",
+        scheme: Scheme::Http,
+        method: "GET",
+        query: "",
+        headers: &no_headers,
+    };
+    let route = config.policy.routes.find(&asked).unwrap();
+    assert_eq!(route.action, Action::service(ServiceId::parse("web").unwrap()));
 }
 
 #[test]

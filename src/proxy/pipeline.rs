@@ -7,6 +7,7 @@
 //! One request is one future: no task and no queue of its own. It knows
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
+use crate::domain::snapshot::Place;
 use crate::metrics::request::ListenerKind;
 use crate::proxy::Shared;
 use crate::proxy::attempts::Failure;
@@ -14,7 +15,7 @@ use crate::proxy::connection::Connection;
 use crate::proxy::h1::{Framing, RequestHead};
 use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
-use crate::proxy::policy::{self, Decision, Origin};
+use crate::proxy::policy::{self, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
 use crate::proxy::session::Downstream;
 use crate::proxy::upstream::h1::Exchange as Http1;
@@ -103,11 +104,12 @@ impl Pipeline {
             version: parts.version,
             authority: parts.uri.authority().map_or("", Authority::as_str),
             path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
         };
         let snapshot = self.shared.wiring.snapshot.load();
         let world = policy::World { snapshot: &snapshot, services: &progress.settings.config.services };
-        let random = policy::Random { routing: rand::random(), id: rand::random() };
+        let random = policy::Random { routing: rand::random(), split: rand::random(), id: rand::random() };
         policy::decide(head, origin, world, random)
     }
 
@@ -192,6 +194,7 @@ impl Pipeline {
             parts.headers.remove(name);
         }
         self.sign(call, &mut parts);
+        edit_answer(call, &mut parts);
         let status = parts.status;
         let sent = match call.down.start(&parts, framing, !self.shared.draining()) {
             Ok(()) => transfer.relay(call).await,
@@ -223,6 +226,7 @@ impl Pipeline {
             parts.headers.remove(name);
         }
         self.sign(call, &mut parts);
+        edit_answer(call, &mut parts);
         let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();
         if let Err(error) = tunnel::tunnel(client, &mut upstream, call.timer).await {
@@ -236,21 +240,25 @@ impl Pipeline {
 fn outgoing(head: RequestHead, progress: &Progress) -> Option<Outgoing> {
     let RequestHead { mut parts, framing, upgrade, te_trailers, .. } = head;
     let (exchange, attempt) = progress.current()?;
-    edit(&mut parts, &exchange.edits);
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.clone(),
+    exchange.edits.apply(&mut parts.headers);
+    let endpoint = || attempt.endpoint.endpoint().address().to_string().parse().ok();
+    let authority = match (&exchange.target.host, parts.uri.authority()) {
+        (TargetHost::Fixed(authority), _) => authority.clone(),
+        (TargetHost::Upstream, _) if attempt.place == Place::Own => endpoint()?,
+        (_, Some(authority)) => authority.clone(),
         // HTTP/1.0 may leave it out; the next hop may not.
-        None => attempt.endpoint.endpoint().address().to_string().parse().ok()?,
+        (_, None) => endpoint()?,
     };
+    if let Some(path_and_query) = &exchange.target.path_and_query {
+        parts.uri = Uri::from(path_and_query.clone());
+    }
     Some(Outgoing { parts, authority, framing, upgrade, te_trailers })
 }
 
-fn edit(parts: &mut request::Parts, edits: &HeaderEdits) {
-    for name in &edits.remove {
-        parts.headers.remove(name);
-    }
-    for (name, value) in &edits.set {
-        parts.headers.insert(name.clone(), value.clone());
+/// The last word on an answer is the route's.
+fn edit_answer(call: &Call<'_>, parts: &mut response::Parts) {
+    if let Some(exchange) = &call.progress.exchange {
+        exchange.response_edits.apply(&mut parts.headers);
     }
 }
 
@@ -258,7 +266,7 @@ fn edit(parts: &mut request::Parts, edits: &HeaderEdits) {
 fn begin(open: Open, out: &Outgoing, forward: Option<&HeaderEdits>) -> Result<Upstream, UpstreamError> {
     let edited = forward.map(|edits| {
         let mut parts = out.parts.clone();
-        edit(&mut parts, edits);
+        edits.apply(&mut parts.headers);
         parts
     });
     match open {

@@ -329,7 +329,8 @@ mod tests {
 
     #[test]
     fn a_location_keeps_what_the_redirect_does_not_name() {
-        let from = RedirectFrom { scheme: Scheme::Http, host: "a.test", port: Some(8080), path: "/x", query: "q=1" };
+        let from =
+            RedirectFrom { scheme: Scheme::Http, host: "a.test", port: Some(8080), path: "/x", query: "q=1" };
         let keep = Redirect {
             status: RedirectStatus::Permanent,
             scheme: None,
@@ -346,7 +347,11 @@ mod tests {
             (Redirect { host: Some("b.test".to_owned()), ..keep.clone() }, from, "http://b.test/x?q=1"),
             (Redirect { port: Some(80), ..keep.clone() }, from, "http://a.test/x?q=1"),
             (Redirect { port: Some(81), ..keep.clone() }, from, "http://a.test:81/x?q=1"),
-            (Redirect { keep_query: false, ..path(PathChange::Whole("/y".into())) }, from, "http://a.test:8080/y"),
+            (
+                Redirect { keep_query: false, ..path(PathChange::Whole("/y".into())) },
+                from,
+                "http://a.test:8080/y",
+            ),
             (
                 path(PathChange::Prefix { from: prefix("/"), to: prefix("/new") }),
                 from,

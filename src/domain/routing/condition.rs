@@ -161,7 +161,9 @@ impl Field {
         self.name == other.name
             && match (&self.test, &other.test) {
                 (_, ValueTest::Present) => true,
-                (ValueTest::Exact(value), ValueTest::Regex(pattern)) => pattern.matches(value.as_str().as_bytes()),
+                (ValueTest::Exact(value), ValueTest::Regex(pattern)) => {
+                    pattern.matches(value.as_str().as_bytes())
+                }
                 (own, other) => own == other,
             }
     }
@@ -171,7 +173,9 @@ impl Field {
             || match (&self.test, &other.test) {
                 (ValueTest::Exact(own), ValueTest::Exact(other)) => own == other,
                 (ValueTest::Exact(value), ValueTest::Regex(pattern))
-                | (ValueTest::Regex(pattern), ValueTest::Exact(value)) => pattern.matches(value.as_str().as_bytes()),
+                | (ValueTest::Regex(pattern), ValueTest::Exact(value)) => {
+                    pattern.matches(value.as_str().as_bytes())
+                }
                 _ => true,
             }
     }
@@ -295,7 +299,8 @@ pub(super) mod tests {
             methods: Methods::new(list.iter().map(|m| Method::parse(m).unwrap()).collect()),
             ..Conditions::default()
         };
-        let header = |test: ValueTest| Conditions { headers: vec![field("x-a", test)], ..Conditions::default() };
+        let header =
+            |test: ValueTest| Conditions { headers: vec![field("x-a", test)], ..Conditions::default() };
         let scheme = |scheme| Conditions { scheme: Some(scheme), ..Conditions::default() };
         for (one, other, implies, meets) in [
             (methods(&["GET"]), Conditions::default(), true, true),

@@ -40,7 +40,8 @@ pub fn overlaps(routes: &[Route]) -> Vec<Overlap<'_>> {
         here.extend(search.expressions());
         here.sort();
         // `Never` says it all.
-        let dead = |loser| here.iter().find(|o: &&Overlap<'_>| o.loser == loser && o.relation == Relation::Never);
+        let dead =
+            |loser| here.iter().find(|o: &&Overlap<'_>| o.loser == loser && o.relation == Relation::Never);
         found.extend(here.iter().filter(|o| dead(o.loser).is_none_or(|first| first == *o)));
     }
     found.sort();

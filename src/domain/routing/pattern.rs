@@ -90,7 +90,8 @@ impl Pattern {
         }
         let start = usize::from(self.text.starts_with('^'));
         let meta = |c: char| "\\.+*?()|[]{}^$".contains(c);
-        let end = self.text.get(start..).and_then(|rest| rest.find(meta)).map_or(self.text.len(), |at| start + at);
+        let end =
+            self.text.get(start..).and_then(|rest| rest.find(meta)).map_or(self.text.len(), |at| start + at);
         (self.text.get(start..end).unwrap_or_default(), end)
     }
 }
@@ -101,7 +102,11 @@ fn anchored(text: &str) -> String {
 
 fn build(text: &str) -> Result<Regex, PatternProblem> {
     let mut builder = RegexBuilder::new(text);
-    builder.unicode(false).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).nest_limit(NEST_MAX);
+    builder
+        .unicode(false)
+        .size_limit(COMPILED_BYTES_MAX)
+        .dfa_size_limit(COMPILED_BYTES_MAX)
+        .nest_limit(NEST_MAX);
     builder.build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => PatternProblem::TooLarge,
         // The parser draws the place in several lines; its last one says what is wrong.

@@ -34,7 +34,8 @@ impl Dice {
     fn conditions(&mut self) -> Conditions {
         let mut conditions = Conditions::default();
         if self.below(3) == 0 {
-            let methods = (0..=self.below(2)).map(|_| Method::parse(self.one(&["GET", "PUT", "POST"])).unwrap());
+            let methods =
+                (0..=self.below(2)).map(|_| Method::parse(self.one(&["GET", "PUT", "POST"])).unwrap());
             conditions.methods = Methods::new(methods.collect());
         }
         if self.below(4) == 0 {
@@ -77,13 +78,22 @@ impl Dice {
     }
 
     fn request(&mut self) -> Request {
-        let host = self.one(&["a.test", "b.a.test", "c.b.a.test", "x.c.b.a.test", "x.test", "test", "", ".test"]);
+        let host =
+            self.one(&["a.test", "b.a.test", "c.b.a.test", "x.c.b.a.test", "x.test", "test", "", ".test"]);
         let path = if self.below(20) == 0 { "*".to_owned() } else { self.path() };
-        let header = |dice: &mut Self| (dice.one(&["x-a", "x-b"]).to_owned(), dice.one(&["1", "2"]).to_owned());
+        let header =
+            |dice: &mut Self| (dice.one(&["x-a", "x-b"]).to_owned(), dice.one(&["1", "2"]).to_owned());
         let headers = (0..self.below(3)).map(|_| header(self)).collect();
         let query = self.one(&["", "p=1", "q=2&p=1", "%70=%31"]).to_owned();
         let scheme = if self.below(2) == 0 { Scheme::Http } else { Scheme::Https };
-        Request { host: host.to_owned(), path, method: self.one(&["GET", "PUT", "POST"]), query, scheme, headers }
+        Request {
+            host: host.to_owned(),
+            path,
+            method: self.one(&["GET", "PUT", "POST"]),
+            query,
+            scheme,
+            headers,
+        }
     }
 }
 
@@ -171,7 +181,8 @@ fn what_is_called_dead_takes_nothing_at_its_host() {
         for _ in 0..REQUESTS {
             let request = dice.request();
             let Some(route) = table.find(&request.asked()) else { continue };
-            let at: Vec<_> = never.iter().filter(|o| routes[o.loser].id == route.id).map(|o| o.host).collect();
+            let at: Vec<_> =
+                never.iter().filter(|o| routes[o.loser].id == route.id).map(|o| o.host).collect();
             // A route that is dead at every one of its hosts takes nothing at all.
             let wholly = route.hosts.iter().all(|host| at.contains(&host));
             assert!(!wholly || request.path == "*", "seed {seed} {request:?} {route:?}");

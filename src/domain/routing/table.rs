@@ -76,7 +76,9 @@ impl RouteTable {
         self.exact
             .get(host)
             .and_then(|of| self.first(of, asked))
-            .or_else(|| suffixes.filter_map(|suffix| self.wildcard.get(suffix)).find_map(|of| self.first(of, asked)))
+            .or_else(|| {
+                suffixes.filter_map(|suffix| self.wildcard.get(suffix)).find_map(|of| self.first(of, asked))
+            })
             .or_else(|| self.first(&self.any, asked))
     }
 
@@ -345,7 +347,8 @@ mod tests {
 
     #[test]
     fn expressions_of_one_host_that_are_huge_together_are_refused() {
-        let many = (0..300).map(|n| route(&format!("r{n}"), "a.test", &format!("~/{n}/[a-c]{{2000}}"))).collect();
+        let many =
+            (0..300).map(|n| route(&format!("r{n}"), "a.test", &format!("~/{n}/[a-c]{{2000}}"))).collect();
         let host = HostPattern::Exact("a.test".to_owned());
         assert_eq!(RouteTable::new(many), Err(TooManyPatterns { host }));
     }
