@@ -4,8 +4,9 @@
 //! waits for a request is closed as soon as the edge closes; one in a request
 //! finishes it.
 
-use crate::metrics::request::ListenerKind;
+use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
+use crate::proxy::h1::Scan;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
 use crate::proxy::session::Downstream;
@@ -143,6 +144,7 @@ impl Server {
         let Deadlines { first_head, first_head_closing, idle, .. } = self.deadlines;
         let scheme = connection.scheme();
         let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
+        let mut scan = Scan::requests();
         let closing = self.closing.clone();
         let mut closed: Option<Closed> = Some(Box::pin(until_closed(closing)));
         let mut patience = Patience {
@@ -152,7 +154,7 @@ impl Server {
             closing_head: first_head_closing,
         };
         let refused = loop {
-            match session::next(&mut conn, &scheme, patience, &mut timer, &mut closed).await {
+            match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
                     if !self.pipeline.serve(connection, down, *head, &mut timer).await {
@@ -162,6 +164,7 @@ impl Server {
                     patience = Patience { first: idle, closing: Duration::ZERO, ..patience };
                 }
                 Next::Malformed(malformed) => {
+                    self.shared.malformed(Message::Request, malformed);
                     debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
                     break Some(malformed.status());
                 }

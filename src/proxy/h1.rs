@@ -173,6 +173,44 @@ pub enum Malformed {
 }
 
 impl Malformed {
+    /// Every reason, in the order of the variants.
+    pub const ALL: [Self; 34] = [
+        Self::BareLf,
+        Self::BareCr,
+        Self::Control,
+        Self::LeadingSpace,
+        Self::Folded,
+        Self::NameSyntax,
+        Self::ValueSyntax,
+        Self::StartLine,
+        Self::StartLineTooLong,
+        Self::Method,
+        Self::Target,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::LineTooLong,
+        Self::TooManyHeaders,
+        Self::Version,
+        Self::NoHost,
+        Self::ManyHosts,
+        Self::Host,
+        Self::HostConflict,
+        Self::Scheme,
+        Self::LengthSyntax,
+        Self::LengthMany,
+        Self::LengthAndEncoding,
+        Self::EncodingIn10,
+        Self::EncodingUnknown,
+        Self::EncodingNotLast,
+        Self::Connect,
+        Self::Expectation,
+        Self::Nominated,
+        Self::Chunk,
+        Self::Trailer,
+        Self::Status,
+        Self::BodyTooLong,
+    ];
+
     /// What the client is answered when it sent this.
     pub const fn status(self) -> StatusCode {
         match self {

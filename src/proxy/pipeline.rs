@@ -8,7 +8,7 @@
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
 use crate::domain::snapshot::Place;
-use crate::metrics::request::ListenerKind;
+use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
 use crate::proxy::attempts::Failure;
 use crate::proxy::connection::Connection;
@@ -23,6 +23,7 @@ use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
 use http::uri::{Authority, Scheme as UriScheme};
 use http::{HeaderValue, Method, StatusCode, Uri, request, response};
+use pingora::upstreams::peer::Peer;
 use replay::Replay;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,9 @@ impl Pipeline {
                 Err(Broken::Client(e)) => return self.lost(call, e).await,
                 Err(Broken::Upstream(e)) => e,
             };
+            if let UpstreamError::Malformed(malformed) = broken {
+                self.shared.malformed(Message::Answer, malformed);
+            }
             let body = call.replay.body();
             let retry = broken.failure().is_some_and(|failure| {
                 count_connect(failure, &call.progress);
@@ -158,15 +162,12 @@ impl Pipeline {
         let (exchange, attempt) = call.progress.current().ok_or(local)?;
         let settings = &call.progress.settings;
         let service = settings.config.services.get(&exchange.service).ok_or(local)?;
-        let peer = upstream::connection(attempt, service, settings, upgrade).ok_or(local)?;
+        let target = upstream::target(attempt, service, settings, upgrade).ok_or(local)?;
         let forward = exchange.forward_edits(attempt);
-        let patience = Patience {
-            upstream: peer.options.read_timeout.unwrap_or(service.read_timeout),
-            client: CLIENT_PATIENCE,
-        };
+        let patience = Patience { upstream: target.patience, client: CLIENT_PATIENCE };
         let mut fresh = false;
         loop {
-            let open = self.upstreams.open(Box::new(peer.clone()), fresh).await.map_err(Broken::Upstream)?;
+            let open = self.upstreams.open(&target, fresh).await.map_err(Broken::Upstream)?;
             let reused = matches!(open, Open::Http1 { reused: true, .. });
             let up = begin(open, out, forward.as_ref()).map_err(Broken::Upstream)?;
             let mut transfer = Transfer::new(up, patience);
@@ -190,9 +191,7 @@ impl Pipeline {
         framing: Framing,
         mut transfer: Transfer,
     ) -> Option<StatusCode> {
-        for name in headers::answer_removals(&parts.headers, false) {
-            parts.headers.remove(name);
-        }
+        headers::strip_answer(&mut parts.headers);
         self.sign(call, &mut parts);
         edit_answer(call, &mut parts);
         let status = parts.status;
@@ -222,9 +221,7 @@ impl Pipeline {
         upstream: Upstream,
     ) -> Option<StatusCode> {
         let Upstream::H1 { exchange, .. } = upstream else { return None };
-        for name in headers::answer_removals(&parts.headers, true) {
-            parts.headers.remove(name);
-        }
+        headers::strip_answer(&mut parts.headers);
         self.sign(call, &mut parts);
         edit_answer(call, &mut parts);
         let client = call.down.switch(&parts, protocol)?;
@@ -283,7 +280,7 @@ fn begin(open: Open, out: &Outgoing, forward: Option<&HeaderEdits>) -> Result<Up
         Open::Http2(session, peer) => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
-            let encrypted = pingora::upstreams::peer::Peer::tls(peer.as_ref());
+            let encrypted = Peer::tls(peer.as_ref());
             uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
             uri.authority = Some(out.authority.clone());
             parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;

@@ -143,6 +143,15 @@ impl Downstream<'_> {
         }
     }
 
+    /// The connection serves no further request: what is left of this one cannot be told from the next.
+    pub(super) const fn close_after(&mut self) {
+        match self {
+            Self::H1(request) => request.close_after(),
+            // Streams end one by one.
+            Self::H2(_) => {}
+        }
+    }
+
     /// Ends an answer that cannot be completed, so that it does not look whole.
     pub(super) fn abort(&mut self) {
         match self {

@@ -5,8 +5,7 @@
 
 use crate::config::{PeerAddress, Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
-use crate::proxy::attempts::Attempt;
-use crate::proxy::attempts::Failure;
+use crate::proxy::attempts::{Attempt, Failure};
 use crate::proxy::h1::{Framing, Malformed};
 use crate::proxy::io::Conn;
 use crate::proxy::session::Piece;
@@ -16,6 +15,7 @@ use http::{HeaderValue, response};
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::v2::Connector;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v2::client::Http2Session;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use std::io::ErrorKind;
@@ -29,9 +29,7 @@ pub(super) mod h1;
 pub(super) mod h2;
 mod pool;
 
-/// Idle connections to a service are closed before common servers close them:
-/// Node.js and Apache keep them for 5 s, and a request sent into a closing
-/// connection is lost.
+/// Idle HTTP/2 connections to a service.
 const SERVICE_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections to a region; its peer listener keeps them twice as long.
 const PEER_IDLE: Duration = Duration::from_secs(30);
@@ -42,22 +40,18 @@ const STREAMS_MAX: usize = 100;
 /// Flow control windows that carry 100 MB/s over 40 ms, or 40 MB/s over 100 ms.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Two silent directions of an upgraded connection (WebSocket) end it.
-pub(super) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
 
-/// What kind of connections may be shared; Pingora's own key leaves ALPN and CA out.
+/// What kind of HTTP/2 connections may be shared; Pingora's own key leaves ALPN and CA out.
 #[derive(Debug, Clone, Copy)]
-enum Pool {
-    ServiceHttp1 = 0,
-    ServiceHttp2 = 1,
-    PeerHttp1 = 2,
-    PeerHttp2 = 3,
+enum Shared {
+    Service = 0,
+    Peer = 1,
 }
 
-impl Pool {
+impl Shared {
     /// Connections verified by one set of files never serve under another: the generation counts them.
     fn key(self, generation: u64) -> u64 {
-        generation << 2 | self as u64
+        generation << 1 | self as u64
     }
 }
 
@@ -68,44 +62,54 @@ pub(super) enum Upgrade {
     No,
 }
 
-/// The connection for an attempt; `None` when the configuration cannot reach the region.
-pub(super) fn connection(
+/// Where an attempt goes, and how long it is waited for.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    way: Way,
+    connect: Duration,
+    /// To the head of the answer, and between two pieces of its body.
+    pub(super) patience: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    /// HTTP/1 to a service.
+    Plain(SocketAddr),
+    /// HTTP/1 over TLS to a region, for one request that may change its protocol.
+    Single(Box<HttpPeer>),
+    /// HTTP/2, shared by many requests.
+    Http2(Box<HttpPeer>),
+}
+
+/// The target of an attempt; `None` when the configuration cannot reach the region.
+pub(super) fn target(
     attempt: &Attempt,
     service: &Service,
     settings: &Settings,
     upgrade: Upgrade,
-) -> Option<HttpPeer> {
-    let mut peer = match attempt.place {
-        Place::Own => own(attempt, service),
+) -> Option<Target> {
+    match attempt.place {
+        Place::Own => Some(own(attempt, service)),
         Place::Peer => {
             let region = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
-            forward(attempt, service, region, settings.peer.as_ref()?, upgrade, settings.generation)
+            Some(forward(attempt, service, region, settings.peer.as_ref()?, upgrade, settings.generation))
         }
-    };
-    if upgrade == Upgrade::Asked {
-        peer.options.read_timeout = Some(UPGRADED_IDLE);
     }
-    Some(peer)
 }
 
-fn own(attempt: &Attempt, service: &Service) -> HttpPeer {
-    let mut peer = HttpPeer::new(attempt.endpoint.endpoint().address(), false, String::new());
-    let options = &mut peer.options;
-    options.connection_timeout = Some(service.connect_timeout);
-    options.total_connection_timeout = Some(service.connect_timeout);
-    options.read_timeout = Some(service.read_timeout);
-    options.write_timeout = Some(service.read_timeout);
-    options.idle_timeout = Some(SERVICE_IDLE);
-    let pool = match service.protocol {
-        UpstreamProtocol::Http1 => Pool::ServiceHttp1,
+fn own(attempt: &Attempt, service: &Service) -> Target {
+    let address = attempt.endpoint.endpoint().address();
+    let way = match service.protocol {
+        UpstreamProtocol::Http1 => Way::Plain(address),
         UpstreamProtocol::Http2 => {
-            http2(&mut peer);
-            Pool::ServiceHttp2
+            let mut peer = HttpPeer::new(address, false, String::new());
+            // No file decides about these connections: they outlive reloads.
+            http2(&mut peer, Shared::Service.key(0), service.connect_timeout);
+            peer.options.idle_timeout = Some(SERVICE_IDLE);
+            Way::Http2(Box::new(peer))
         }
     };
-    // No file decides about these connections: they outlive reloads.
-    peer.group_key = pool.key(0);
-    peer
+    Target { way, connect: service.connect_timeout, patience: service.read_timeout }
 }
 
 /// HTTP/2 carries many requests, trailers among them, over one verified
@@ -117,39 +121,41 @@ fn forward(
     identity: &PeerIdentity,
     upgrade: Upgrade,
     generation: u64,
-) -> HttpPeer {
+) -> Target {
     let address = attempt.endpoint.endpoint().address();
     let mut peer = HttpPeer::new_mtls(address, region.server_name.clone(), identity.certificate.clone());
-    let options = &mut peer.options;
-    options.ca = Some(identity.roots.clone());
-    options.connection_timeout = Some(service.connect_timeout);
+    peer.options.ca = Some(identity.roots.clone());
     // TCP and TLS take turns across the distance.
-    options.total_connection_timeout = Some(service.connect_timeout * 2);
-    // The peer gives up on its service first, so that its answer arrives, not our timeout.
-    let patience = service.read_timeout + service.connect_timeout * 2;
-    options.read_timeout = Some(patience);
-    options.write_timeout = Some(patience);
-    options.idle_timeout = Some(PEER_IDLE);
-    let pool = match upgrade {
+    let connect = service.connect_timeout * 2;
+    let way = match upgrade {
         Upgrade::Asked => {
-            options.alpn = ALPN::H1;
-            Pool::PeerHttp1
+            peer.options.alpn = ALPN::H1;
+            connecting(&mut peer, service.connect_timeout);
+            Way::Single(Box::new(peer))
         }
         Upgrade::No => {
-            http2(&mut peer);
+            http2(&mut peer, Shared::Peer.key(generation), service.connect_timeout);
+            peer.options.idle_timeout = Some(PEER_IDLE);
             peer.options.h2_ping_interval = Some(PEER_PING);
-            Pool::PeerHttp2
+            Way::Http2(Box::new(peer))
         }
     };
-    peer.group_key = pool.key(generation);
-    peer
+    // The peer gives up on its service first, so that its answer arrives, not our timeout.
+    Target { way, connect, patience: service.read_timeout + connect }
 }
 
-fn http2(peer: &mut HttpPeer) {
+fn connecting(peer: &mut HttpPeer, patience: Duration) {
+    peer.options.connection_timeout = Some(patience);
+    peer.options.total_connection_timeout = Some(patience * 2);
+}
+
+fn http2(peer: &mut HttpPeer, group: u64, patience: Duration) {
+    connecting(peer, patience);
     peer.options.set_http_version(2, 2);
     peer.options.max_h2_streams = STREAMS_MAX;
     peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
     peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW_BYTES);
+    peer.group_key = group;
 }
 
 /// The head of an answer.
@@ -216,7 +222,7 @@ pub(super) enum Open {
         /// Where it may wait for the next one.
         home: Option<SocketAddr>,
     },
-    Http2(Box<pingora::protocols::http::v2::client::Http2Session>, Box<HttpPeer>),
+    Http2(Box<Http2Session>, Box<HttpPeer>),
 }
 
 impl Upstreams {
@@ -229,55 +235,42 @@ impl Upstreams {
         self.pool.sweep().await;
     }
 
-    /// A connection to where the attempt goes.
+    /// A connection to the target; `fresh`: not one that has carried requests before, if HTTP/1.
     ///
     /// # Errors
     /// `Connect` or `Local`.
-    pub(super) async fn open(&self, peer: Box<HttpPeer>, fresh: bool) -> Result<Open, UpstreamError> {
-        if peer.options.alpn.get_min_http_version() == 2 {
-            return self.open_http2(peer).await;
+    pub(super) async fn open(&self, target: &Target, fresh: bool) -> Result<Open, UpstreamError> {
+        match &target.way {
+            Way::Plain(address) => {
+                if let Some(conn) = (!fresh).then(|| self.pool.take(*address)).flatten() {
+                    return Ok(Open::Http1 { conn, reused: true, home: Some(*address) });
+                }
+                let conn = plain(*address, target.connect).await?;
+                Ok(Open::Http1 { conn, reused: false, home: Some(*address) })
+            }
+            Way::Single(peer) => match self.tls.new_stream(peer.as_ref()).await {
+                Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
+                Err(e) => Err(unconnected(&e)),
+            },
+            Way::Http2(peer) => {
+                let session = timeout(target.connect, self.stream(peer)).await;
+                let session = session.map_err(|_| UpstreamError::Connect)??;
+                Ok(Open::Http2(Box::new(session), peer.clone()))
+            }
         }
-        if peer.sni.is_empty() && !pingora::upstreams::peer::Peer::tls(peer.as_ref()) {
-            return self.open_plain(&peer, fresh).await;
+    }
+
+    /// A stream of a shared connection.
+    async fn stream(&self, peer: &HttpPeer) -> Result<Http2Session, UpstreamError> {
+        // One that cannot take a stream any more is no reason to fail.
+        if let Ok(Some(session)) = self.http2.reused_http_session(peer).await {
+            return Ok(session);
         }
-        match self.tls.new_stream(peer.as_ref()).await {
-            Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
+        match self.http2.new_http_session::<HttpPeer, ()>(peer).await {
+            Ok(HttpSession::H2(session)) => Ok(session),
+            Ok(_) => Err(UpstreamError::Connect),
             Err(e) => Err(unconnected(&e)),
         }
-    }
-
-    async fn open_plain(&self, peer: &HttpPeer, fresh: bool) -> Result<Open, UpstreamError> {
-        let Some(address) = peer._address.as_inet().copied() else { return Err(UpstreamError::Local) };
-        if let Some(conn) = (!fresh).then(|| self.pool.take(address)).flatten() {
-            return Ok(Open::Http1 { conn, reused: true, home: Some(address) });
-        }
-        let patience = peer.options.total_connection_timeout.unwrap_or(CONNECT_MAX);
-        let connected = timeout(patience, TcpStream::connect(address)).await;
-        let tcp = match connected {
-            Ok(Ok(tcp)) => tcp,
-            Ok(Err(e)) if is_local(&e) => return Err(UpstreamError::Local),
-            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Connect),
-        };
-        tcp.set_nodelay(true).map_err(|_| UpstreamError::Connect)?;
-        let conn = Conn::new(Box::new(TcpIo::from(tcp)));
-        Ok(Open::Http1 { conn, reused: false, home: Some(address) })
-    }
-
-    async fn open_http2(&self, peer: Box<HttpPeer>) -> Result<Open, UpstreamError> {
-        let patience = peer.options.total_connection_timeout.unwrap_or(CONNECT_MAX);
-        let connecting = async {
-            // One that cannot take a stream any more is no reason to fail.
-            if let Ok(Some(session)) = self.http2.reused_http_session(peer.as_ref()).await {
-                return Ok(session);
-            }
-            match self.http2.new_http_session::<HttpPeer, ()>(peer.as_ref()).await {
-                Ok(HttpSession::H2(session)) => Ok(session),
-                Ok(_) => Err(UpstreamError::Connect),
-                Err(e) => Err(unconnected(&e)),
-            }
-        };
-        let session = timeout(patience, connecting).await.map_err(|_| UpstreamError::Connect)??;
-        Ok(Open::Http2(Box::new(session), peer))
     }
 
     /// Takes back what an exchange has left.
@@ -293,8 +286,15 @@ impl Upstreams {
     }
 }
 
-/// A connection takes no longer than this, whatever else is said.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+async fn plain(address: SocketAddr, patience: Duration) -> Result<Conn, UpstreamError> {
+    let tcp = match timeout(patience, TcpStream::connect(address)).await {
+        Ok(Ok(tcp)) => tcp,
+        Ok(Err(e)) if is_local(&e) => return Err(UpstreamError::Local),
+        Ok(Err(_)) | Err(_) => return Err(UpstreamError::Connect),
+    };
+    tcp.set_nodelay(true).map_err(|_| UpstreamError::Connect)?;
+    Ok(Conn::new(Box::new(TcpIo::from(tcp))))
+}
 
 /// Reasons of this process, not of the other side.
 fn is_local(error: &std::io::Error) -> bool {
@@ -311,6 +311,10 @@ fn unconnected(error: &pingora::Error) -> UpstreamError {
 }
 
 /// An exchange with an upstream.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one: a box would cost each request an allocation"
+)]
 pub(super) enum Upstream {
     H1 { exchange: h1::Exchange, home: Option<SocketAddr> },
     H2(Box<h2::Exchange>),

@@ -1,6 +1,7 @@
 //! The loop over the streams of an HTTP/2 connection.
 
 use super::{Connection, Server, until_closed};
+use crate::metrics::request::Message;
 use crate::proxy::h1::Malformed;
 use crate::proxy::io::Timer;
 use crate::proxy::pipeline::Pipeline;
@@ -117,6 +118,7 @@ impl Server {
                 true
             }
             Err(malformed) => {
+                self.shared.malformed(Message::Request, malformed);
                 debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
                 if let Err(error) = refuse(&mut respond, malformed) {
                     debug!(%error, "it could not be told");

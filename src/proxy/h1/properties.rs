@@ -294,3 +294,12 @@ fn a_response_that_is_written_is_read_as_it_was() {
         assert_eq!(head.persistent, lasts, "seed {seed}");
     }
 }
+
+#[test]
+fn every_reason_stands_at_its_own_place_and_has_a_name_of_its_own() {
+    let names: std::collections::BTreeSet<_> = Malformed::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names.len(), Malformed::ALL.len());
+    for (place, reason) in Malformed::ALL.into_iter().enumerate() {
+        assert_eq!(reason as usize, place, "{}", reason.as_str());
+    }
+}

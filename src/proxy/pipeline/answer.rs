@@ -1,7 +1,7 @@
 //! Answers of this edge itself.
 
 use super::{CLIENT_PATIENCE, Call, Pipeline};
-use crate::metrics::request::{Class, ListenerKind};
+use crate::metrics::request::{Class, ListenerKind, Message};
 use crate::proxy::h1::Framing;
 use crate::proxy::headers;
 use crate::proxy::policy::{self, Cause, Content, OwnAnswer};
@@ -116,11 +116,15 @@ impl Pipeline {
         debug!(?error, "a client's request broke");
         let status = match error {
             ClientError::Gone | ClientError::Unfaithful => return None,
-            ClientError::Malformed(malformed) => malformed.status(),
+            ClientError::Malformed(malformed) => {
+                self.shared.malformed(Message::Request, malformed);
+                malformed.status()
+            }
             ClientError::Slow => StatusCode::REQUEST_TIMEOUT,
         };
         let mut answer = policy::unproxied(id(call.progress.exchange.as_deref()), true);
         answer.status = status;
+        call.down.close_after();
         self.respond(call, answer).await
     }
 }

@@ -7,7 +7,7 @@
 
 use super::Call;
 use super::replay::Replay;
-use crate::proxy::headers::answer_removals;
+use crate::proxy::headers::strip_answer;
 use crate::proxy::session::{ClientError, Piece};
 use crate::proxy::upstream::{Head, Upstream, UpstreamError};
 use std::future::poll_fn;
@@ -84,9 +84,7 @@ impl Transfer {
         loop {
             match self.up.poll_head(context) {
                 Poll::Ready(Ok(Head::Informational(mut parts))) => {
-                    for name in answer_removals(&parts.headers, false) {
-                        parts.headers.remove(name);
-                    }
+                    strip_answer(&mut parts.headers);
                     call.down.informational(&parts).map_err(Broken::Client)?;
                     // It goes out with the next write at the latest; now, if it can.
                     let _unsent = call.down.poll_flush(context).map_err(Broken::Client)?;

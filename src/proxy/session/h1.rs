@@ -53,15 +53,16 @@ pub(in super::super) type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Waits for the next request.
 ///
+/// `scan`: one for all requests of a connection.
 /// `closed`: ready once the edge closes; `None` once it was.
 pub(in super::super) async fn next(
     conn: &mut Conn,
+    scan: &mut Scan,
     scheme: &Scheme,
     patience: Patience,
     timer: &mut Timer,
     closed: &mut Option<Closed>,
 ) -> Next {
-    let mut scan = Scan::requests();
     let began = Instant::now();
     let mut deadline = began + patience.first;
     let mut begun = false;
@@ -250,6 +251,10 @@ impl<'c> Request<'c> {
         let reuse = Reuse::Upgrade(protocol);
         write_response(parts, Framing::None, reuse, self.version, &mut self.conn.output);
         self.conn
+    }
+
+    pub(in super::super) const fn close_after(&mut self) {
+        self.persistent = false;
     }
 
     /// Whether the connection may serve another request.

@@ -186,3 +186,32 @@ fn of_h2(error: &h2::Error) -> UpstreamError {
         _ => UpstreamError::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::{Error, ErrorType};
+
+    #[test]
+    fn an_upstream_s_errors_say_what_may_be_tried_again() {
+        for (etype, expected) in [
+            (ErrorType::ConnectionClosed, UpstreamError::Closed),
+            (ErrorType::ReadError, UpstreamError::Closed),
+            (ErrorType::WriteError, UpstreamError::Closed),
+            (ErrorType::H2Error, UpstreamError::Closed),
+            (ErrorType::ReadTimedout, UpstreamError::Timeout),
+            (ErrorType::WriteTimedout, UpstreamError::Timeout),
+            (ErrorType::InvalidHTTPHeader, UpstreamError::Nonsense),
+        ] {
+            assert_eq!(failed(&Error::new_up(etype.clone())), expected, "{etype:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_other_side_s_word_makes_a_stream_unprocessed() {
+        // An error made here is a local one.
+        let refused: h2::Error = Reason::REFUSED_STREAM.into();
+        let error = Error::because(ErrorType::H2Error, "reading the head", refused).into_up();
+        assert_eq!(failed(&error), UpstreamError::Closed);
+    }
+}
