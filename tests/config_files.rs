@@ -255,6 +255,50 @@ fn the_minimal_file_is_one_region_that_serves_itself() {
     assert_eq!(route.action, Action::service(ServiceId::parse("web").unwrap()));
 }
 
+/// Host, path and one header of a GET by http: what the route does, and its name.
+fn routed(config: &Config, host: &str, path: &str, header: &'static str) -> String {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(header, http::HeaderValue::from_static("1"));
+    let asked = Asked { host, path, scheme: Scheme::Https, method: "GET", query: "", headers: &headers };
+    config.policy.routes.find(&asked).map_or("none".to_owned(), |route| route.id.to_string())
+}
+
+#[test]
+fn the_routes_of_the_examples_take_what_they_say() {
+    let config = load(&folder().join("routes.toml"), &Environment::default()).unwrap();
+    for (host, path, header, route) in [
+        ("shop.example.com", "/", "x-other", "shop"),
+        ("shop.example.com", "/", "x-canary", "shop-testers"),
+        ("shop.example.com", "/api/items", "x-canary", "shop-api"),
+        ("shop.example.com", "/item-4711.html", "x-other", "shop-old-items"),
+        ("shop.example.com", "/robots.txt", "x-other", "shop"),
+        ("example.com", "/", "x-other", "bare-domain"),
+        ("other.example.com", "/robots.txt", "x-other", "robots"),
+        ("", "/", "x-other", "nobody"),
+    ] {
+        assert_eq!(routed(&config, host, path, header), route, "{host} {path} {header}");
+    }
+}
+
+#[test]
+fn the_routes_of_the_readme_are_those_of_the_example() {
+    let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
+    let example: Table = fs::read_to_string(folder().join("routes.toml")).unwrap().parse().unwrap();
+    let section = readme.split("### Routes").nth(1).unwrap();
+    let block = section.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let mut shown: Table = block.parse().unwrap();
+    let known = example["routes"].as_array().unwrap();
+    let routes = shown.get_mut("routes").unwrap().as_array_mut().unwrap();
+    assert!(routes.len() >= 3);
+    for route in routes {
+        let route = route.as_table().unwrap();
+        let same = known.iter().find(|other| other["name"] == route["name"]).unwrap().as_table().unwrap();
+        for (key, value) in route {
+            assert_eq!(same.get(key), Some(value), "{} of {}", key, route["name"]);
+        }
+    }
+}
+
 #[test]
 fn the_freeze_and_the_drains_of_the_readme_are_read_as_such() {
     let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();

@@ -80,10 +80,8 @@ pub enum Decision {
 pub struct OwnAnswer {
     pub status: StatusCode,
     pub content: Content,
-    /// Beyond the content's own headers and the request id.
+    /// Beyond the content's own headers and the request id, and instead of those of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The route's changes to all of them.
-    pub edits: HeaderEdits,
     pub request_id: HeaderValue,
     pub cause: Cause,
 }
@@ -91,10 +89,8 @@ pub struct OwnAnswer {
 /// What an own answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Plain text.
+    /// Plain text, unless the answer's headers say otherwise.
     Text(String),
-    /// What a route answers.
-    Page { content_type: HeaderValue, text: String },
     /// The region's view as JSON.
     View,
 }
@@ -218,7 +214,6 @@ fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
         status: StatusCode::OK,
         content: Content::View,
         headers: Vec::new(),
-        edits: HeaderEdits::default(),
         request_id: id.clone(),
         cause: Cause::Asked,
     }
@@ -288,8 +283,7 @@ fn text_answer(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -
         Cause::Asked => format!("{text}\n"),
         _ => format!("{}: {text}\nrequest id: {}\n", status.as_u16(), id.to_str().unwrap_or("-")),
     };
-    let (content, edits) = (Content::Text(content), HeaderEdits::default());
-    OwnAnswer { status, content, headers: Vec::new(), edits, request_id: id.clone(), cause }
+    OwnAnswer { status, content: Content::Text(content), headers: Vec::new(), request_id: id.clone(), cause }
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Request {
 
 /// The documented precedence, word by word: every pair that matches gets a rank, the least one wins.
 fn naive<'r>(routes: &'r [Route], asked: &Asked<'_>) -> Option<&'r Route> {
-    let mut best: Option<((usize, usize, usize, usize), &Route)> = None;
+    let mut best: Option<([usize; 4], &Route)> = None;
     for (index, route) in routes.iter().enumerate() {
         if !route.conditions.hold(asked) || !route.path.matches(asked.path) {
             continue;
@@ -142,7 +142,7 @@ fn naive<'r>(routes: &'r [Route], asked: &Asked<'_>) -> Option<&'r Route> {
                 }
                 PathPattern::Prefix(prefix) => 10_000 - prefix.as_str().len(),
             };
-            let rank = (host_rank, path_rank, 100 - route.conditions.count(), index);
+            let rank = [host_rank, path_rank, 100 - route.conditions.count(), index];
             if best.is_none_or(|(other, _)| rank < other) {
                 best = Some((rank, route));
             }

@@ -18,19 +18,21 @@ impl Pipeline {
     pub(super) async fn respond(&self, call: &mut Call<'_>, answer: OwnAnswer) -> Option<StatusCode> {
         self.count(call, &answer);
         let (content_type, body) = match answer.content {
-            Content::Text(text) => (HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from(text)),
-            Content::Page { content_type, text } => (content_type, Bytes::from(text)),
-            Content::View => (HeaderValue::from_static("application/json"), self.view()),
+            Content::Text(text) => ("text/plain; charset=utf-8", Bytes::from(text)),
+            Content::View => ("application/json", self.view()),
         };
         let mut parts = Response::new(()).into_parts().0;
         parts.status = answer.status;
         let own = [
-            (header::CONTENT_TYPE, content_type),
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (headers::REQUEST_ID, answer.request_id),
         ];
-        parts.headers.extend(own.into_iter().chain(answer.headers));
-        answer.edits.apply(&mut parts.headers);
+        parts.headers.extend(own);
+        for (name, _) in &answer.headers {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(answer.headers);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
         let framing = if headless { Framing::None } else { Framing::Length(body.len() as u64) };

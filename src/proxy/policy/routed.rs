@@ -8,7 +8,7 @@ use crate::domain::routing::{
 use crate::proxy::attempts::{Attempts, Budget};
 use crate::proxy::headers::{self, ClientFacts, HeaderEdits};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -129,8 +129,7 @@ fn redirected(redirect: &Redirect, from: RedirectFrom<'_>, route: &Route, id: &H
         return bad_path("the path cannot be put into a location", id);
     };
     let mut answer = text_answer(status, "see the location", id, Cause::Routed(route.id.clone()));
-    answer.headers.push((header::LOCATION, location));
-    answer.edits = response_edits(route);
+    answer.headers = own_headers(vec![(header::LOCATION, location)], route);
     answer
 }
 
@@ -139,12 +138,18 @@ fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
     let Some((status, content_type)) = page else { return unproxied(id.clone(), false) };
     OwnAnswer {
         status,
-        content: Content::Page { content_type, text: respond.text.clone() },
-        headers: Vec::new(),
-        edits: response_edits(route),
+        content: Content::Text(respond.text.clone()),
+        headers: own_headers(vec![(header::CONTENT_TYPE, content_type)], route),
         request_id: id.clone(),
         cause: Cause::Routed(route.id.clone()),
     }
+}
+
+/// What the route makes of the headers of an answer of its own.
+fn own_headers(set: Vec<(HeaderName, HeaderValue)>, route: &Route) -> Vec<(HeaderName, HeaderValue)> {
+    let mut edits = HeaderEdits { set, ..HeaderEdits::default() };
+    edits.then(&route.response_headers);
+    edits.set.into_iter().chain(edits.add).collect()
 }
 
 fn response_edits(route: &Route) -> HeaderEdits {
