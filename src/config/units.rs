@@ -93,8 +93,8 @@ from_text! {
         _ => None,
     };
     HostPattern, r#"a host name without a port, such as "www.example.com", or "*.example.com""#, host_pattern;
-    PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space", PathPrefix::parse;
-    ExactPath, "a path: it begins with \"/\" and has no \"?\", \"#\" or space", ExactPath::parse;
+    PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", PathPrefix::parse;
+    ExactPath, "a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", ExactPath::parse;
     Scheme, r#""http" or "https""#, |text| match text {
         "http" => Some(Self::Http),
         "https" => Some(Self::Https),

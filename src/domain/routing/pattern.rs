@@ -31,8 +31,10 @@ impl Pattern {
     /// # Errors
     /// `Syntax` with the parser's words in one line, `TooLarge` when it could cost too much memory.
     pub fn parse(text: &str) -> Result<Self, PatternProblem> {
-        // On its own first: `a)(b` would become right between our parentheses.
-        build(text)?;
+        // On its own first: `a)(b`, or `(?x)a#`, would mean something else between our parentheses.
+        if text.contains(['(', ')', '#']) {
+            build(text)?;
+        }
         let regex = build(&anchored(text))?;
         Ok(Self { text: text.to_owned(), regex })
     }
@@ -54,7 +56,8 @@ impl Pattern {
 
     /// The groups that a replacement may name: how many by number, and the names.
     pub fn has_group(&self, name: &str) -> bool {
-        match name.parse::<usize>() {
+        let number: Result<usize, _> = name.parse();
+        match number {
             Ok(number) => number < self.regex.captures_len(),
             Err(_) => self.regex.capture_names().flatten().any(|known| known == name),
         }

@@ -45,7 +45,8 @@ pub(super) fn action(
     .collect();
     only_one("a route does one thing", &stated, report);
     let damaged = ["split", "redirect", "respond"].iter().any(|key| report.damaged_at(&span, key));
-    report.present(&span, "service", !stated.is_empty() || damaged, "service = \"web\"");
+    let example = "service = \"web\", or one with `split`, `redirect` or `respond`";
+    report.present(&span, "service", !stated.is_empty() || damaged, example);
     let backends = backends(section, services, report);
     if let Some(redirect) = &route.redirect {
         own_answer(section, "redirect", report);
@@ -135,7 +136,16 @@ fn circle(
     route: &Section<RouteSection>,
     report: &mut Report,
 ) {
-    let elsewhere = redirect.host.is_some() || redirect.port.is_some() || redirect.path != PathChange::Keep;
+    let Redirect { host, port, path, .. } = redirect;
+    let stated = section.get_ref();
+    let unfit = *path == PathChange::Keep && (stated.path_prefix.is_some() || stated.replacement.is_some());
+    let moved = match path {
+        PathChange::Keep => false,
+        PathChange::Prefix { from, to } => from != to,
+        PathChange::Whole(_) | PathChange::Regex { .. } => true,
+    };
+    // What does not fit was told.
+    let elsewhere = host.is_some() || port.is_some() || moved || unfit;
     if elsewhere || report.damaged_inside(&section.span()) {
         return;
     }
