@@ -13,10 +13,9 @@ use prometheus::{IntCounter, Registry};
 use record::Line;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::Duration;
 use tracing::{error, warn};
 
 pub mod record;
@@ -31,14 +30,37 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// What the writer is told.
 enum Message {
     Record(Box<Record>),
-    /// From here on to this; `None`: nowhere.
-    Output(Option<Output>),
+    /// From here on to this.
+    Output(Output),
 }
 
-/// Where lines go.
-enum Output {
+/// Where lines go, open.
+#[derive(Debug)]
+pub struct Output(Option<Open>);
+
+#[derive(Debug)]
+enum Open {
     Stdout,
     File { file: File, path: PathBuf },
+}
+
+impl Output {
+    /// Opens an output, anew if it is a file that was open before: it may have been moved away.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `OpenError` with the file's path.
+    pub fn open(output: Option<&AccessLogOutput>) -> Result<Self, OpenError> {
+        Ok(Self(match output {
+            None => None,
+            Some(AccessLogOutput::Stdout) => Some(Open::Stdout),
+            Some(AccessLogOutput::File(path)) => {
+                let opened = OpenOptions::new().create(true).append(true).open(path);
+                let file = opened.map_err(|source| OpenError { path: path.clone(), source })?;
+                Some(Open::File { file, path: path.clone() })
+            }
+        }))
+    }
 }
 
 /// Why an access log cannot be opened.
@@ -85,14 +107,15 @@ pub struct AccessLog {
     metrics: Metrics,
 }
 
-/// The thread that writes; joined at the end of the process.
+/// The thread that writes; waited for at the end of the process.
 #[derive(Debug)]
 pub struct Writer {
-    thread: JoinHandle<()>,
+    /// Ends with the thread.
+    ended: Receiver<()>,
 }
 
 impl AccessLog {
-    /// Starts the writer, which writes nowhere until [`AccessLog::open`].
+    /// Starts the writer, which writes nowhere until [`AccessLog::switch`].
     ///
     /// # Errors
     /// A name that is registered already, or no thread to be had.
@@ -101,27 +124,21 @@ impl AccessLog {
         let (queue, messages) = sync_channel(QUEUE);
         let counts = metrics.clone();
         let name = "access-log".to_owned();
-        let thread = std::thread::Builder::new().name(name).spawn(move || write(&messages, &counts))?;
-        Ok((Self { queue, metrics }, Writer { thread }))
+        let (alive, ended) = sync_channel(0);
+        std::thread::Builder::new().name(name).spawn(move || {
+            write(&messages, &counts);
+            drop(alive);
+        })?;
+        Ok((Self { queue, metrics }, Writer { ended }))
     }
 
-    /// Opens an output, anew if it is a file that was there before: it may have been moved away.
+    /// From here on records go to this output.
     ///
-    /// Blocks; `None` closes.
-    ///
-    /// # Errors
-    /// `OpenError` with the file's path; the output before stays then.
-    pub fn open(&self, output: Option<&AccessLogOutput>) -> Result<(), OpenError> {
-        let output = match output {
-            None => None,
-            Some(AccessLogOutput::Stdout) => Some(Output::Stdout),
-            Some(AccessLogOutput::File(path)) => Some(Output::File { file: append(path)?, path: path.clone() }),
-        };
-        // Waits for room: what was logged before goes where it was to go.
+    /// Blocks while the writer lags behind: what was logged before goes where it was to go.
+    pub fn switch(&self, output: Output) {
         if self.queue.send(Message::Output(output)).is_err() {
             error!("the access log's writer has ended");
         }
-        Ok(())
     }
 
     /// Takes a record, or drops it when the writer lags behind.
@@ -143,17 +160,13 @@ pub enum StartError {
 }
 
 impl Writer {
-    /// Returns when every record of the logs that are dropped by now is written.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            error!("the access log's writer has failed");
+    /// Returns when every record is written that was taken by logs which are dropped by now, or
+    /// when `patience` is over: a disk that stands still does not hold the process.
+    pub fn join(self, patience: Duration) {
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            warn!("the access log is not written to its end");
         }
     }
-}
-
-fn append(path: &Path) -> Result<File, OpenError> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.map_err(|source| OpenError { path: path.to_owned(), source })
 }
 
 /// Writes until every sender is gone.
@@ -184,7 +197,7 @@ fn write(messages: &Receiver<Message>, metrics: &Metrics) {
                 if let Some(mut before) = output.take() {
                     before.flush(metrics);
                 }
-                output = next.map(Sink::new);
+                output = next.0.map(Sink::new);
             }
         }
     }
@@ -195,19 +208,19 @@ fn write(messages: &Receiver<Message>, metrics: &Metrics) {
 
 /// An output and what waits for it.
 struct Sink {
-    name: Arc<str>,
+    name: String,
     writer: BufWriter<Box<dyn Write>>,
     /// The last write failed: told once, not once a line.
     failing: bool,
 }
 
 impl Sink {
-    fn new(output: Output) -> Self {
+    fn new(output: Open) -> Self {
         let (name, writer): (String, Box<dyn Write>) = match output {
-            Output::Stdout => ("standard output".to_owned(), Box::new(io::stdout())),
-            Output::File { file, path } => (path.display().to_string(), Box::new(file)),
+            Open::Stdout => ("standard output".to_owned(), Box::new(io::stdout())),
+            Open::File { file, path } => (path.display().to_string(), Box::new(file)),
         };
-        Self { name: name.into(), writer: BufWriter::with_capacity(BUFFER_BYTES, writer), failing: false }
+        Self { name, writer: BufWriter::with_capacity(BUFFER_BYTES, writer), failing: false }
     }
 
     fn line(&mut self, record: &Record, metrics: &Metrics) {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use http::{HeaderValue, Method, Version};
-use std::time::{Duration, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 fn record(path: &str) -> Record {
     Record {
@@ -38,6 +40,8 @@ fn record(path: &str) -> Record {
         took: Duration::from_micros(22_250),
     }
 }
+
+const SOON: Duration = Duration::from_secs(10);
 
 fn folder() -> PathBuf {
     let name = format!("access-log-{}-{}", std::process::id(), rand::random::<u64>());
@@ -85,15 +89,15 @@ fn a_file_gets_every_record_and_may_be_moved_away() {
     let (path, moved) = (folder.join("access.log"), folder.join("access.log.1"));
     let (log, writer) = AccessLog::start(&Registry::new()).unwrap();
     let output = AccessLogOutput::File(path.clone());
-    log.open(Some(&output)).unwrap();
+    log.switch(Output::open(Some(&output)).unwrap());
     log.record(record("/before"));
     std::fs::rename(&path, &moved).unwrap();
     log.record(record("/still-before"));
-    log.open(Some(&output)).unwrap();
+    log.switch(Output::open(Some(&output)).unwrap());
     log.record(record("/after"));
     let metrics = log.metrics.clone();
     drop(log);
-    writer.join();
+    writer.join(SOON);
     let paths = |file: &Path| -> Vec<String> {
         let text = std::fs::read_to_string(file).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -114,7 +118,7 @@ fn a_disk_that_stands_still_costs_records_and_never_a_request() {
     assert!(made.success());
     let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let (log, writer) = AccessLog::start(&Registry::new()).unwrap();
-    log.open(Some(&AccessLogOutput::File(pipe))).unwrap();
+    log.switch(Output::open(Some(&AccessLogOutput::File(pipe))).unwrap());
     let mut records = 0_u64;
     while log.metrics.dropped.get() == 0 {
         log.record(record("/slow"));
@@ -130,7 +134,7 @@ fn a_disk_that_stands_still_costs_records_and_never_a_request() {
     assert_eq!(drain.join().unwrap() as u64, records - 1);
     assert_eq!(log.metrics.dropped.get(), 1);
     drop(log);
-    writer.join();
+    writer.join(SOON);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -139,13 +143,13 @@ fn an_output_that_cannot_be_opened_is_named_and_the_one_before_stays() {
     let folder = folder();
     let path = folder.join("access.log");
     let (log, writer) = AccessLog::start(&Registry::new()).unwrap();
-    log.open(Some(&AccessLogOutput::File(path.clone()))).unwrap();
+    log.switch(Output::open(Some(&AccessLogOutput::File(path.clone()))).unwrap());
     let missing = folder.join("no/such/folder/access.log");
-    let error = log.open(Some(&AccessLogOutput::File(missing.clone()))).unwrap_err();
+    let error = Output::open(Some(&AccessLogOutput::File(missing.clone()))).unwrap_err();
     assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
     log.record(record("/on"));
     drop(log);
-    writer.join();
+    writer.join(SOON);
     assert!(std::fs::read_to_string(path).unwrap().contains("/on"));
     std::fs::remove_dir_all(folder).unwrap();
 }

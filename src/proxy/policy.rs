@@ -6,7 +6,8 @@
 //! rule here is tested without a socket.
 
 use crate::config::Service;
-use crate::domain::name::ServiceId;
+use crate::domain::name::{RouteId, ServiceId};
+use crate::domain::routing::Route;
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::metrics::request::RefusalReason;
 use crate::peer;
@@ -16,6 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use routed::{Target, TargetHost};
+
+mod routed;
 
 /// Answers 200 while this process serves: the witness of Route 53's checkers.
 const HEALTH_EDGE: &str = "/health/edge";
@@ -31,6 +36,8 @@ pub struct RequestHead<'a> {
     pub authority: &'a str,
     /// Without the query.
     pub path: &'a str,
+    /// Without the question mark; empty when there is none.
+    pub query: &'a str,
     pub headers: &'a HeaderMap,
 }
 
@@ -56,6 +63,8 @@ pub struct World<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Random {
     pub routing: u64,
+    /// Of its own: the shares of a split must not follow those of candidates.
+    pub split: u64,
     pub id: u128,
 }
 
@@ -71,7 +80,7 @@ pub enum Decision {
 pub struct OwnAnswer {
     pub status: StatusCode,
     pub content: Content,
-    /// Beyond the content's own headers and the request id.
+    /// Beyond the content's own headers and the request id, and instead of those of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub request_id: HeaderValue,
     pub cause: Cause,
@@ -80,7 +89,7 @@ pub struct OwnAnswer {
 /// What an own answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Plain text.
+    /// Plain text, unless the answer's headers say otherwise.
     Text(String),
     /// The region's view as JSON.
     View,
@@ -92,6 +101,8 @@ pub enum Cause {
     /// Health checks and probes.
     Asked,
     Unrouted,
+    /// A route that redirects or answers.
+    Routed(RouteId),
     /// A request from another region that is not served here.
     Refused(RefusalReason),
     /// No upstream answered for the service.
@@ -102,9 +113,15 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Exchange {
     pub service: ServiceId,
+    /// `None`: forwarded by a peer, which carried its route out.
+    pub route: Option<Arc<Route>>,
     pub request_id: HeaderValue,
+    /// What is asked for upstream instead of the client's own words.
+    pub target: Target,
     /// The same for every attempt; see [`Exchange::forward_edits`].
     pub edits: HeaderEdits,
+    /// For the head of the answer, after everything else is done to it.
+    pub response_edits: HeaderEdits,
     pub attempts: Attempts,
     origin: Origin,
     idempotent: bool,
@@ -118,7 +135,7 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
         Origin::Client { address, scheme } => health(&head, world.snapshot, &request_id).map_or_else(
             || {
                 let client = ClientFacts { address, scheme, authority: head.authority };
-                route(head, client, world, &request_id, random.routing)
+                routed::decide(head, client, world, &request_id, random)
             },
             Err,
         ),
@@ -153,34 +170,6 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
     }
 }
 
-/// A client's request: by route to the candidates of its service.
-fn route(
-    head: RequestHead<'_>,
-    client: ClientFacts<'_>,
-    world: World<'_>,
-    id: &HeaderValue,
-    random: u64,
-) -> Result<Exchange, OwnAnswer> {
-    let host = host_of(head.authority).to_ascii_lowercase();
-    let Some(route) = world.snapshot.routes.find(&host, head.path) else {
-        return Err(text_answer(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
-    };
-    let found = world.services.get(&route.service).zip(world.snapshot.services.get(&route.service));
-    let Some((config, service)) = found else {
-        return Err(unavailable(&route.service, id));
-    };
-    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
-    Ok(Exchange {
-        service: route.service.clone(),
-        edits: headers::request_edits(head.headers, Some(client), head.version, id),
-        request_id: id.clone(),
-        attempts: Attempts::all(Arc::clone(service), budget, random),
-        origin: Origin::Client { address: client.address, scheme: client.scheme },
-        idempotent: budget.idempotent,
-        own: world.snapshot.own.clone(),
-    })
-}
-
 /// A peer's request: its probe, or a forwarded one, served by own endpoints or refused.
 ///
 /// The headers come first: a client may well ask for a path that is the probe's.
@@ -201,7 +190,10 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
+        route: None,
         request_id: id.clone(),
+        target: Target::default(),
+        response_edits: HeaderEdits::default(),
         attempts: Attempts::own(Arc::clone(of), budget),
         origin: Origin::Peer,
         idempotent: budget.idempotent,
@@ -292,15 +284,6 @@ fn text_answer(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -
         _ => format!("{}: {text}\nrequest id: {}\n", status.as_u16(), id.to_str().unwrap_or("-")),
     };
     OwnAnswer { status, content: Content::Text(content), headers: Vec::new(), request_id: id.clone(), cause }
-}
-
-/// `www.example.com.:8443` -> `www.example.com`; brackets of an IPv6 address stay.
-fn host_of(authority: &str) -> &str {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use crate::access_log::{Attempt, AttemptResult, Record, wall_clock};
 use crate::config::AccessLog as Rules;
-use crate::domain::time::Time;
-use crate::proxy::attempts::{self, Failure};
+use crate::domain::name::{RegionId, RouteId};
+use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
-use crate::proxy::policy::Exchange;
+use crate::proxy::policy::{Cause, Exchange, OwnAnswer};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +19,9 @@ pub(super) struct Trail {
     version: Version,
     user_agent: Option<HeaderValue>,
     attempts: Vec<Attempt>,
+    /// Of an answer of our own.
+    request_id: Option<HeaderValue>,
+    route: Option<RouteId>,
     /// Bytes of the connection's output when the request began.
     written: u64,
 }
@@ -28,7 +31,7 @@ pub(super) struct Trail {
 pub(super) struct End<'a> {
     pub(super) connection: &'a Connection,
     pub(super) exchange: Option<&'a Exchange>,
-    pub(super) served: Option<&'a crate::domain::name::RegionId>,
+    pub(super) served: Option<&'a RegionId>,
     pub(super) status: Option<StatusCode>,
     pub(super) received: u64,
     pub(super) written: u64,
@@ -45,6 +48,8 @@ impl Trail {
             version: parts.version,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
             attempts: Vec::new(),
+            request_id: None,
+            route: None,
             written,
         }
     }
@@ -53,6 +58,14 @@ impl Trail {
     pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, took: Duration, result: AttemptResult) {
         let (region, address) = (attempt.region.clone(), attempt.endpoint.endpoint().address());
         self.attempts.push(Attempt { region, address, took, result });
+    }
+
+    /// This edge answers itself.
+    pub(super) fn own_answer(&mut self, answer: &OwnAnswer) {
+        self.request_id = Some(answer.request_id.clone());
+        if let Cause::Routed(route) = &answer.cause {
+            self.route = Some(route.clone());
+        }
     }
 
     /// The last attempt, whose answer had begun, broke.
@@ -65,7 +78,7 @@ impl Trail {
     /// The record, if this request is one to be logged; `random` is uniform.
     pub(super) fn record(self, rules: &Rules, random: u64, end: End<'_>) -> Option<Record> {
         let failed = end.status.is_none_or(|status| status.is_server_error());
-        if !failed && !drawn(rules.sample, random) {
+        if !failed && rules.sample < 1.0 && unit(random, 0) >= rules.sample {
             return None;
         }
         Some(Record {
@@ -78,8 +91,8 @@ impl Trail {
             query: rules.query,
             version: self.version,
             user_agent: self.user_agent,
-            request_id: end.exchange.map(|exchange| exchange.request_id.clone()),
-            route: None,
+            request_id: end.exchange.map(|exchange| exchange.request_id.clone()).or(self.request_id),
+            route: end.exchange.and_then(|exchange| Some(exchange.route.as_ref()?.id.clone())).or(self.route),
             service: end.exchange.map(|exchange| exchange.service.clone()),
             region: end.served.cloned(),
             attempts: self.attempts,

@@ -17,6 +17,9 @@ impl Pipeline {
     /// Writes an answer of our own; the status that the client got.
     pub(super) async fn respond(&self, call: &mut Call<'_>, answer: OwnAnswer) -> Option<StatusCode> {
         self.count(call, &answer);
+        if let Some(trail) = &mut call.progress.trail {
+            trail.own_answer(&answer);
+        }
         let (content_type, body) = match answer.content {
             Content::Text(text) => ("text/plain; charset=utf-8", Bytes::from(text)),
             Content::View => ("application/json", self.view()),
@@ -25,10 +28,17 @@ impl Pipeline {
         parts.status = answer.status;
         let own = [
             (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (headers::REQUEST_ID, answer.request_id),
         ];
-        parts.headers.extend(own.into_iter().chain(answer.headers));
+        parts.headers.extend(own);
+        // What a route says on purpose may be kept; what is wrong now need not be so later.
+        if !matches!(answer.cause, Cause::Routed(_)) {
+            parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        for (name, _) in &answer.headers {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(answer.headers);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
         let framing = if headless { Framing::None } else { Framing::Length(body.len() as u64) };
@@ -62,7 +72,7 @@ impl Pipeline {
                     handles.requests(None, Class::of(answer.status.as_u16())).inc();
                 }
             }
-            Cause::Unavailable(_) | Cause::Asked => {}
+            Cause::Unavailable(_) | Cause::Asked | Cause::Routed(_) => {}
         }
     }
 
@@ -103,7 +113,9 @@ impl Pipeline {
             exchange => policy::unproxied(id(exchange.as_deref()), false),
         };
         let request_id = answer.request_id.to_str().unwrap_or("-");
-        warn!(request_id, ?error, status = answer.status.as_u16(), "a request failed");
+        let route = call.progress.exchange.as_ref().and_then(|exchange| exchange.route.as_ref());
+        let route = route.map_or("-", |route| route.id.as_str());
+        warn!(request_id, route, ?error, status = answer.status.as_u16(), "a request failed");
         self.respond(call, answer).await
     }
 
