@@ -23,7 +23,7 @@ pub(super) struct Problem {
     severity: Severity,
     /// Bytes of the text; `None` when the problem is not in the text.
     span: Option<Range<usize>>,
-    wrong: String,
+    wrong: Box<str>,
     here: String,
     right: Option<String>,
     also: Vec<(Range<usize>, String)>,
@@ -33,7 +33,8 @@ impl Problem {
     /// A problem with the file as a whole, or with what surrounds it.
     pub(super) fn outside(wrong: impl Into<String>) -> Self {
         let (span, right, also) = (None, None, Vec::new());
-        Self { severity: Severity::Error, span, wrong: wrong.into(), here: String::new(), right, also }
+        let wrong = wrong.into().into_boxed_str();
+        Self { severity: Severity::Error, span, wrong, here: String::new(), right, also }
     }
 
     /// Something that is right, but may not be what was meant.
@@ -78,7 +79,7 @@ impl Problem {
             Severity::Note => Diagnostic::note(),
         };
         diagnostic
-            .with_message(&self.wrong)
+            .with_message(&*self.wrong)
             .with_labels(labels.chain(also).collect())
             .with_notes(self.right.iter().cloned().collect())
     }

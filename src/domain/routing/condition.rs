@@ -294,6 +294,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn every_condition_must_hold() {
+        let conditions = Conditions {
+            scheme: Some(Scheme::Https),
+            methods: Methods::new(vec![Method::parse("GET").unwrap()]),
+            headers: vec![field("x-a", exact("1"))],
+            query: vec![Param { name: "q".to_owned(), test: ParamTest::Present }],
+        };
+        let (https, get, q, x_a) = (Scheme::Https, "GET", "q", "1");
+        for (scheme, method, query, value, holds) in [
+            (https, get, q, x_a, true),
+            (Scheme::Http, get, q, x_a, false),
+            (https, "HEAD", q, x_a, false),
+            (https, get, "p", x_a, false),
+            (https, get, q, "2", false),
+        ] {
+            let headers = vec![("x-a".to_owned(), value.to_owned())];
+            let asked = Asked { host: "", path: "/", scheme, method, query, headers: &headers };
+            assert_eq!(conditions.hold(&asked), holds, "{scheme:?} {method} {query} {value}");
+        }
+        assert_eq!(conditions.count(), 4);
+    }
+
+    #[test]
     fn what_implies_and_what_meets_is_known() {
         let methods = |list: &[&str]| Conditions {
             methods: Methods::new(list.iter().map(|m| Method::parse(m).unwrap()).collect()),
