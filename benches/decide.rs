@@ -10,7 +10,10 @@ use proxima::domain::fleet::{Fleet, Input, Probe, Target};
 use proxima::domain::health::HealthPolicy;
 use proxima::domain::name::{RegionId, RouteId, ServiceId};
 use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy};
-use proxima::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
+use proxima::domain::routing::{
+    Action, Asked, ExactPath, HostPattern, PathPattern, PathPrefix, Pattern, RequestHeaders, Route,
+    RouteTable, Scheme,
+};
 use proxima::domain::selection::Margin;
 use proxima::domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,16 +39,35 @@ fn head() -> Vec<(String, String)> {
     (0..20).map(|n| (format!("x-header-{n}"), "v".repeat(90))).collect()
 }
 
+struct NoHeaders;
+
+impl RequestHeaders for NoHeaders {
+    fn any(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+}
+
+/// Ten routes a host: an exact path, an expression, and prefixes.
 fn routes(hosts: usize) -> RouteTable {
     let service = ServiceId::parse("web").unwrap();
-    let route = |host: usize, n: usize| Route {
-        id: RouteId::parse(&format!("r-{host}-{n}")).unwrap(),
-        hosts: vec![HostPattern::Exact(format!("host-{host}.example.com"))],
-        prefix: PathPrefix::parse(&format!("/api/v{n}")).unwrap(),
-        service: service.clone(),
+    let route = |host: usize, n: usize| {
+        let path = match n {
+            0 => PathPattern::Exact(ExactPath::parse("/login").unwrap()),
+            1 => PathPattern::Regex(Pattern::parse("/users/[0-9]+").unwrap()),
+            _ => PathPattern::Prefix(PathPrefix::parse(&format!("/api/v{n}")).unwrap()),
+        };
+        let host = HostPattern::Exact(format!("host-{host}.example.com"));
+        let id = RouteId::parse(&format!("r-{n}")).unwrap();
+        Route::new(id, vec![host], path, Action::service(service.clone()))
     };
     RouteTable::new((0..hosts).flat_map(|h| (0..10).map(move |n| (h, n))).map(|(h, n)| route(h, n)).collect())
         .unwrap()
+}
+
+fn find(table: &RouteTable, host: &str, path: &str) -> bool {
+    let (host, path) = (black_box(host), black_box(path));
+    let asked = Asked { host, path, scheme: Scheme::Http, method: "GET", query: "", headers: &NoHeaders };
+    table.find(&asked).is_some()
 }
 
 fn fleet(regions: usize, endpoints: u8) -> Fleet {
@@ -76,7 +98,8 @@ fn fleet(regions: usize, endpoints: u8) -> Fleet {
 
 fn main() {
     let head = head();
-    let table = routes(1_000);
+    let table = Arc::new(routes(1_000));
+    let (exact, regex, nowhere) = (Arc::clone(&table), Arc::clone(&table), Arc::clone(&table));
     let pods: Vec<Arc<Endpoint>> =
         (1..=100).map(|n| Arc::new(Endpoint::new(SocketAddr::from(([127, 0, 0, n], 80))))).collect();
     let (mut draw, mut millis, mut fleet) = (0u64, 0u64, fleet(14, 100));
@@ -84,8 +107,17 @@ fn main() {
         job("peer: clone a 2 KB request head", move || {
             black_box(head.clone());
         }),
-        job("route: 1,000 hosts, 10,000 routes", move || {
-            black_box(table.find(black_box("host-500.example.com"), black_box("/api/v5/items")));
+        job("route: 1,000 hosts, 10,000 routes: prefix", move || {
+            assert!(find(&table, "host-500.example.com", "/api/v5/items"));
+        }),
+        job("route: the same, exact path", move || {
+            assert!(find(&exact, "host-999.example.com", "/login"));
+        }),
+        job("route: the same, expression", move || {
+            assert!(find(&regex, "host-0.example.com", "/users/4711"));
+        }),
+        job("route: the same, no route, 12 segments", move || {
+            assert!(!find(&nowhere, "a.b.c.d.example.com", "/a/b/c/d/e/f/g/h/i/j/k/l"));
         }),
         job("endpoint: two choices of 100", move || {
             draw = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -4,6 +4,7 @@
 //! clear line and an exit, not half an edge. Then one loop: signals, the
 //! watched file, and the tasks, none of which may end before the process does.
 
+use crate::access_log::{self, AccessLog, Output, Writer};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
@@ -67,6 +68,10 @@ enum StartError {
     Admin { address: SocketAddr, source: io::Error },
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    AccessLog(#[from] access_log::StartError),
+    #[error(transparent)]
+    AccessLogOutput(#[from] access_log::OpenError),
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
 }
@@ -84,16 +89,19 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
         }
     };
     let source = Source { path: path.to_owned(), environment };
-    let code = runtime.block_on(async {
+    let (code, writer) = runtime.block_on(async {
         match App::start(source).await {
-            Ok((app, reloader)) => app.run(reloader).await,
+            Ok((app, reloader, writer)) => (app.run(reloader).await, Some(writer)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
-                ExitCode::FAILURE
+                (ExitCode::FAILURE, None)
             }
         }
     });
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    if let Some(writer) = writer {
+        writer.join(RUNTIME_PATIENCE);
+    }
     code
 }
 
@@ -117,11 +125,12 @@ struct Parts {
     boot: u64,
     control_metrics: ControlMetrics,
     request_metrics: Arc<RequestMetrics>,
+    access_log: AccessLog,
     dns_metrics: Arc<DnsMetrics>,
 }
 
 impl Parts {
-    fn new(policy: &Policy) -> Result<Self, prometheus::Error> {
+    fn new(policy: &Policy) -> Result<(Self, Writer), StartError> {
         let registry = Registry::new();
         let clock = Clock::start();
         let boot = rand::random();
@@ -129,7 +138,8 @@ impl Parts {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(policy.own.clone())));
         let heartbeat = Arc::new(Heartbeat::default());
         SnapshotCollector::register(&registry, Arc::clone(&snapshot), Arc::clone(&heartbeat), clock)?;
-        Ok(Self {
+        let (access_log, writer) = AccessLog::start(&registry)?;
+        let parts = Self {
             clock,
             snapshot,
             view: Arc::new(ArcSwap::from_pointee(first)),
@@ -138,19 +148,22 @@ impl Parts {
             control_metrics: ControlMetrics::register(&registry)?,
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
+            access_log,
             registry,
-        })
+        };
+        Ok((parts, writer))
     }
 }
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source) -> Result<(Self, Reloader), StartError> {
+    async fn start(source: Source) -> Result<(Self, Reloader, Writer), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         let Attempt { result, fingerprint, named } = source.load().await;
         let config = result?;
-        let parts = Parts::new(&config.policy)?;
+        let (parts, writer) = Parts::new(&config.policy)?;
+        parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
         let wiring = proxy::Wiring {
             snapshot: Arc::clone(&parts.snapshot),
@@ -158,6 +171,7 @@ impl App {
             outcomes: outcome_sender,
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
+            access_log: Some(parts.access_log.clone()),
         };
         let edge = Arc::new(Edge::bind(Arc::clone(&config), wiring).await?);
         let address = config.admin.address;
@@ -174,11 +188,12 @@ impl App {
             inputs: input_sender.clone(),
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
+            access_log: parts.access_log.clone(),
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
         let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
-        Ok((app, reloader))
+        Ok((app, reloader, writer))
     }
 
     fn spawn(

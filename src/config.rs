@@ -51,8 +51,24 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> 
 /// # Errors
 /// Every problem of the file and of those it names, in the order of the file.
 pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+    check(path, environment, NamedFiles::Read).map(|checked| checked.config)
+}
+
+/// A right configuration, and what somebody may want to know of it.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub config: Config,
+    /// What is right, but may not be what was meant.
+    pub notes: Option<Problems>,
+}
+
+/// Reads a configuration file like [`load`] or [`load_with_files`], and says what is odd about a right one.
+///
+/// # Errors
+/// Those of [`load`] or [`load_with_files`].
+pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Result<Checked, Problems> {
     let text = read(path)?;
-    parse(&path.to_string_lossy(), &text, environment, NamedFiles::Read)
+    parse(&path.to_string_lossy(), &text, environment, named)
 }
 
 /// The certificates and keys that a configuration file names, wherever it is right enough to name them.
@@ -76,7 +92,7 @@ fn read(path: &Path) -> Result<String, Problems> {
 
 /// Whether the files that the text names are read too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NamedFiles {
+pub enum NamedFiles {
     Read,
     Leave,
 }
@@ -86,7 +102,7 @@ fn parse(
     text: &str,
     environment: &Environment,
     named: NamedFiles,
-) -> Result<Config, Problems> {
+) -> Result<Checked, Problems> {
     let mut problems = Vec::new();
     let Some((file, damage)) = decode::decode(text, &mut problems) else {
         return Err(Problems::new(file_name, text, problems));
@@ -98,8 +114,13 @@ fn parse(
         let found = convert::named_files(&file, folder);
         found.iter().flat_map(files::Named::problems).for_each(|problem| report.add(problem));
     }
-    match (config, report.into_problems()) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
+    let (errors, notes): (Vec<_>, Vec<_>) = report.into_problems().into_iter().partition(Problem::is_error);
+    match (config, errors) {
+        (Some(config), errors) if errors.is_empty() => {
+            let notes = (!notes.is_empty()).then(|| Problems::new(file_name, text, notes));
+            Ok(Checked { config, notes })
+        }
+        // Notes can wait until the file is right.
         (_, mut problems) => {
             if problems.is_empty() {
                 problems.push(Problem::outside("refused without a reason: this is a bug in proxima"));
@@ -126,6 +147,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    /// `None`: requests are not logged.
+    pub access_log: Option<AccessLog>,
     pub drain: Drain,
 }
 
@@ -135,7 +158,7 @@ impl Config {
     /// # Errors
     /// Every problem of the text, in its order.
     pub fn from_text(file_name: &str, text: &str, environment: &Environment) -> Result<Self, Problems> {
-        parse(file_name, text, environment, NamedFiles::Leave)
+        parse(file_name, text, environment, NamedFiles::Leave).map(|checked| checked.config)
     }
 }
 
@@ -301,6 +324,24 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
+}
+
+/// Which requests are logged, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    pub output: AccessLogOutput,
+    /// The share of requests, 0 to 1; those that failed here or upstream are always logged.
+    pub sample: f64,
+    /// Whether the query of a request is told.
+    pub query: bool,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogOutput {
+    Stdout,
+    /// Appended to; opened anew on SIGHUP.
+    File(PathBuf),
 }
 
 /// What SIGTERM does.

@@ -4,6 +4,7 @@
 //! metrics, peer} -> domain`. Adapters never import one another; they meet as
 //! channel ends that [`app`] hands out. `tests/architecture.rs` holds this.
 
+pub mod access_log;
 pub mod admin;
 pub mod app;
 pub mod cli;

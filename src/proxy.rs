@@ -13,6 +13,7 @@
 //! for both sides, pure. HTTP/2 is the h2 crate's, TLS plumbing and the pool of
 //! HTTP/2 connections to upstreams are Pingora's.
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Protocol};
 use crate::domain::fleet::Outcome;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 mod activity;
 mod attempts;
 mod connection;
+mod errors;
 pub mod h1;
 mod headers;
 mod io;
@@ -44,6 +46,7 @@ mod progress;
 mod session;
 mod settings;
 mod tls;
+mod trail;
 mod upstream;
 
 pub use activity::Activity;
@@ -59,6 +62,8 @@ pub struct Wiring {
     pub outcomes: mpsc::Sender<Outcome>,
     pub clock: Clock,
     pub metrics: Arc<RequestMetrics>,
+    /// `None`: requests are never logged, whatever the configuration says.
+    pub access_log: Option<AccessLog>,
 }
 
 /// How far the end of the process has come.

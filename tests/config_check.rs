@@ -75,6 +75,46 @@ fn a_wrong_file_is_all_its_problems_without_colour_and_exit_code_1() {
 }
 
 #[test]
+fn what_only_the_order_of_routes_decides_is_a_note_and_exit_code_0() {
+    let folder = Folder::new("notes");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let routes = "
+[[routes]]
+name = \"first\"
+path = \"/x\"
+methods = [\"GET\"]
+service = \"web\"
+
+[[routes]]
+name = \"second\"
+path = \"/x\"
+headers = [{ name = \"x-a\" }]
+service = \"web\"
+
+[[routes]]
+name = \"digits\"
+path_regex = \"/u/[0-9]+\"
+service = \"web\"
+
+[[routes]]
+name = \"words\"
+path_regex = \"/u/[a-z0-9]+\"
+service = \"web\"
+";
+    let output = check(&[&folder.file("notes.toml", format!("{text}{routes}").as_bytes())]);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{notes}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains(": ok ("));
+    let order = "note: routes `first` and `second` both match some requests at any host: `first` wins";
+    assert!(notes.contains(order), "{notes}");
+    let perhaps = "note: routes `digits` and `words` may both match a path at any host: `digits` wins then";
+    assert!(notes.contains(perhaps), "{notes}");
+    assert_eq!(notes.matches("note: ").count(), 2, "{notes}");
+    let line = 1 + text.lines().count() + routes.lines().position(|line| line.contains("second")).unwrap();
+    assert!(notes.contains(&format!("notes.toml:{}:1", line - 1)), "{line} {notes}");
+}
+
+#[test]
 fn what_is_no_file_is_said_plainly() {
     let folder = Folder::new("no-file");
     assert!(refused(&folder.0.join("nowhere.toml")).contains("there is no such file"));

@@ -3,6 +3,8 @@
 
 use proxima::config::{Config, Environment, Protocol, load};
 use proxima::dns::control_record::ControlRecord;
+use proxima::domain::name::ServiceId;
+use proxima::domain::routing::{Action, Asked, Scheme};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "routes" => matches!(key, "name" | "service" | "hosts"),
         "names" => key == "services",
         "dns" => key == "zone_id",
+        "access_log" => key == "output",
         _ => false,
     }
 }
@@ -240,8 +243,61 @@ fn the_minimal_file_is_one_region_that_serves_itself() {
     assert_eq!(config.regions.len(), 1);
     assert!(config.regions.values().all(|region| region.peer.is_none()));
     assert!(config.listeners.iter().all(|listener| listener.protocol == Protocol::Http));
-    let route = config.policy.routes.find("anything.example", "/any/path").unwrap();
-    assert_eq!(route.service.as_str(), "web");
+    let no_headers = http::HeaderMap::new();
+    let asked = Asked {
+        host: "anything.example",
+        path: "/any/path",
+        scheme: Scheme::Http,
+        method: "GET",
+        query: "",
+        headers: &no_headers,
+    };
+    let route = config.policy.routes.find(&asked).unwrap();
+    assert_eq!(route.action, Action::service(ServiceId::parse("web").unwrap()));
+}
+
+/// Host, path and one header of a GET by http: what the route does, and its name.
+fn routed(config: &Config, host: &str, path: &str, header: &'static str) -> String {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(header, http::HeaderValue::from_static("1"));
+    let asked = Asked { host, path, scheme: Scheme::Https, method: "GET", query: "", headers: &headers };
+    config.policy.routes.find(&asked).map_or("none".to_owned(), |route| route.id.to_string())
+}
+
+#[test]
+fn the_routes_of_the_examples_take_what_they_say() {
+    let config = load(&folder().join("routes.toml"), &Environment::default()).unwrap();
+    for (host, path, header, route) in [
+        ("shop.example.com", "/", "x-other", "shop"),
+        ("shop.example.com", "/", "x-canary", "shop-testers"),
+        ("shop.example.com", "/api/items", "x-canary", "shop-api"),
+        ("shop.example.com", "/item-4711.html", "x-other", "shop-old-items"),
+        ("shop.example.com", "/robots.txt", "x-other", "shop"),
+        ("example.com", "/", "x-other", "bare-domain"),
+        ("other.example.com", "/robots.txt", "x-other", "robots"),
+        ("", "/", "x-other", "nobody"),
+    ] {
+        assert_eq!(routed(&config, host, path, header), route, "{host} {path} {header}");
+    }
+}
+
+#[test]
+fn the_routes_of_the_readme_are_those_of_the_example() {
+    let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
+    let example: Table = fs::read_to_string(folder().join("routes.toml")).unwrap().parse().unwrap();
+    let section = readme.split("### Routes").nth(1).unwrap();
+    let block = section.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let mut shown: Table = block.parse().unwrap();
+    let known = example["routes"].as_array().unwrap();
+    let routes = shown.get_mut("routes").unwrap().as_array_mut().unwrap();
+    assert!(routes.len() >= 3);
+    for route in routes {
+        let route = route.as_table().unwrap();
+        let same = known.iter().find(|other| other["name"] == route["name"]).unwrap().as_table().unwrap();
+        for (key, value) in route {
+            assert_eq!(same.get(key), Some(value), "{} of {}", key, route["name"]);
+        }
+    }
 }
 
 #[test]

@@ -24,5 +24,7 @@ mod forwarding;
 mod requests;
 #[path = "proxy_edge/retries.rs"]
 mod retries;
+#[path = "proxy_edge/routes.rs"]
+mod routes;
 #[path = "proxy_edge/transport.rs"]
 mod transport;

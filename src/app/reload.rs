@@ -1,6 +1,7 @@
 //! Reloads: a good file replaces what is in force, a bad one changes nothing.
 
 use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
+use crate::access_log::{AccessLog, OpenError, Output};
 use crate::config::Config;
 use crate::domain::fleet::Input;
 use crate::metrics::control::{ControlMetrics, Reload};
@@ -10,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::task::spawn_blocking;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// How often the file's content is compared.
 const POLL: Duration = Duration::from_secs(1);
@@ -24,6 +26,10 @@ enum ReloadError {
     Proxy(#[from] proxy::Error),
     #[error("{what} cannot change while running; restart to apply it")]
     NeedsRestart { what: &'static str },
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
+    #[error("the process ends")]
+    Ending,
     #[error("the core is gone")]
     CoreGone,
 }
@@ -39,6 +45,7 @@ pub(super) struct Reloader {
     inputs: mpsc::Sender<Input>,
     edge: Arc<Edge>,
     metrics: ControlMetrics,
+    access_log: AccessLog,
     poll: Interval,
 }
 
@@ -48,17 +55,18 @@ pub(super) struct Told {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) edge: Arc<Edge>,
     pub(super) metrics: ControlMetrics,
+    pub(super) access_log: AccessLog,
 }
 
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics } = told;
+        let Told { config, inputs, edge, metrics, access_log } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (watcher, applied) = (Watcher::new(fingerprint), fingerprint);
-        Self { source, watcher, named, applied, config, inputs, edge, metrics, poll }
+        Self { source, watcher, named, applied, config, inputs, edge, metrics, access_log, poll }
     }
 
     /// Reloads when the content has changed and when it is asked to, for ever.
@@ -92,6 +100,7 @@ impl Reloader {
         self.named = named;
         let told = if fingerprint == self.applied {
             tracing::info!("configuration unchanged");
+            self.reopen().await;
             Reload::Unchanged
         } else {
             match self.apply(result, fingerprint).await {
@@ -109,6 +118,23 @@ impl Reloader {
         self.metrics.reloaded(told);
     }
 
+    /// The file of the access log may have been moved away.
+    async fn reopen(&self) {
+        let config = self.config.borrow().clone();
+        match opened(config).await {
+            Ok(output) => self.switch(output).await,
+            Err(error) => tracing::error!("the access log stays as it is: {}", super::chain(&error)),
+        }
+    }
+
+    async fn switch(&self, output: Output) {
+        let log = self.access_log.clone();
+        let switching = spawn_blocking(move || log.switch(output));
+        if timeout(POLL, switching).await.is_err() {
+            tracing::warn!("the access log lags behind: its new output has to wait");
+        }
+    }
+
     /// All or nothing: whoever may refuse is asked before anyone is told.
     async fn apply(
         &mut self,
@@ -120,15 +146,22 @@ impl Reloader {
         if let Some(what) = needs_restart(&before, &config) {
             return Err(ReloadError::NeedsRestart { what });
         }
+        let output = opened(Arc::clone(&config)).await?;
         let room = self.inputs.reserve().await.map_err(|_| ReloadError::CoreGone)?;
         self.edge.apply(&config).await?;
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.config.send_replace(config);
+        self.switch(output).await;
         self.applied = fingerprint;
         self.metrics.config_applied(fingerprint.hash(), unix_seconds());
         Ok(())
     }
+}
+
+async fn opened(config: Arc<Config>) -> Result<Output, ReloadError> {
+    let opening = spawn_blocking(move || Output::open(config.access_log.as_ref().map(|log| &log.output)));
+    Ok(opening.await.map_err(|_| ReloadError::Ending)??)
 }
 
 /// What differs that is fixed for the life of the process, the proxy's listeners aside.

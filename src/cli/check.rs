@@ -1,6 +1,6 @@
 //! `proxima check`: a configuration file is right, or every problem of it.
 
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Checked, Config, Environment, NamedFiles};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,11 +17,16 @@ pub struct Arguments {
 }
 
 /// Prints one line and succeeds, or prints every problem to standard error and fails.
+///
+/// What is right but may not be what was meant goes to standard error and fails nothing.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let environment = Environment { region: arguments.region.clone() };
-    let load = if arguments.files { config::load_with_files } else { config::load };
-    match load(&arguments.file, &environment) {
-        Ok(config) => {
+    let named = if arguments.files { NamedFiles::Read } else { NamedFiles::Leave };
+    match config::check(&arguments.file, &environment, named) {
+        Ok(Checked { config, notes }) => {
+            if notes.is_some_and(|notes| notes.to_stderr().is_err()) {
+                return ExitCode::FAILURE;
+            }
             println!("{}: ok ({})", arguments.file.display(), summary(&config));
             ExitCode::SUCCESS
         }

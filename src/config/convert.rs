@@ -36,6 +36,7 @@ pub(super) fn convert(
     let tls = edge::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);
+    let access_log = edge::access_log(file, folder, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, own.as_ref(), &regions_known, report);
@@ -74,6 +75,7 @@ pub(super) fn convert(
         dns,
         resolver,
         admin,
+        access_log,
         drain,
     })
 }

@@ -4,10 +4,10 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
-use crate::config::units::{Capacity, FilePath, Label, ServerUrl, UrlPath, Whole, ZoneId};
+use crate::config::units::{Capacity, FilePath, Label, Replacement, ServerUrl, Text, UrlPath, Whole, ZoneId};
 use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
-use crate::domain::routing::{HostPattern, PathPrefix};
+use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use std::fmt;
@@ -27,6 +27,10 @@ pub(super) trait FromFile: Sized {
     }
 
     fn from_number(_number: f64) -> Option<Self> {
+        None
+    }
+
+    fn from_bool(_bool: bool) -> Option<Self> {
         None
     }
 }
@@ -65,6 +69,10 @@ impl<T: FromFile> Visitor<'_> for ReadVisitor<T> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         T::from_text(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_bool<E: Error>(self, bool: bool) -> Result<T, E> {
+        T::from_bool(bool).ok_or_else(|| E::invalid_type(Unexpected::Bool(bool), &self))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
@@ -187,6 +195,7 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        access_log: Option<Section<AccessLogSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
@@ -246,8 +255,56 @@ sections! {
     RouteSection {
         name: Key<RouteId>,
         hosts: List<HostPattern>,
+        path: Key<ExactPath>,
         path_prefix: Key<PathPrefix>,
+        path_regex: Key<Text>,
+        scheme: Key<Scheme>,
+        methods: List<Method>,
+        headers: Option<Spanned<Vec<Section<FieldSection>>>>,
+        query: Option<Spanned<Vec<Section<ParamSection>>>>,
         service: Key<ServiceId>,
+        split: Option<Spanned<Entries<ServiceId, Placed<Whole>>>>,
+        redirect: Option<Section<RedirectSection>>,
+        respond: Option<Section<RespondSection>>,
+        rewrite: Option<Section<RewriteSection>>,
+        request_headers: Option<Section<ChangesSection>>,
+        response_headers: Option<Section<ChangesSection>>,
+    }
+    FieldSection {
+        name: Key<FieldName>,
+        value: Key<FieldValue>,
+        regex: Key<Text>,
+    }
+    ParamSection {
+        name: Key<Text>,
+        value: Key<Text>,
+    }
+    RedirectSection {
+        status: Key<Whole>,
+        scheme: Key<Scheme>,
+        host: Key<DnsName>,
+        port: Key<Whole>,
+        path: Key<ExactPath>,
+        path_prefix: Key<PathPrefix>,
+        replacement: Key<Replacement>,
+        keep_query: Key<bool>,
+    }
+    RespondSection {
+        status: Key<Whole>,
+        text: Key<Text>,
+        content_type: Key<FieldValue>,
+    }
+    RewriteSection {
+        path: Key<ExactPath>,
+        path_prefix: Key<PathPrefix>,
+        replacement: Key<Replacement>,
+        host: Key<DnsName>,
+        upstream_host: Key<bool>,
+    }
+    ChangesSection {
+        set: Option<Entries<FieldName, Placed<FieldValue>>>,
+        add: Option<Entries<FieldName, Placed<FieldValue>>>,
+        remove: List<FieldName>,
     }
     NameSection {
         form: Key<Form>,
@@ -283,5 +340,10 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+    }
+    AccessLogSection {
+        output: Key<FilePath>,
+        sample: Key<f64>,
+        query: Key<bool>,
     }
 }

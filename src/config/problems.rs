@@ -8,12 +8,22 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::ops::Range;
 
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is taken; somebody may want to know.
+    Note,
+}
+
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
+    severity: Severity,
     /// Bytes of the text; `None` when the problem is not in the text.
     span: Option<Range<usize>>,
-    wrong: String,
+    wrong: Box<str>,
     here: String,
     right: Option<String>,
     also: Vec<(Range<usize>, String)>,
@@ -22,7 +32,18 @@ pub(super) struct Problem {
 impl Problem {
     /// A problem with the file as a whole, or with what surrounds it.
     pub(super) fn outside(wrong: impl Into<String>) -> Self {
-        Self { span: None, wrong: wrong.into(), here: String::new(), right: None, also: Vec::new() }
+        let (span, right, also) = (None, None, Vec::new());
+        let wrong = wrong.into().into_boxed_str();
+        Self { severity: Severity::Error, span, wrong, here: String::new(), right, also }
+    }
+
+    /// Something that is right, but may not be what was meant.
+    pub(super) fn note(span: &Range<usize>, what: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::at(span, what) }
+    }
+
+    pub(super) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
     }
 
     pub(super) fn at(span: &Range<usize>, wrong: impl Into<String>) -> Self {
@@ -53,14 +74,18 @@ impl Problem {
     fn diagnostic(&self) -> Diagnostic<()> {
         let labels = self.span.iter().map(|span| Label::primary((), span.clone()).with_message(&self.here));
         let also = self.also.iter().map(|(span, what)| Label::secondary((), span.clone()).with_message(what));
-        Diagnostic::error()
-            .with_message(&self.wrong)
+        let diagnostic = match self.severity {
+            Severity::Error => Diagnostic::error(),
+            Severity::Note => Diagnostic::note(),
+        };
+        diagnostic
+            .with_message(&*self.wrong)
             .with_labels(labels.chain(also).collect())
             .with_notes(self.right.iter().cloned().collect())
     }
 }
 
-/// Everything that is wrong with one configuration file, in the order of the file.
+/// Everything that is to be said of one configuration file, in the order of the file.
 ///
 /// `Display` renders it without colour.
 #[derive(Debug, Clone)]

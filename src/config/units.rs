@@ -3,7 +3,7 @@
 use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
-use crate::domain::routing::{HostPattern, PathPrefix};
+use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use http::uri::PathAndQuery;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +23,14 @@ pub(super) struct Label(pub(super) String);
 
 #[derive(Debug, Clone)]
 pub(super) struct FilePath(pub(super) PathBuf);
+
+/// Any text; what it must be is checked where it is used.
+#[derive(Debug, Clone)]
+pub(super) struct Text(pub(super) String);
+
+/// A path with places for groups of an expression; which groups there are is checked where it is used.
+#[derive(Debug, Clone)]
+pub(super) struct Replacement(pub(super) String);
 
 /// The path of a request.
 #[derive(Debug, Clone)]
@@ -85,7 +93,22 @@ from_text! {
         _ => None,
     };
     HostPattern, r#"a host name without a port, such as "www.example.com", or "*.example.com""#, host_pattern;
-    PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space", PathPrefix::parse;
+    PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", PathPrefix::parse;
+    ExactPath, "a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", ExactPath::parse;
+    Scheme, r#""http" or "https""#, |text| match text {
+        "http" => Some(Self::Http),
+        "https" => Some(Self::Https),
+        _ => None,
+    };
+    Method, r#"a method in upper case, such as "GET""#, Method::parse;
+    FieldName, "the name of a header, such as \"x-canary\", but none of a connection or of framing, not \
+                Host, not X-Request-Id, and none that begins with X-Proxima-", FieldName::parse;
+    FieldValue, "the value of a header: visible ASCII, and blanks inside", FieldValue::parse;
+    Text, "a text in quotes", |text| Some(Self(text.to_owned()));
+    Replacement, r#"a path that begins with "/" and may hold groups, such as "/users/$1" or "/${name}""#, |text| {
+        let right = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\".contains(&b));
+        right.then(|| Self(text.to_owned()))
+    };
     FilePath, r#"the path of a file, such as "tls/server.pem""#, |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| Self(PathBuf::from(text)))
     };
@@ -107,6 +130,14 @@ impl FromFile for f64 {
 
     fn from_number(number: f64) -> Option<Self> {
         number.is_finite().then_some(number)
+    }
+}
+
+impl FromFile for bool {
+    const RULE: &'static str = "true or false";
+
+    fn from_bool(bool: bool) -> Option<Self> {
+        Some(bool)
     }
 }
 

@@ -122,7 +122,7 @@ pub enum ListenerKind {
 impl ListenerKind {
     const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Peer];
 
-    const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",

@@ -66,6 +66,21 @@ pub enum Failure {
     Late,
 }
 
+impl Failure {
+    /// As logs say it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Unprocessed => "unprocessed",
+            Self::Closed => "closed",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+            Self::Late => "cut",
+        }
+    }
+}
+
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -195,7 +210,7 @@ fn region_budget(left: u32, more_regions: bool) -> u32 {
 }
 
 /// A number in 0..1, independent for each index. Source: the finalizer of SplitMix64.
-fn unit(random: u64, index: u64) -> f64 {
+pub fn unit(random: u64, index: u64) -> f64 {
     let mut z = random.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -4,15 +4,19 @@
 //! waits for a request is closed as soon as the edge closes; one in a request
 //! finishes it.
 
+use crate::access_log::Tls;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
+use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Scan;
+use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
-use http::StatusCode;
+use bytes::Bytes;
 use http::uri::Scheme;
+use http::{HeaderMap, Response, StatusCode, response};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::{ALPN, Ssl, Stream};
@@ -58,6 +62,7 @@ impl Default for Deadlines {
 pub(super) struct Connection {
     pub(super) kind: ListenerKind,
     pub(super) remote: SocketAddr,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Connection {
@@ -83,8 +88,8 @@ impl Server {
             debug!(%remote, error = %e, "the connection ended at once");
             return;
         }
-        let connection = Arc::new(Connection { kind, remote });
-        let Some((stream, version)) = self.begin(tcp, &connection).await else { return };
+        let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, kind).await else { return };
+        let connection = Arc::new(Connection { kind, remote, tls });
         match version {
             Version::Http1 => self.http1(stream, &connection).await,
             Version::Http2 => self.http2(stream, &connection).await,
@@ -92,39 +97,43 @@ impl Server {
     }
 
     /// The stream to speak HTTP on; `None`: the client left or was too slow.
-    async fn begin(&self, tcp: TcpStream, connection: &Arc<Connection>) -> Option<(Stream, Version)> {
-        let acceptor = match connection.kind {
+    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) -> Option<Begun> {
+        let acceptor = match kind {
             ListenerKind::Http => {
                 let version = self.sniff(&tcp).await?;
-                return Some((Box::new(TcpIo::from(tcp)), version));
+                return Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None });
             }
             ListenerKind::Https => self.shared.client_tls.load_full(),
             ListenerKind::Peer => self.shared.peer_tls.load_full(),
         };
-        let acceptor = acceptor?;
-        self.handshake(&acceptor, tcp, connection).await
+        self.handshake(&*acceptor?, tcp, remote, kind).await
     }
 
     async fn handshake(
         &self,
         acceptor: &Acceptor,
         tcp: TcpStream,
-        connection: &Arc<Connection>,
-    ) -> Option<(Stream, Version)> {
-        let failed = || self.shared.wiring.metrics.handshake_failures(connection.kind).inc();
+        remote: SocketAddr,
+        kind: ListenerKind,
+    ) -> Option<Begun> {
+        let failed = || self.shared.wiring.metrics.handshake_failures(kind).inc();
         match timeout(self.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
             Ok(Ok(stream)) => {
                 let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                Some((Box::new(stream), if http2 { Version::Http2 } else { Version::Http1 }))
+                let version = if http2 { Version::Http2 } else { Version::Http1 };
+                let tls = stream.get_ssl_digest().map(|digest| {
+                    Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
+                });
+                Some(Begun { stream: Box::new(stream), version, tls })
             }
             Ok(Err(e)) => {
                 failed();
-                debug!(remote = %connection.remote, error = %e, "TLS handshake failed");
+                debug!(%remote, error = %e, "TLS handshake failed");
                 None
             }
             Err(_) => {
                 failed();
-                debug!(remote = %connection.remote, "TLS handshake timed out");
+                debug!(%remote, "TLS handshake timed out");
                 None
             }
         }
@@ -173,7 +182,8 @@ impl Server {
             }
         };
         if let Some(status) = refused {
-            session::refuse(&mut conn, status);
+            let (parts, body) = refusal(status);
+            session::refuse(&mut conn, &parts, &body);
         }
         conn.linger().await;
     }
@@ -185,11 +195,28 @@ impl Server {
     }
 }
 
+/// The answer to what was no request: nobody knows what its sender can read.
+fn refusal(status: StatusCode) -> (response::Parts, Bytes) {
+    let id = headers::request_id(&HeaderMap::new(), rand::random());
+    let told = errors::tell(status, "the request breaks the rules of HTTP", &id, Style::Text);
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = told.status;
+    parts.headers.extend(told.headers);
+    (parts, told.body.into())
+}
+
 /// Ready once the edge closes; an error is a dropped sender, which is closing, too.
 async fn until_closed(mut closing: watch::Receiver<bool>) {
     if closing.wait_for(|closing| *closing).await.is_err() {
         debug!("closing without a word");
     }
+}
+
+/// A connection on which HTTP can be spoken.
+struct Begun {
+    stream: Stream,
+    version: Version,
+    tls: Option<Arc<Tls>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,13 @@
 //! Sources: RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (`Forwarded`).
 
 use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::routing::{FieldName, FieldValue, HeaderChanges};
 use crate::peer;
 use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use std::net::IpAddr;
+
+pub use crate::domain::routing::Scheme;
 
 /// Names the request in logs of every hop and in the answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,37 +30,56 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// How this hop signs `Via`.
 const VIA_NAME: &str = "proxima";
 
-/// How a client reached the listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
-/// Removals first, then replacements.
+/// Removals first, then replacements, then additions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     pub remove: Vec<HeaderName>,
     /// Each replaces every value of its name.
     pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Each is a line of its own, besides those that are there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl HeaderEdits {
+    /// The changes of a route, which come after those that are here and win over them.
+    pub fn then(&mut self, changes: &HeaderChanges) {
+        for name in &changes.remove {
+            if let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) {
+                self.set.retain(|(known, _)| *known != name);
+                self.remove.push(name);
+            }
+        }
+        for (name, value) in changes.set.iter().filter_map(line) {
+            self.set.retain(|(known, _)| *known != name);
+            self.set.push((name, value));
+        }
+        self.add.extend(changes.add.iter().filter_map(line));
+    }
+
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+
     fn set(&mut self, name: HeaderName, value: &str) {
         // A value that no header may hold is left out: better no claim than a mangled one.
         if let Ok(value) = HeaderValue::from_str(value) {
             self.set.push((name, value));
         }
     }
+}
+
+/// Both are right by construction: nothing is lost here.
+fn line((name, value): &(FieldName, FieldValue)) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+    Some((name, HeaderValue::from_str(value.as_str()).ok()?))
 }
 
 /// What the connection says of the client, for the headers that tell services of it.
@@ -270,6 +292,28 @@ mod tests {
         let expected = "for=\"[2001:db8::1]\";proto=https;host=\"www.example.com:8443\"";
         assert_eq!(set(&edits, "forwarded"), Some(expected));
         assert_eq!(forwarded([192, 0, 2, 1].into(), "http", "a\"b"), "for=192.0.2.1;proto=http");
+    }
+
+    #[test]
+    fn a_route_has_the_last_word_on_what_it_may_name() {
+        let name = |text: &str| FieldName::parse(text).unwrap();
+        let value = |text: &str| FieldValue::parse(text).unwrap();
+        let id = HeaderValue::from_static("id");
+        let mut edits = request_edits(&HeaderMap::new(), client("192.0.2.7"), Version::HTTP_11, &id);
+        edits.then(&HeaderChanges {
+            remove: vec![name("via"), name("cookie")],
+            set: vec![(name("X-Forwarded-Proto"), value("http")), (name("x-a"), value("2"))],
+            add: vec![(name("x-a"), value("3"))],
+        });
+        let mut map = headers(&[("cookie", "c"), ("x-a", "0"), ("x-a", "1")]);
+        edits.apply(&mut map);
+        let all = |name: &str| map.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((all("via"), all("cookie")), (vec![], vec![]));
+        assert_eq!((all("x-forwarded-proto"), all("x-a")), (vec!["http"], vec!["2", "3"]));
+        assert_eq!(all("x-forwarded-for"), ["192.0.2.7"]);
+        for ours in [peer::FORWARDED_BY, peer::SERVICE, peer::REFUSED, peer::HEADROOM] {
+            assert_eq!(FieldName::parse(ours), None, "{ours} is no route's to change");
+        }
     }
 
     #[test]

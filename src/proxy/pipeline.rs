@@ -7,16 +7,19 @@
 //! One request is one future: no task and no queue of its own. It knows
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
+use crate::domain::snapshot::Place;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
 use crate::proxy::attempts::Failure;
 use crate::proxy::connection::Connection;
+use crate::proxy::errors::Style;
 use crate::proxy::h1::{Framing, RequestHead};
 use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
-use crate::proxy::policy::{self, Decision, Origin};
+use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
 use crate::proxy::session::Downstream;
+use crate::proxy::trail::{End, Trail};
 use crate::proxy::upstream::h1::Exchange as Http1;
 use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
@@ -49,8 +52,12 @@ pub(super) struct Call<'c> {
     pub(super) down: Downstream<'c>,
     pub(super) timer: &'c mut Timer,
     method: Method,
+    /// How an error of our own is told.
+    style: Style,
     progress: Progress,
     replay: Replay,
+    /// Bytes of the request's body that were read.
+    received: u64,
 }
 
 /// What goes to an upstream, besides the body.
@@ -71,10 +78,15 @@ impl Pipeline {
         head: RequestHead,
         timer: &'c mut Timer,
     ) -> bool {
-        let progress = Progress::new(&self.shared);
+        let mut progress = Progress::new(&self.shared);
         let method = head.parts.method.clone();
+        let style = Style::of(head.parts.version, &head.parts.headers);
         let decision = self.decide(connection, &head, &progress);
-        let mut call = Call { connection, down, timer, method, progress, replay: Replay::new() };
+        if self.is_logged(&decision, &progress) {
+            progress.trail = Some(Box::new(Trail::new(&head, down.written())));
+        }
+        let mut call =
+            Call { connection, down, timer, method, style, progress, replay: Replay::new(), received: 0 };
         let status = match decision {
             Decision::Respond(answer) => self.respond(&mut call, answer).await,
             Decision::Proxy(exchange) => {
@@ -88,7 +100,33 @@ impl Pipeline {
             }
         };
         call.progress.ended(status, &self.shared);
+        self.log(&mut call, status);
         call.down.finish().await
+    }
+
+    /// Whether a request may be logged: health checks and probes are not.
+    fn is_logged(&self, decision: &Decision, progress: &Progress) -> bool {
+        let asked = matches!(decision, Decision::Respond(answer) if answer.cause == Cause::Asked);
+        !asked && self.shared.wiring.access_log.is_some() && progress.settings.config.access_log.is_some()
+    }
+
+    fn log(&self, call: &mut Call<'_>, status: Option<StatusCode>) {
+        let (Some(trail), Some(log)) = (call.progress.trail.take(), &self.shared.wiring.access_log) else {
+            return;
+        };
+        let Some(rules) = &call.progress.settings.config.access_log else { return };
+        let end = End {
+            connection: call.connection,
+            exchange: call.progress.exchange.as_deref(),
+            served: call.progress.served(),
+            status,
+            received: call.received,
+            written: call.down.written(),
+            took: call.progress.age(&self.shared),
+        };
+        if let Some(record) = trail.record(rules, rand::random(), end) {
+            log.record(record);
+        }
     }
 
     fn decide(&self, connection: &Connection, head: &RequestHead, progress: &Progress) -> Decision {
@@ -104,11 +142,12 @@ impl Pipeline {
             version: parts.version,
             authority: parts.uri.authority().map_or("", Authority::as_str),
             path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
         };
         let snapshot = self.shared.wiring.snapshot.load();
         let world = policy::World { snapshot: &snapshot, services: &progress.settings.config.services };
-        let random = policy::Random { routing: rand::random(), id: rand::random() };
+        let random = policy::Random { routing: rand::random(), split: rand::random(), id: rand::random() };
         policy::decide(head, origin, world, random)
     }
 
@@ -191,6 +230,7 @@ impl Pipeline {
     ) -> Option<StatusCode> {
         headers::strip_answer(&mut parts.headers);
         self.sign(call, &mut parts);
+        edit_answer(call, &mut parts);
         let status = parts.status;
         let sent = match call.down.start(&parts, framing, !self.shared.draining()) {
             Ok(()) => transfer.relay(call).await,
@@ -220,6 +260,7 @@ impl Pipeline {
         let Upstream::H1 { exchange, .. } = upstream else { return None };
         headers::strip_answer(&mut parts.headers);
         self.sign(call, &mut parts);
+        edit_answer(call, &mut parts);
         let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();
         if let Err(error) = tunnel::tunnel(client, &mut upstream, call.timer).await {
@@ -233,21 +274,25 @@ impl Pipeline {
 fn outgoing(head: RequestHead, progress: &Progress) -> Option<Outgoing> {
     let RequestHead { mut parts, framing, upgrade, te_trailers, .. } = head;
     let (exchange, attempt) = progress.current()?;
-    edit(&mut parts, &exchange.edits);
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.clone(),
+    exchange.edits.apply(&mut parts.headers);
+    let endpoint = || attempt.endpoint.endpoint().address().to_string().parse().ok();
+    let authority = match (&exchange.target.host, parts.uri.authority()) {
+        (TargetHost::Fixed(authority), _) => authority.clone(),
+        (TargetHost::Upstream, _) if attempt.place == Place::Own => endpoint()?,
+        (_, Some(authority)) => authority.clone(),
         // HTTP/1.0 may leave it out; the next hop may not.
-        None => attempt.endpoint.endpoint().address().to_string().parse().ok()?,
+        (_, None) => endpoint()?,
     };
+    if let Some(path_and_query) = &exchange.target.path_and_query {
+        parts.uri = Uri::from(path_and_query.clone());
+    }
     Some(Outgoing { parts, authority, framing, upgrade, te_trailers })
 }
 
-fn edit(parts: &mut request::Parts, edits: &HeaderEdits) {
-    for name in &edits.remove {
-        parts.headers.remove(name);
-    }
-    for (name, value) in &edits.set {
-        parts.headers.insert(name.clone(), value.clone());
+/// The last word on an answer is the route's.
+fn edit_answer(call: &Call<'_>, parts: &mut response::Parts) {
+    if let Some(exchange) = &call.progress.exchange {
+        exchange.response_edits.apply(&mut parts.headers);
     }
 }
 
@@ -255,7 +300,7 @@ fn edit(parts: &mut request::Parts, edits: &HeaderEdits) {
 fn begin(open: Open, out: &Outgoing, forward: Option<&HeaderEdits>) -> Result<Upstream, UpstreamError> {
     let edited = forward.map(|edits| {
         let mut parts = out.parts.clone();
-        edit(&mut parts, edits);
+        edits.apply(&mut parts.headers);
         parts
     });
     match open {

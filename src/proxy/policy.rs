@@ -6,7 +6,8 @@
 //! rule here is tested without a socket.
 
 use crate::config::Service;
-use crate::domain::name::ServiceId;
+use crate::domain::name::{RouteId, ServiceId};
+use crate::domain::routing::Route;
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::metrics::request::RefusalReason;
 use crate::peer;
@@ -16,6 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use routed::{Target, TargetHost};
+
+mod routed;
 
 /// Answers 200 while this process serves: the witness of Route 53's checkers.
 const HEALTH_EDGE: &str = "/health/edge";
@@ -31,6 +36,8 @@ pub struct RequestHead<'a> {
     pub authority: &'a str,
     /// Without the query.
     pub path: &'a str,
+    /// Without the question mark; empty when there is none.
+    pub query: &'a str,
     pub headers: &'a HeaderMap,
 }
 
@@ -56,6 +63,8 @@ pub struct World<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Random {
     pub routing: u64,
+    /// Of its own: the shares of a split must not follow those of candidates.
+    pub split: u64,
     pub id: u128,
 }
 
@@ -71,7 +80,7 @@ pub enum Decision {
 pub struct OwnAnswer {
     pub status: StatusCode,
     pub content: Content,
-    /// Beyond the content's own headers and the request id.
+    /// Beyond the content's own headers and the request id, and instead of those of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub request_id: HeaderValue,
     pub cause: Cause,
@@ -80,8 +89,10 @@ pub struct OwnAnswer {
 /// What an own answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Plain text.
-    Text(String),
+    /// What happened, to be told as whoever asked can read it; see [`crate::proxy::errors`].
+    Error(Box<str>),
+    /// Plain text, unless the answer's headers say otherwise.
+    Text(Box<str>),
     /// The region's view as JSON.
     View,
 }
@@ -91,7 +102,11 @@ pub enum Content {
 pub enum Cause {
     /// Health checks and probes.
     Asked,
+    /// The client broke off or broke the rules, or this edge failed.
+    Broken,
     Unrouted,
+    /// A route that redirects or answers.
+    Routed(RouteId),
     /// A request from another region that is not served here.
     Refused(RefusalReason),
     /// No upstream answered for the service.
@@ -102,9 +117,15 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Exchange {
     pub service: ServiceId,
+    /// `None`: forwarded by a peer, which carried its route out.
+    pub route: Option<Arc<Route>>,
     pub request_id: HeaderValue,
+    /// What is asked for upstream instead of the client's own words.
+    pub target: Target,
     /// The same for every attempt; see [`Exchange::forward_edits`].
     pub edits: HeaderEdits,
+    /// For the head of the answer, after everything else is done to it.
+    pub response_edits: HeaderEdits,
     pub attempts: Attempts,
     origin: Origin,
     idempotent: bool,
@@ -118,7 +139,7 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
         Origin::Client { address, scheme } => health(&head, world.snapshot, &request_id).map_or_else(
             || {
                 let client = ClientFacts { address, scheme, authority: head.authority };
-                route(head, client, world, &request_id, random.routing)
+                routed::decide(head, client, world, &request_id, random)
             },
             Err,
         ),
@@ -137,7 +158,7 @@ fn health(head: &RequestHead<'_>, snapshot: &Snapshot, id: &HeaderValue) -> Opti
         gate(snapshot.gate(name))
     };
     let (status, text) = if reads(head.method) { answer } else { METHOD_NOT_ALLOWED };
-    Some(text_answer(status, text, id, Cause::Asked))
+    Some(asked(status, text, id))
 }
 
 const METHOD_NOT_ALLOWED: (StatusCode, &str) = (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
@@ -151,34 +172,6 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
         Gate::Open => (StatusCode::OK, "open"),
         Gate::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
     }
-}
-
-/// A client's request: by route to the candidates of its service.
-fn route(
-    head: RequestHead<'_>,
-    client: ClientFacts<'_>,
-    world: World<'_>,
-    id: &HeaderValue,
-    random: u64,
-) -> Result<Exchange, OwnAnswer> {
-    let host = host_of(head.authority).to_ascii_lowercase();
-    let Some(route) = world.snapshot.routes.find(&host, head.path) else {
-        return Err(text_answer(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
-    };
-    let found = world.services.get(&route.service).zip(world.snapshot.services.get(&route.service));
-    let Some((config, service)) = found else {
-        return Err(unavailable(&route.service, id));
-    };
-    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
-    Ok(Exchange {
-        service: route.service.clone(),
-        edits: headers::request_edits(head.headers, Some(client), head.version, id),
-        request_id: id.clone(),
-        attempts: Attempts::all(Arc::clone(service), budget, random),
-        origin: Origin::Client { address: client.address, scheme: client.scheme },
-        idempotent: budget.idempotent,
-        own: world.snapshot.own.clone(),
-    })
 }
 
 /// A peer's request: its probe, or a forwarded one, served by own endpoints or refused.
@@ -201,7 +194,10 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
+        route: None,
         request_id: id.clone(),
+        target: Target::default(),
+        response_edits: HeaderEdits::default(),
         attempts: Attempts::own(Arc::clone(of), budget),
         origin: Origin::Peer,
         idempotent: budget.idempotent,
@@ -212,11 +208,11 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
 fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
     if head.path != peer::VIEW_PATH {
         let text = "the peer listener takes probes and forwarded requests";
-        return text_answer(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
+        return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
     }
     if !reads(head.method) {
         let (status, text) = METHOD_NOT_ALLOWED;
-        return text_answer(status, text, id, Cause::Asked);
+        return asked(status, text, id);
     }
     OwnAnswer {
         status: StatusCode::OK,
@@ -256,7 +252,7 @@ impl Exchange {
             Some(Failure::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
             Some(_) => (StatusCode::BAD_GATEWAY, "the service did not answer"),
         };
-        text_answer(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
+        error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
     }
 }
 
@@ -267,40 +263,32 @@ pub fn unproxied(id: HeaderValue, by_client: bool) -> OwnAnswer {
     } else {
         (StatusCode::INTERNAL_SERVER_ERROR, "the edge failed")
     };
-    let mut answer = text_answer(status, text, &id, Cause::Unrouted);
-    answer.cause = Cause::Asked;
-    answer
+    error(status, text, &id, Cause::Broken)
 }
 
 fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
     let text = "no region can serve this now";
-    text_answer(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
+    error(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
 }
 
 /// The typed 503: the first edge tries the next region.
 fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut answer = text_answer(status, "not served in this region now", id, Cause::Refused(reason));
+    let mut answer = error(status, "not served in this region now", id, Cause::Refused(reason));
     answer.headers.push((headers::REFUSED, HeaderValue::from_static(reason.as_str())));
     answer
 }
 
-/// Plain text that names the request and nothing of the inside.
-fn text_answer(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
-    let content = match &cause {
-        Cause::Asked => format!("{text}\n"),
-        _ => format!("{}: {text}\nrequest id: {}\n", status.as_u16(), id.to_str().unwrap_or("-")),
-    };
-    OwnAnswer { status, content: Content::Text(content), headers: Vec::new(), request_id: id.clone(), cause }
+/// What is wrong, in words that tell nothing of the inside.
+fn error(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
+    let content = Content::Error(text.into());
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause }
 }
 
-/// `www.example.com.:8443` -> `www.example.com`; brackets of an IPv6 address stay.
-fn host_of(authority: &str) -> &str {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host.strip_suffix('.').unwrap_or(host)
+/// What was asked of this edge itself.
+fn asked(status: StatusCode, text: &str, id: &HeaderValue) -> OwnAnswer {
+    let content = Content::Text(format!("{text}\n").into());
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause: Cause::Asked }
 }
 
 #[cfg(test)]

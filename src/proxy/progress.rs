@@ -3,6 +3,7 @@
 //! An attempt ends in exactly one outcome, except when the client left or this
 //! edge itself failed: then nothing is learned about the upstream.
 
+use crate::access_log::AttemptResult;
 use crate::domain::fleet::{Outcome, OutcomeResult};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
@@ -14,8 +15,10 @@ use crate::proxy::attempts::{Attempt, Body, Failure, Verdict};
 use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
 use crate::proxy::settings::Settings;
+use crate::proxy::trail::Trail;
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::debug;
 
 /// What is known of a request on its way.
@@ -30,6 +33,8 @@ pub(super) struct Progress {
     served: Option<RegionId>,
     /// Own endpoints were asked for: counted once a request.
     own_asked: bool,
+    /// `Some`: the request may be logged.
+    pub(super) trail: Option<Box<Trail>>,
     _in_flight: Guard,
 }
 
@@ -62,6 +67,7 @@ impl Progress {
             failure: None,
             served: None,
             own_asked: false,
+            trail: None,
             _in_flight: shared.request(),
         }
     }
@@ -127,6 +133,12 @@ impl Progress {
                 Failure::Refused => endpoint.succeeded(took, now),
                 _ => endpoint.failed(took, now),
             }
+            if let Some(trail) = &mut self.trail {
+                match failure {
+                    Failure::Late => trail.cut(),
+                    _ => trail.attempt(&running.attempt, took, AttemptResult::Failed(failure.as_str())),
+                }
+            }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
         }
         let refused = failure == Failure::Refused;
@@ -165,6 +177,9 @@ impl Progress {
         let now = shared.wiring.clock.now();
         let (endpoint, took) = (running.attempt.endpoint.endpoint(), now.since(running.began));
         self.served = Some(running.attempt.region.clone());
+        if let Some(trail) = &mut self.trail {
+            trail.attempt(&running.attempt, took, AttemptResult::Answered(status.as_u16()));
+        }
         if matches!(status.as_u16(), 502..=504) {
             endpoint.failed(took, now);
             self.tell(OutcomeResult::Failure, shared);
@@ -177,12 +192,28 @@ impl Progress {
 
     /// The request has ended; `status`: of the answer that the client got, if any.
     pub(super) fn ended(&mut self, status: Option<StatusCode>, shared: &Shared) {
+        if let (Some(trail), Some(running)) = (&mut self.trail, &self.running)
+            && running.phase == Phase::Waiting
+        {
+            let took = shared.wiring.clock.now().since(running.began);
+            trail.attempt(&running.attempt, took, AttemptResult::Abandoned);
+        }
         if self.running.as_ref().is_some_and(|running| running.phase == Phase::Answering) {
             self.tell(OutcomeResult::Success, shared);
         }
         let Some(handles) = self.handles() else { return };
         let class = status.map_or(Class::None, |status| Class::of(status.as_u16()));
         handles.requests(self.served.as_ref(), class).inc();
-        handles.duration.observe(shared.wiring.clock.now().since(self.began).as_secs_f64());
+        handles.duration.observe(self.age(shared).as_secs_f64());
+    }
+
+    /// Since the head of the request had arrived.
+    pub(super) fn age(&self, shared: &Shared) -> Duration {
+        shared.wiring.clock.now().since(self.began)
+    }
+
+    /// Whose answer the client got; `None`: this edge's own.
+    pub(super) const fn served(&self) -> Option<&RegionId> {
+        self.served.as_ref()
     }
 }

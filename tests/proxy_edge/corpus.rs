@@ -8,6 +8,7 @@ use crate::entry::{Entry, Event, parse};
 use crate::origin::Nginx;
 use crate::support::{Authority, Plan, SOON, eventually, start_with};
 use proxima::config::{Config, Environment};
+use proxima::domain::routing::normal_path;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -24,13 +25,19 @@ fn entries() -> Vec<Entry> {
         .collect()
 }
 
-/// First lines of the requests that may go on.
+/// First lines of the requests that may go on, their paths in the normal form that services get.
 fn lines(entry: &Entry) -> Vec<String> {
     let heads = entry.expected.iter().filter_map(|event| match event {
         Event::Head(head) => Some(head),
         _ => None,
     });
-    heads.map(|head| String::from_utf8_lossy(head).split("\r\n").next().unwrap().to_owned()).collect()
+    heads.map(|head| normal(String::from_utf8_lossy(head).split("\r\n").next().unwrap())).collect()
+}
+
+fn normal(line: &str) -> String {
+    let [method, target, version] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    format!("{method} {}{query} {version}", normal_path(path).unwrap())
 }
 
 /// Sends, and reads to the end of the connection; the client ends its side after `answers` answers.

@@ -1,15 +1,22 @@
-//! Routes: which requests go to which service.
+//! Routes: which requests go where, and what happens to them on the way.
+
+mod action;
+mod matching;
+mod overlaps;
 
 use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::domain::name::RouteId;
-use crate::domain::routing::{HostPattern, PathPrefix, Route, RouteTable};
+use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RoutePolicy, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// What each pair of host and prefix was claimed by, and where.
-type Claims = BTreeMap<(HostPattern, PathPrefix), (String, Range<usize>)>;
+/// A route and where its hosts stand in the file, one place for each.
+struct Written {
+    route: Route,
+    places: Vec<Range<usize>>,
+}
 
 pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Option<RouteTable> {
     let sections = file.routes.as_deref().unwrap_or_default();
@@ -18,10 +25,9 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
         report.missing_section("routes", "no route: every request would be refused", right);
     }
     let mut ids: BTreeMap<RouteId, Range<usize>> = BTreeMap::new();
-    let mut claims = Claims::new();
-    let mut routes = Vec::new();
+    let (mut routes, mut places) = (Vec::new(), Vec::new());
     for section in sections {
-        let Some(route) = route(section, services, &mut claims, report) else { continue };
+        let Some(written) = route(section, services, report) else { continue };
         if let Some(placed) = &section.get_ref().name
             && let Some(first) = ids.insert(placed.value.clone(), placed.span.clone())
         {
@@ -29,55 +35,81 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
             let problem = problem.here("again here").also(&first, "first here");
             report.add(problem.right("expected a name of its own for each: problems tell them apart by it"));
         }
-        routes.push(route);
+        routes.push(written.route);
+        places.push(written.places);
     }
-    // Its one error, an overlap, was told above, with both places.
-    RouteTable::new(routes).ok()
+    overlaps::tell(&routes, &places, report);
+    let expressions: Vec<(Vec<HostPattern>, Range<usize>)> = routes
+        .iter()
+        .zip(&places)
+        .filter(|(route, _)| matches!(route.path, PathPattern::Regex(_)))
+        .filter_map(|(route, places)| Some((route.hosts.clone(), places.first()?.clone())))
+        .collect();
+    match RouteTable::new(routes) {
+        Ok(table) => Some(table),
+        Err(error) => {
+            let place = expressions.into_iter().find(|(hosts, _)| hosts.contains(&error.host));
+            let place = place.map_or(0..0, |(_, place)| place);
+            let problem = Problem::at(&place, error.to_string()).here(shown(&error.host));
+            report.add(problem.right("expected fewer or shorter expressions; prefixes cost next to nothing"));
+            None
+        }
+    }
 }
 
-fn route(
-    section: &Section<RouteSection>,
-    services: &Known,
-    claims: &mut Claims,
-    report: &mut Report,
-) -> Option<Route> {
+fn route(section: &Section<RouteSection>, services: &Known, report: &mut Report) -> Option<Written> {
     let (span, route) = (section.span(), section.get_ref());
     let id = report.required(&span, "name", &route.name, "name = \"web\"");
-    let service = report.required(&span, "service", &route.service, "service = \"web\"");
-    if let Some(placed) = &route.service {
-        report.refers(services, placed);
-    }
-    let root = || PathPrefix::parse("/");
-    let prefix = route.path_prefix.as_ref().map(|placed| placed.value.clone()).or_else(root)?;
-    let hosts: Vec<(HostPattern, Range<usize>)> = match &route.hosts {
-        Some(list) => list.get_ref().iter().map(|p| (p.value.clone(), p.span.clone())).collect(),
-        None if report.damaged_at(&span, "hosts") => Vec::new(),
-        None => vec![(HostPattern::Any, span.clone())],
+    let hosts = hosts(section, report);
+    let path = matching::path(section, report);
+    let conditions = matching::conditions(section, report);
+    let action = action::action(section, path.as_ref(), services, report);
+    let response_headers = action::changes(route.response_headers.as_ref(), report);
+    let (hosts, places) = hosts.into_iter().unzip();
+    let route = Route {
+        id: id?,
+        hosts,
+        path: path?,
+        conditions,
+        action: action?,
+        response_headers,
+        policy: RoutePolicy {},
     };
-    if let Some(list) = &route.hosts
-        && list.get_ref().is_empty()
-        && !report.damaged_at(&span, "hosts")
-    {
+    Some(Written { route, places })
+}
+
+fn hosts(section: &Section<RouteSection>, report: &mut Report) -> Vec<(HostPattern, Range<usize>)> {
+    let (span, route) = (section.span(), section.get_ref());
+    let damaged = report.damaged_at(&span, "hosts");
+    let Some(list) = &route.hosts else {
+        return if damaged { Vec::new() } else { vec![(HostPattern::Any, span)] };
+    };
+    if list.get_ref().is_empty() && !damaged {
         let problem = Problem::at(&list.span(), "a route without hosts matches nothing").here("empty");
         report.add(problem.right("expected a host, or no `hosts` at all for any host"));
     }
-    let id = id?;
-    for (host, place) in &hosts {
-        let key = (host.clone(), prefix.clone());
-        if let Some((first, first_place)) = claims.get(&key) {
-            let wrong = format!(
-                "routes `{first}` and `{id}` both match {} with paths from {}",
-                shown(host),
-                prefix.as_str()
-            );
-            let problem = Problem::at(place, wrong).here("again here").also(first_place, "first here");
-            report.add(problem.right("expected another host or `path_prefix`: one of them could never win"));
-        } else {
-            claims.insert(key, (id.to_string(), place.clone()));
+    let mut hosts: Vec<(HostPattern, Range<usize>)> = Vec::new();
+    for placed in list.get_ref() {
+        if let Some((host, first)) = hosts.iter().find(|(host, _)| *host == placed.value) {
+            let problem = Problem::at(&placed.span, format!("a route names {} twice", shown(host)));
+            let problem = problem.here("again here").also(first, "first here");
+            report.add(problem.right("expected each host once"));
+            continue;
         }
+        hosts.push((placed.value.clone(), placed.span.clone()));
     }
-    let hosts = hosts.into_iter().map(|(host, _)| host).collect();
-    Some(Route { id, hosts, prefix, service: service? })
+    hosts
+}
+
+/// The expression, or the problem with it.
+fn pattern(text: &str, place: &Range<usize>, report: &mut Report) -> Option<Pattern> {
+    let problem = match Pattern::parse(text) {
+        Ok(pattern) => return Some(pattern),
+        Err(problem) => problem,
+    };
+    let told = Problem::at(place, "not a regular expression that can be used").here(problem.to_string());
+    report.add(told.right("expected one such as \"/users/[0-9]+\"; see https://docs.rs/regex/#syntax"));
+    None
 }
 
 fn shown(host: &HostPattern) -> String {

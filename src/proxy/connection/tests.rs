@@ -50,6 +50,7 @@ async fn bound() -> Edge {
         outcomes: mpsc::channel(1).0,
         clock: Clock::start(),
         metrics: Arc::new(RequestMetrics::register(&prometheus::Registry::new()).unwrap()),
+        access_log: None,
     };
     Edge::bind(config, wiring).await.unwrap()
 }

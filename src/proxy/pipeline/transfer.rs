@@ -156,6 +156,9 @@ impl Transfer {
                 Some(piece) => piece.clone(),
                 None => match call.down.poll_body(context).map_err(Broken::Client)? {
                     Poll::Ready(piece) => {
+                        if let Piece::Data(data) = &piece {
+                            call.received += data.len() as u64;
+                        }
                         call.replay.push(&piece);
                         piece
                     }
