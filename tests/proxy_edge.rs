@@ -24,6 +24,8 @@ mod forwarding;
 mod requests;
 #[path = "proxy_edge/retries.rs"]
 mod retries;
+#[path = "proxy_edge/route_policy.rs"]
+mod route_policy;
 #[path = "proxy_edge/routes.rs"]
 mod routes;
 #[path = "proxy_edge/transport.rs"]

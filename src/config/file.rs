@@ -4,10 +4,13 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
-use crate::config::units::{Capacity, FilePath, Label, Replacement, ServerUrl, Text, UrlPath, Whole, ZoneId};
+use crate::config::units::{
+    Bytes, Capacity, FilePath, Label, Replacement, RetryOn, ServerUrl, Text, UrlPath, Whole, ZoneId,
+};
 use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
+use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use std::fmt;
@@ -269,6 +272,21 @@ sections! {
         rewrite: Option<Section<RewriteSection>>,
         request_headers: Option<Section<ChangesSection>>,
         response_headers: Option<Section<ChangesSection>>,
+        timeouts: Option<Section<TimeoutsSection>>,
+        retries: Option<Section<RetriesSection>>,
+        max_body: Key<Bytes>,
+        allow: List<IpNet>,
+        deny: List<IpNet>,
+    }
+    TimeoutsSection {
+        connect: Key<Duration>,
+        first_byte: Key<Duration>,
+        between_bytes: Key<Duration>,
+        request: Key<Duration>,
+    }
+    RetriesSection {
+        attempts: Key<Whole>,
+        on: List<RetryOn>,
     }
     FieldSection {
         name: Key<FieldName>,

@@ -5,6 +5,7 @@ use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,17 @@ pub(super) struct ZoneId(pub(super) String);
 /// Scheme, host and port of an HTTP server.
 #[derive(Debug, Clone)]
 pub(super) struct ServerUrl(pub(super) String);
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes(pub(super) u64);
+
+/// What a route may ask to be tried again after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryOn {
+    Timeout,
+    Status(u16),
+}
 
 /// A file's rule of one kind of value: its words, and how it is read from a string.
 macro_rules! from_text {
@@ -122,6 +134,14 @@ from_text! {
         let right = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         right.then(|| Self(text.to_owned()))
     };
+    IpNet, r#"a network or an address, such as "10.0.0.0/8", "2001:db8::/32" or "203.0.113.7""#, |text| {
+        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    };
+    Bytes, r#"a number of bytes with its unit, such as "64KiB", "10MiB" or "1GiB""#, bytes;
+    RetryOn, r#""timeout" or a status from 500 to 599 such as "503""#, |text| match text {
+        "timeout" => Some(Self::Timeout),
+        _ => text.parse().ok().filter(|status| (500..=599).contains(status)).map(Self::Status),
+    };
     ServerUrl, r#"scheme, host and port of a server, such as "http://127.0.0.1:4580""#, server_url;
 }
 
@@ -166,6 +186,15 @@ fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(digits)?;
     let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*millis)?))
+}
+
+const BYTE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+fn bytes(text: &str) -> Option<Bytes> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, bytes) = BYTE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Bytes(number.parse::<u64>().ok()?.checked_mul(*bytes)?))
 }
 
 /// A duration as the file would spell it, in the largest unit that is exact.

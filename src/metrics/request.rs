@@ -74,10 +74,15 @@ pub enum RetryReason {
     Closed,
     /// The peer's typed 503.
     Refused,
+    /// No answer in time; only where a route says so.
+    Timeout,
+    /// A status that a route names.
+    Status,
 }
 
 impl RetryReason {
-    const ALL: [Self; 4] = [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused];
+    const ALL: [Self; 6] =
+        [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused, Self::Timeout, Self::Status];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -85,6 +90,8 @@ impl RetryReason {
             Self::Unprocessed => "unprocessed",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
         }
     }
 }
@@ -141,6 +148,7 @@ pub struct RequestMetrics {
     connect_errors: IntCounterVec,
     malformed: IntCounterVec,
     refused: [IntCounter; 3],
+    rejected: [IntCounter; RejectReason::ALL.len()],
     connections: [IntGauge; 3],
     handshake_failures: [IntCounter; 3],
     /// Requests between their head and the end of their answer.
@@ -153,6 +161,25 @@ pub struct RequestMetrics {
     pub entered: IntCounter,
     /// Requests that this region's own endpoints were asked for.
     pub served: IntCounter,
+}
+
+/// Why a request was not passed on, by its route's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The client's address may not ask.
+    Denied,
+    BodyTooLarge,
+}
+
+impl RejectReason {
+    const ALL: [Self; 2] = [Self::Denied, Self::BodyTooLarge];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::BodyTooLarge => "body_too_large",
+        }
+    }
 }
 
 /// What was malformed.
@@ -179,6 +206,11 @@ impl RequestMetrics {
         let refused = new.counters(
             "proxima_forwarded_refused_total",
             "Forwarded requests that this region refused.",
+            &["reason"],
+        )?;
+        let rejected = new.counters(
+            "proxima_requests_rejected_total",
+            "Requests that their route's rules forbade.",
             &["reason"],
         )?;
         let handshake_failures = new.counters(
@@ -223,6 +255,7 @@ impl RequestMetrics {
                 &["message", "reason"],
             )?,
             refused: RefusalReason::ALL.map(|reason| refused.with_label_values(&[reason.as_str()])),
+            rejected: RejectReason::ALL.map(|reason| rejected.with_label_values(&[reason.as_str()])),
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL
                 .map(|kind| handshake_failures.with_label_values(&[kind.as_str()])),
@@ -259,6 +292,11 @@ impl RequestMetrics {
     /// The count of refused forwarded requests.
     pub fn refused(&self, reason: RefusalReason) -> &IntCounter {
         &self.refused[reason as usize]
+    }
+
+    /// The count of requests that a route's rules forbade.
+    pub fn rejected(&self, reason: RejectReason) -> &IntCounter {
+        &self.rejected[reason as usize]
     }
 
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
@@ -329,7 +367,7 @@ pub struct ServiceHandles {
     /// Seconds from a request's head to the end of its answer.
     pub duration: Histogram,
     pub attempts: IntCounter,
-    retries: [IntCounter; 4],
+    retries: [IntCounter; RetryReason::ALL.len()],
 }
 
 impl ServiceHandles {

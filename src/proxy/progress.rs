@@ -136,6 +136,8 @@ impl Progress {
             if let Some(trail) = &mut self.trail {
                 match failure {
                     Failure::Late => trail.cut(),
+                    // Its answer is told already.
+                    Failure::Status => {}
                     _ => trail.attempt(&running.attempt, took, AttemptResult::Failed(failure.as_str())),
                 }
             }
@@ -175,11 +177,20 @@ impl Progress {
             return self.failed(Failure::Refused, body, shared);
         }
         let now = shared.wiring.clock.now();
-        let (endpoint, took) = (running.attempt.endpoint.endpoint(), now.since(running.began));
-        self.served = Some(running.attempt.region.clone());
+        let took = now.since(running.began);
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, took, AttemptResult::Answered(status.as_u16()));
         }
+        let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
+        if again && self.failed(Failure::Status, body, shared) {
+            return true;
+        }
+        let Some(running) = self.running.as_mut() else { return false };
+        self.served = Some(running.attempt.region.clone());
+        if running.phase == Phase::Told {
+            return false;
+        }
+        let endpoint = running.attempt.endpoint.endpoint();
         if matches!(status.as_u16(), 502..=504) {
             endpoint.failed(took, now);
             self.tell(OutcomeResult::Failure, shared);

@@ -3,12 +3,13 @@
 mod action;
 mod matching;
 mod overlaps;
+mod policy;
 
 use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::domain::name::RouteId;
-use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RoutePolicy, RouteTable};
+use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -73,7 +74,7 @@ fn route(section: &Section<RouteSection>, services: &Known, report: &mut Report)
         conditions,
         action: action?,
         response_headers,
-        policy: RoutePolicy {},
+        policy: policy::policy(section, report),
     };
     Some(Written { route, places })
 }

@@ -93,8 +93,15 @@ impl Fixture {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let head =
-            RequestHead { method: &method, version: Version::HTTP_11, authority, path, query, headers: &map };
+        let head = RequestHead {
+            method: &method,
+            version: Version::HTTP_11,
+            authority,
+            path,
+            query,
+            length: Some(0),
+            headers: &map,
+        };
         decide(head, origin, World { snapshot: &self.snapshot, services: &self.services }, RANDOM)
     }
 

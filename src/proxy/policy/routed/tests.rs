@@ -111,6 +111,7 @@ fn a_split_picks_by_its_own_random_number() {
             authority: "a.test",
             path: "/",
             query: "",
+            length: Some(0),
             headers: &headers,
         };
         let world = World { snapshot: &fixture.snapshot, services: &fixture.services };
