@@ -1,41 +1,47 @@
 //! The proxy: listeners, and requests on their way to services.
 //!
 //! ```text
-//! accept -> connection (TLS, HTTP version, deadlines) -> gateway (Pingora's phases)
-//!                                                           |            |
-//!                                    policy, attempts, headers (pure)   upstream
+//! accept -> connection (TLS, HTTP version, deadlines) -> session -> pipeline -> upstream
+//!                                                           |          |           |
+//!                                                          h1   policy, attempts,  h1
+//!                                                               headers (pure)
 //! ```
 //!
 //! `policy`, `attempts` and `headers` compute what happens to a request as
-//! data and know no Pingora type; the others carry it out. Pingora reads and
-//! writes HTTP and keeps the upstream connections; the connection layer around
-//! it is ours, because its own has no deadline on request heads and handshakes,
-//! no reload of certificates and no drain that ends when nothing is left.
+//! data; `pipeline` carries it out over sessions, and knows neither sockets nor
+//! the version of HTTP. `h1` is all there is of HTTP/1: one reader and one writer
+//! for both sides, pure. HTTP/2 is the h2 crate's, TLS plumbing and the pool of
+//! HTTP/2 connections to upstreams are Pingora's.
 
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Protocol};
 use crate::domain::fleet::Outcome;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
-use crate::metrics::request::{ListenerKind, RequestMetrics};
+use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
+use crate::proxy::h1::Malformed;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::listeners::tls::Acceptor;
+use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 mod activity;
 mod attempts;
 mod connection;
-mod failures;
-mod gateway;
+pub mod h1;
 mod headers;
+mod io;
 mod listen;
+mod pipeline;
 mod policy;
 mod progress;
+mod session;
 mod settings;
 mod tls;
 mod upstream;
@@ -112,11 +118,38 @@ struct Shared {
     peer_tls: ArcSwapOption<Acceptor>,
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
+    malformed: Malformations,
+}
+
+/// Counts of malformed messages, by reason.
+struct Malformations {
+    requests: [IntCounter; Malformed::ALL.len()],
+    answers: [IntCounter; Malformed::ALL.len()],
+}
+
+impl Malformations {
+    fn new(metrics: &RequestMetrics) -> Self {
+        let reasons = Malformed::ALL.map(Malformed::as_str);
+        Self {
+            requests: metrics.malformed(Message::Request, reasons),
+            answers: metrics.malformed(Message::Answer, reasons),
+        }
+    }
 }
 
 impl Shared {
     fn draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    fn malformed(&self, message: Message, reason: Malformed) {
+        let counts = match message {
+            Message::Request => &self.malformed.requests,
+            Message::Answer => &self.malformed.answers,
+        };
+        if let Some(count) = counts.get(reason as usize) {
+            count.inc();
+        }
     }
 
     fn request(&self) -> activity::Guard {
@@ -146,6 +179,7 @@ impl Edge {
         let (bound, addresses) = listen::bind(&config)?;
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, 1);
         let shared = Arc::new(Shared {
+            malformed: Malformations::new(&wiring.metrics),
             wiring,
             settings: ArcSwap::from_pointee(settings),
             client_tls: ArcSwapOption::from_pointee(client),
@@ -154,10 +188,12 @@ impl Edge {
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
-        let http = listen::application(&config, gateway::Gateway { shared: Arc::clone(&shared) });
         let server = connection::Server {
             shared: Arc::clone(&shared),
-            http: Arc::new(http),
+            pipeline: Arc::new(pipeline::Pipeline {
+                shared: Arc::clone(&shared),
+                upstreams: upstream::Upstreams::new(),
+            }),
             closing: closed,
             deadlines: connection::Deadlines::default(),
         };
@@ -183,6 +219,9 @@ impl Edge {
             Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
         };
         let mut accepting = listen::accept(bound, &self.server);
+        let mut sweeping = JoinSet::new();
+        let pipeline = Arc::clone(&self.server.pipeline);
+        sweeping.spawn(async move { pipeline.upstreams.sweep().await });
         loop {
             let now = *phase.borrow_and_update();
             if now >= Phase::Draining {

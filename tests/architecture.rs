@@ -142,6 +142,26 @@ fn purity(path: &str, text: &str) -> Vec<Problem> {
     found
 }
 
+/// Crates that reading and writing HTTP/1 may name: no socket, clock or Pingora.
+const HTTP1_CRATES: &[&str] = &["std", "core", "bytes", "http", "thiserror"];
+
+/// Anything in `proxy::h1` that is not about octets.
+fn octets_only(path: &str, text: &str) -> Vec<Problem> {
+    let module = module_of(path);
+    if !module.starts_with(&["proxy".to_owned(), "h1".to_owned()]) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for PathUse { line, segments } in paths(&blank(text), &module) {
+        let inside =
+            segments[0] == "crate" && segments.starts_with(&["crate", "proxy", "h1"].map(str::to_owned));
+        if !inside && !HTTP1_CRATES.contains(&segments[0].as_str()) {
+            found.push(problem(path, line, format!("`proxy::h1` must not use `{}`", segments.join("::"))));
+        }
+    }
+    found
+}
+
 fn length(path: &str, text: &str) -> Vec<Problem> {
     let lines = text.lines().count();
     if lines <= LINES_MAX {
@@ -222,6 +242,11 @@ fn domain_is_pure() {
 }
 
 #[test]
+fn http1_is_read_and_written_without_io() {
+    hold(octets_only, &code());
+}
+
+#[test]
 fn no_source_file_is_a_place() {
     hold(length, &code());
 }
@@ -276,6 +301,9 @@ const CAUGHT: &[(Check, &str, &str, &str)] = &[
     (purity, "src/domain/a.rs", "use std::sync::Mutex;", "Mutex"),
     (purity, "src/domain/a.rs", "const X: &str = env!(\"HOME\");", "env!"),
     (purity, "src/domain/a.rs", "#[derive(schemars::JsonSchema)] struct X;", "schemars"),
+    (octets_only, "src/proxy/h1.rs", "use tokio::io::AsyncRead;", "tokio"),
+    (octets_only, "src/proxy/h1/scan.rs", "use super::super::policy::Route;", "policy"),
+    (octets_only, "src/proxy/h1/scan.rs", "fn f() { pingora::go() }", "pingora"),
     (machine_paths, "config/a.toml", concat!("key = \"/ho", "me/ann/key.pem\""), "home"),
     (machine_paths, "scripts/a.sh", concat!("cd /ro", "ot/x"), "root"),
 ];
@@ -306,6 +334,8 @@ const CLEAN: &[(Check, &str, &str)] = &[
     (purity, "src/domain/a.rs", "use super::rtt::Rtt; use State::*; enum State { A } fn f() { State::A; }"),
     (purity, "src/domain/a.rs", "#[derive(thiserror::Error)] #[serde(rename = \"tokio::x\")] struct X;"),
     (purity, "src/domain/a.rs", "#[cfg(test)]\nmod tests { use proptest::prelude::*; }"),
+    (octets_only, "src/proxy/h1/scan.rs", "use super::{Limits, octets}; use bytes::Bytes; use http::Uri;"),
+    (octets_only, "src/proxy/headers.rs", "use crate::peer;"),
     (machine_paths, "README.md", "see https://example.com/home/x and ~/tmp/x and /etc/proxima/a"),
 ];
 

@@ -11,6 +11,11 @@ mod origin;
 #[path = "proxy_edge/client.rs"]
 mod client;
 
+#[path = "h1_corpus/entry.rs"]
+mod entry;
+
+#[path = "proxy_edge/corpus.rs"]
+mod corpus;
 #[path = "proxy_edge/drain.rs"]
 mod drain;
 #[path = "proxy_edge/forwarding.rs"]

@@ -10,8 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// Pingora reports every client that hangs up and every failed handshake as an
 /// error: at a hostile edge that is noise without an end. The proxy counts and
 /// reports those itself.
-const DEFAULT: &str =
-    "info,pingora_core=off,pingora_proxy=off,pingora_pool=off,hickory_resolver=error,hickory_net=error";
+const DEFAULT: &str = "info,pingora_core=off,pingora_pool=off,hickory_resolver=error,hickory_net=error";
 
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -139,6 +139,7 @@ pub struct RequestMetrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    malformed: IntCounterVec,
     refused: [IntCounter; 3],
     connections: [IntGauge; 3],
     handshake_failures: [IntCounter; 3],
@@ -152,6 +153,22 @@ pub struct RequestMetrics {
     pub entered: IntCounter,
     /// Requests that this region's own endpoints were asked for.
     pub served: IntCounter,
+}
+
+/// What was malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    Request,
+    Answer,
+}
+
+impl Message {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Answer => "answer",
+        }
+    }
 }
 
 impl RequestMetrics {
@@ -200,6 +217,11 @@ impl RequestMetrics {
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
             )?,
+            malformed: new.counters(
+                "proxima_malformed_messages_total",
+                "Messages that broke the rules of HTTP: requests of clients and answers of upstreams.",
+                &["message", "reason"],
+            )?,
             refused: RefusalReason::ALL.map(|reason| refused.with_label_values(&[reason.as_str()])),
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL
@@ -237,6 +259,11 @@ impl RequestMetrics {
     /// The count of refused forwarded requests.
     pub fn refused(&self, reason: RefusalReason) -> &IntCounter {
         &self.refused[reason as usize]
+    }
+
+    /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
+    pub fn malformed<const N: usize>(&self, message: Message, reasons: [&str; N]) -> [IntCounter; N] {
+        reasons.map(|reason| self.malformed.with_label_values(&[message.as_str(), reason]))
     }
 
     /// The number of open connections.

@@ -4,25 +4,27 @@
 //! waits for a request is closed as soon as the edge closes; one in a request
 //! finishes it.
 
-use crate::metrics::request::ListenerKind;
+use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
-use crate::proxy::gateway::{CLIENT_PATIENCE, Gateway};
-use pingora::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
-use pingora::http::ResponseHeader;
+use crate::proxy::h1::Scan;
+use crate::proxy::io::{Conn, Timer};
+use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
+use crate::proxy::session::Downstream;
+use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
+use http::StatusCode;
+use http::uri::Scheme;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as TcpIo;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{ALPN, GetProxyDigest, Ssl, Stream};
-use pingora::proxy::HttpProxy;
+use pingora::protocols::{ALPN, Ssl, Stream};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
+
+mod http2;
 
 /// How every HTTP/2 connection begins. Source: RFC 9113 section 3.4.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -51,30 +53,23 @@ impl Default for Deadlines {
     }
 }
 
-/// Facts about a connection, carried to its requests.
+/// Facts about a connection, for its requests.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) kind: ListenerKind,
     pub(super) remote: SocketAddr,
-    /// Requests whose head has arrived.
-    heads: AtomicU64,
 }
 
 impl Connection {
-    /// A request's head was read: the time for it is no longer counted.
-    pub(super) fn head_arrived(&self) {
-        self.heads.fetch_add(1, Relaxed);
-    }
-
-    fn heads(&self) -> u64 {
-        self.heads.load(Relaxed)
+    fn scheme(&self) -> Scheme {
+        if self.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS }
     }
 }
 
 /// Serves connections; one for all listeners, so that they share one pool of upstream connections.
 pub(super) struct Server {
     pub(super) shared: Arc<Shared>,
-    pub(super) http: Arc<HttpProxy<Gateway>>,
+    pub(super) pipeline: Arc<Pipeline>,
     /// True once idle connections have to go.
     pub(super) closing: watch::Receiver<bool>,
     pub(super) deadlines: Deadlines,
@@ -88,7 +83,7 @@ impl Server {
             debug!(%remote, error = %e, "the connection ended at once");
             return;
         }
-        let connection = Arc::new(Connection { kind, remote, heads: AtomicU64::new(0) });
+        let connection = Arc::new(Connection { kind, remote });
         let Some((stream, version)) = self.begin(tcp, &connection).await else { return };
         match version {
             Version::Http1 => self.http1(stream, &connection).await,
@@ -101,7 +96,7 @@ impl Server {
         let acceptor = match connection.kind {
             ListenerKind::Http => {
                 let version = self.sniff(&tcp).await?;
-                return Some((Box::new(marked(tcp, connection)?), version));
+                return Some((Box::new(TcpIo::from(tcp)), version));
             }
             ListenerKind::Https => self.shared.client_tls.load_full(),
             ListenerKind::Peer => self.shared.peer_tls.load_full(),
@@ -117,7 +112,7 @@ impl Server {
         connection: &Arc<Connection>,
     ) -> Option<(Stream, Version)> {
         let failed = || self.shared.wiring.metrics.handshake_failures(connection.kind).inc();
-        match timeout(self.deadlines.handshake, acceptor.tls_handshake(marked(tcp, connection)?)).await {
+        match timeout(self.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
             Ok(Ok(stream)) => {
                 let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 Some((Box::new(stream), if http2 { Version::Http2 } else { Version::Http1 }))
@@ -146,68 +141,54 @@ impl Server {
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, stream: Stream, connection: &Connection) {
-        let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(CLIENT_PATIENCE.as_secs()));
-        // Without it, a pipelined request would turn the one before it into a 400.
-        session.set_pipelining_enabled(true);
-        let mut wait = (self.deadlines.first_head, self.deadlines.first_head_closing);
-        while let Some(reused) = self.request(session, connection, wait).await {
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        let Deadlines { first_head, first_head_closing, idle, .. } = self.deadlines;
+        let scheme = connection.scheme();
+        let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
+        let mut scan = Scan::requests();
+        let closing = self.closing.clone();
+        let mut closed: Option<Closed> = Some(Box::pin(until_closed(closing)));
+        let mut patience = Patience {
+            first: first_head,
+            head: first_head,
+            closing: first_head_closing,
+            closing_head: first_head_closing,
+        };
+        let refused = loop {
+            match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
+                Next::Head(head) => {
+                    let down = Downstream::H1(Request::new(&mut conn, &head));
+                    if !self.pipeline.serve(connection, down, *head, &mut timer).await {
+                        break None;
+                    }
+                    conn.release();
+                    patience = Patience { first: idle, closing: Duration::ZERO, ..patience };
+                }
+                Next::Malformed(malformed) => {
+                    self.shared.malformed(Message::Request, malformed);
+                    debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
+                    break Some(malformed.status());
+                }
+                Next::Slow => break Some(StatusCode::REQUEST_TIMEOUT),
+                Next::End => return,
             }
-            wait = (self.deadlines.idle, Duration::ZERO);
+        };
+        if let Some(status) = refused {
+            session::refuse(&mut conn, status);
         }
-    }
-
-    /// An HTTP/2 connection; it ends by GOAWAY once the edge closes.
-    ///
-    /// Pingora waits for the preface without a bound, so the first request has the time of an
-    /// idle connection, and little once the edge closes.
-    async fn http2(&self, stream: Stream, connection: &Connection) {
-        let mut exchange = std::pin::pin!(ServerApp::process_new(&self.http, stream, &self.closing));
-        tokio::select! {
-            biased;
-            _ = &mut exchange => return,
-            () = sleep(self.deadlines.idle) => {}
-            () = self.closed(self.deadlines.first_head_closing) => {}
-        }
-        if connection.heads() > 0 {
-            exchange.await;
-        }
-    }
-
-    /// One request, given up if its head does not arrive in time: `wait.0` at
-    /// most, `wait.1` once the edge closes.
-    async fn request(
-        &self,
-        session: ServerSession,
-        connection: &Connection,
-        wait: (Duration, Duration),
-    ) -> Option<ReusedHttpStream> {
-        let before = connection.heads();
-        let mut exchange = self.http.process_new_http(session, &self.closing);
-        tokio::select! {
-            // First of all what has arrived: a request that was sent is answered.
-            biased;
-            reused = &mut exchange => return reused,
-            () = sleep(wait.0) => {}
-            () = self.closed(wait.1) => {}
-        }
-        if connection.heads() == before {
-            return None;
-        }
-        exchange.await
+        conn.linger().await;
     }
 
     /// Returns `grace` after the edge began to close.
     async fn closed(&self, grace: Duration) {
-        // An error is a dropped sender: the edge is gone, which is closing, too.
-        if self.closing.clone().wait_for(|closing| *closing).await.is_err() {
-            debug!("closing without a word");
-        }
+        until_closed(self.closing.clone()).await;
         sleep(grace).await;
+    }
+}
+
+/// Ready once the edge closes; an error is a dropped sender, which is closing, too.
+async fn until_closed(mut closing: watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        debug!("closing without a word");
     }
 }
 
@@ -236,22 +217,6 @@ async fn sniff(tcp: &TcpStream) -> Option<Version> {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
-}
-
-/// The stream with the facts that its requests will ask for.
-fn marked(tcp: TcpStream, connection: &Arc<Connection>) -> Option<TcpIo> {
-    let mut stream = TcpIo::from(tcp);
-    // Pingora's carrier of facts demands a CONNECT answer; it is never sent.
-    let placeholder = match ResponseHeader::build(200, Some(0)) {
-        Ok(head) => Box::new(head),
-        Err(e) => {
-            debug!(error = %e, "no placeholder");
-            return None;
-        }
-    };
-    let facts: Arc<Connection> = Arc::clone(connection);
-    stream.set_proxy_digest(ProxyDigest::new(placeholder, Some(Box::new(facts))));
-    Some(stream)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use crate::domain::name::{RegionId, ServiceId};
 use crate::peer;
-use http::header::{CONNECTION, FORWARDED, UPGRADE, VIA};
+use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use std::net::IpAddr;
 
@@ -26,18 +26,6 @@ const SERVICE: HeaderName = HeaderName::from_static(peer::SERVICE);
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// How this hop signs `Via`.
 const VIA_NAME: &str = "proxima";
-
-/// Hop-by-hop headers of an answer besides `Connection` and what it names.
-/// `Transfer-Encoding` is framing: the transport needs it to read the body.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("te"),
-];
-
-/// What an answer may not remove by naming it in `Connection`: framing.
-const FRAMING: [HeaderName; 2] = [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING];
 
 /// How a client reached the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,30 +135,16 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     Some((region, service))
 }
 
-/// The headers that an answer loses before it goes to whoever asked.
-///
-/// `switching`: the answer is a 101, whose `Connection` and `Upgrade` are its meaning.
-pub fn answer_removals(headers: &HeaderMap, switching: bool) -> Vec<HeaderName> {
-    let internal = headers.keys().filter(|name| name.as_str().starts_with(peer::INTERNAL_PREFIX)).cloned();
-    let mut removals: Vec<HeaderName> = internal.collect();
-    removals.extend(HOP_BY_HOP.into_iter().filter(|name| headers.contains_key(name)));
-    if switching {
-        return removals;
+/// Takes away what an answer may not say to whoever asked: words between edges, and a challenge
+/// that is meant for this hop (RFC 9110 section 11.7.1). What concerns a connection is not here
+/// any more: no session lets it through.
+pub fn strip_answer(headers: &mut HeaderMap) {
+    let inner = |name: &HeaderName| {
+        name.as_str().starts_with(peer::INTERNAL_PREFIX) || *name == http::header::PROXY_AUTHENTICATE
+    };
+    while let Some(name) = headers.keys().find(|name| inner(name)).cloned() {
+        headers.remove(name);
     }
-    for name in [CONNECTION, UPGRADE] {
-        if headers.contains_key(&name) {
-            removals.push(name);
-        }
-    }
-    let nominated = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-        .filter(|name| headers.contains_key(name) && !FRAMING.contains(name));
-    removals.extend(nominated);
-    removals
 }
 
 /// RFC 7239: IPv6 in brackets and quoted; the host quoted, since it may hold a colon.
@@ -299,21 +273,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_loses_internal_and_hop_by_hop_headers() {
-        let answer = headers(&[
-            ("connection", "close, x-secret, content-length"),
-            ("x-secret", "1"),
-            ("content-length", "1"),
-            ("keep-alive", "timeout=5"),
+    fn an_answer_loses_internal_headers_and_keeps_the_others() {
+        let mut answer = headers(&[
             ("x-proxima-refused", "no_room"),
+            ("x-proxima-headroom", "7"),
+            ("proxy-authenticate", "Basic"),
             ("content-type", "text/plain"),
         ]);
-        let mut removed: Vec<_> =
-            answer_removals(&answer, false).iter().map(|n| n.as_str().to_owned()).collect();
-        removed.sort_unstable();
-        assert_eq!(removed, ["connection", "keep-alive", "x-proxima-refused", "x-secret"]);
-        let switching = headers(&[("connection", "upgrade"), ("upgrade", "websocket")]);
-        assert!(answer_removals(&switching, true).is_empty());
+        strip_answer(&mut answer);
+        assert_eq!(answer.keys().collect::<Vec<_>>(), ["content-type"]);
     }
 
     #[test]

@@ -3,12 +3,7 @@
 use crate::config::{Config, Listener, Protocol};
 use crate::metrics::request::ListenerKind;
 use crate::proxy::connection::Server;
-use crate::proxy::gateway::{CLIENT_PATIENCE, Gateway};
 use crate::proxy::{Addresses, Bound, Error};
-use pingora::apps::HttpServerOptions;
-use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::{HttpProxy, http_proxy};
-use pingora::server::configuration::ServerConf;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +14,6 @@ use tracing::{debug, info, warn};
 
 /// Name of the peer listener in errors and logs.
 pub(super) const PEER: &str = "peer";
-/// Idle upstream connections kept in all.
-const POOL_CONNECTIONS: usize = 1024;
-/// A bound on attempts that no configuration reaches; the service's own budget decides.
-const ATTEMPTS_MAX: usize = 1000;
-/// Flow control windows that carry an upload of 10 MB/s over 100 ms a stream.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Pause after a failed accept: out of descriptors does not end by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,29 +67,6 @@ pub(super) fn difference(before: &Config, after: &Config) -> Option<String> {
         return Some("the address of the peer listener".to_owned());
     }
     None
-}
-
-/// The Pingora application behind all listeners.
-pub(super) fn application(config: &Config, gateway: Gateway) -> HttpProxy<Gateway> {
-    let conf = ServerConf {
-        upstream_keepalive_pool_size: POOL_CONNECTIONS,
-        max_retries: ATTEMPTS_MAX,
-        // Every TLS connection brings its own roots; these stand where the
-        // system's would be loaded, and may be missing in a small image.
-        ca_file: config.peer.as_ref().map(|peer| peer.ca.to_string_lossy().into_owned()),
-        ..ServerConf::default()
-    };
-    let mut http = http_proxy(&Arc::new(conf), gateway);
-    let mut options = HttpServerOptions::default();
-    // The connection layer has seen the preface already.
-    options.h2c = true;
-    options.h2_idle_timeout = Some(CLIENT_PATIENCE);
-    http.server_options = Some(options);
-    let mut http2 = default_h2_options();
-    http2.initial_window_size(STREAM_WINDOW_BYTES);
-    http2.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    http.h2_options = Some(http2);
-    http
 }
 
 /// Accepts on every listener, each in a task of its own, until the server closes.

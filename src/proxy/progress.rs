@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use tracing::debug;
 
-/// What is known of a request between Pingora's phases.
+/// What is known of a request on its way.
 pub(super) struct Progress {
     began: Time,
     pub(super) settings: Arc<Settings>,
@@ -74,11 +74,6 @@ impl Progress {
     /// The current attempt and what it is for.
     pub(super) fn current(&self) -> Option<(&Exchange, &Attempt)> {
         self.exchange.as_deref().zip(self.running.as_ref().map(|running| &running.attempt))
-    }
-
-    /// Whether the head of an answer has come from the current attempt.
-    pub(super) fn answering(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.phase != Phase::Waiting)
     }
 
     /// Takes up an exchange; `Some`: there is nowhere to send the request to.

@@ -24,7 +24,7 @@ pub enum Reply {
     /// These bytes after a pause.
     Slow(Duration, String),
     /// These bytes after a pause, then every byte that comes, back.
-    Echo(Duration, String),
+    Echo(String),
     /// Nothing, ever.
     Silence,
 }
@@ -109,8 +109,7 @@ async fn serve(
                 tokio::time::sleep(pause).await;
                 stream.write_all(bytes.as_bytes()).await
             }
-            Reply::Echo(pause, bytes) => {
-                tokio::time::sleep(pause).await;
+            Reply::Echo(bytes) => {
                 stream.write_all(bytes.as_bytes()).await.unwrap();
                 let (mut from, mut to) = stream.split();
                 drop(tokio::io::copy(&mut from, &mut to).await);
@@ -188,6 +187,42 @@ pub fn tool(name: &str) -> Option<PathBuf> {
 impl Nginx {
     /// Serves files, uploads and an answer that shows the request's headers; `None`: no nginx here.
     pub async fn start() -> Option<Self> {
+        Self::with(
+            "access_log off;",
+            "location /large { root html; }
+             location /echo { return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_request_id\\n\"; }
+             location /upload { proxy_request_buffering on; proxy_pass http://ADDRESS/length; }
+             location /length { return 200 \"$content_length\\n\"; }",
+        )
+        .await
+    }
+
+    /// Answers 200 to everything, and logs the first line of every request.
+    pub async fn logging() -> Option<Self> {
+        Self::with(
+            "log_format lines escape=none '$request'; access_log lines lines; large_client_header_buffers 8 64k;",
+            "location / { return 200 \"ok\\n\"; }
+             location /of-nginx { stub_status; access_log off; }",
+        )
+        .await
+    }
+
+    /// What a logging one has logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("lines")).unwrap()).into_owned()
+    }
+
+    /// Whether a logging one has nothing in hand but this question.
+    pub fn is_idle(&self) -> bool {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /of-nginx HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.contains("Reading: 0 Writing: 1 ")
+    }
+
+    async fn with(http: &str, locations: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = tool("nginx")?;
         let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -195,19 +230,14 @@ impl Nginx {
         std::fs::create_dir_all(folder.join("html")).unwrap();
         std::fs::write(folder.join("html/large"), "x".repeat(3_000_000)).unwrap();
         let address = Refusing::new().address;
+        let locations = locations.replace("ADDRESS", &address.to_string());
         let config = format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr warn;
              events {{ worker_connections 1024; }}
              http {{
-               access_log off; client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f;
+               {http} client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f;
                uwsgi_temp_path u; scgi_temp_path s; client_max_body_size 64m;
-               server {{
-                 listen {address};
-                 location /large {{ root html; }}
-                 location /echo {{ return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_request_id\\n\"; }}
-                 location /upload {{ proxy_request_buffering on; proxy_pass http://{address}/length; }}
-                 location /length {{ return 200 \"$content_length\\n\"; }}
-               }}
+               server {{ listen {address}; {locations} }}
              }}"
         );
         std::fs::write(folder.join("nginx.conf"), config).unwrap();

@@ -36,7 +36,7 @@ async fn a_request_reaches_the_service_with_what_the_connection_says_of_the_clie
         ("x-proxima-forwarded-by", None),
         ("x-proxima-service", None),
         ("keep-alive", None),
-        ("te", None),
+        ("te", Some("trailers")),
     ] {
         assert_eq!(seen.header(name), value, "{name}\n{}", seen.head);
     }

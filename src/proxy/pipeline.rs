@@ -1,0 +1,304 @@
+//! Carries out what `policy` decided, from the head of a request to the end of its answer.
+//!
+//! ```text
+//! head -> policy -> attempt -> (retry: next attempt) -> head of an answer -> relay -> outcome
+//! ```
+//!
+//! One request is one future: no task and no queue of its own. It knows
+//! sessions, not what they are made of; what is decided, is decided elsewhere.
+
+use crate::metrics::request::{ListenerKind, Message};
+use crate::proxy::Shared;
+use crate::proxy::attempts::Failure;
+use crate::proxy::connection::Connection;
+use crate::proxy::h1::{Framing, RequestHead};
+use crate::proxy::headers::{self, HeaderEdits, Scheme};
+use crate::proxy::io::Timer;
+use crate::proxy::policy::{self, Decision, Origin};
+use crate::proxy::progress::Progress;
+use crate::proxy::session::Downstream;
+use crate::proxy::upstream::h1::Exchange as Http1;
+use crate::proxy::upstream::h2::Exchange as Http2;
+use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
+use http::uri::{Authority, Scheme as UriScheme};
+use http::{HeaderValue, Method, StatusCode, Uri, request, response};
+use pingora::upstreams::peer::Peer;
+use replay::Replay;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::debug;
+use transfer::{Broken, Patience, Transfer};
+
+mod answer;
+mod replay;
+mod transfer;
+mod tunnel;
+
+/// Longest pause of a client that sends a request or reads an answer.
+pub(super) const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Serves requests; one for all connections.
+pub(super) struct Pipeline {
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstreams: Upstreams,
+}
+
+/// A request, and the client that waits for its answer.
+pub(super) struct Call<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) down: Downstream<'c>,
+    pub(super) timer: &'c mut Timer,
+    method: Method,
+    progress: Progress,
+    replay: Replay,
+}
+
+/// What goes to an upstream, besides the body.
+struct Outgoing {
+    parts: request::Parts,
+    authority: Authority,
+    framing: Framing,
+    upgrade: Option<HeaderValue>,
+    te_trailers: bool,
+}
+
+impl Pipeline {
+    /// Serves one request to its end; whether the connection may serve another one.
+    pub(super) async fn serve<'c>(
+        &self,
+        connection: &'c Connection,
+        down: Downstream<'c>,
+        head: RequestHead,
+        timer: &'c mut Timer,
+    ) -> bool {
+        let progress = Progress::new(&self.shared);
+        let method = head.parts.method.clone();
+        let decision = self.decide(connection, &head, &progress);
+        let mut call = Call { connection, down, timer, method, progress, replay: Replay::new() };
+        let status = match decision {
+            Decision::Respond(answer) => self.respond(&mut call, answer).await,
+            Decision::Proxy(exchange) => {
+                if !exchange.is_forwarded() {
+                    self.shared.wiring.metrics.entered.inc();
+                }
+                match call.progress.begin(exchange, &self.shared) {
+                    Some(nowhere) => self.respond(&mut call, nowhere).await,
+                    None => Box::pin(self.proxy(&mut call, head)).await,
+                }
+            }
+        };
+        call.progress.ended(status, &self.shared);
+        call.down.finish().await
+    }
+
+    fn decide(&self, connection: &Connection, head: &RequestHead, progress: &Progress) -> Decision {
+        let address = connection.remote.ip();
+        let origin = match connection.kind {
+            ListenerKind::Http => Origin::Client { address, scheme: Scheme::Http },
+            ListenerKind::Https => Origin::Client { address, scheme: Scheme::Https },
+            ListenerKind::Peer => Origin::Peer,
+        };
+        let parts = &head.parts;
+        let head = policy::RequestHead {
+            method: &parts.method,
+            version: parts.version,
+            authority: parts.uri.authority().map_or("", Authority::as_str),
+            path: parts.uri.path(),
+            headers: &parts.headers,
+        };
+        let snapshot = self.shared.wiring.snapshot.load();
+        let world = policy::World { snapshot: &snapshot, services: &progress.settings.config.services };
+        let random = policy::Random { routing: rand::random(), id: rand::random() };
+        policy::decide(head, origin, world, random)
+    }
+
+    /// Sends a request to one upstream after the other, and an answer back; its status.
+    async fn proxy(&self, call: &mut Call<'_>, head: RequestHead) -> Option<StatusCode> {
+        let Some(out) = outgoing(head, &call.progress) else { return self.fail(call, None).await };
+        loop {
+            let broken = match self.attempt(call, &out).await {
+                Ok((Head::Switching { parts, upgrade: Some(protocol) }, transfer)) => {
+                    self.judge(call, &parts);
+                    return self.switch(call, parts, &protocol, transfer.into_upstream()).await;
+                }
+                Ok((Head::Final { parts, framing }, transfer)) => {
+                    if self.judge(call, &parts) {
+                        continue;
+                    }
+                    return self.relay(call, parts, framing, transfer).await;
+                }
+                Ok(_) => UpstreamError::Nonsense,
+                Err(Broken::Client(e)) => return self.lost(call, e).await,
+                Err(Broken::Upstream(e)) => e,
+            };
+            if let UpstreamError::Malformed(malformed) = broken {
+                self.shared.malformed(Message::Answer, malformed);
+            }
+            let body = call.replay.body();
+            let retry = broken.failure().is_some_and(|failure| {
+                count_connect(failure, &call.progress);
+                call.progress.failed(failure, body, &self.shared)
+            });
+            if !retry {
+                return self.fail(call, Some(broken)).await;
+            }
+        }
+    }
+
+    /// Whether an answer is not for the client: the next attempt is current then.
+    fn judge(&self, call: &mut Call<'_>, parts: &response::Parts) -> bool {
+        call.progress.judge(parts.status, &parts.headers, call.replay.body(), &self.shared)
+    }
+
+    /// One attempt, to the head of its answer.
+    ///
+    /// A kept connection that ends before a byte of an answer was being closed while the request
+    /// was on its way. That is no failure of the endpoint: a fresh connection is tried, once.
+    async fn attempt(&self, call: &mut Call<'_>, out: &Outgoing) -> Result<(Head, Transfer), Broken> {
+        let local = Broken::Upstream(UpstreamError::Local);
+        let upgrade = if out.upgrade.is_some() { Upgrade::Asked } else { Upgrade::No };
+        let (exchange, attempt) = call.progress.current().ok_or(local)?;
+        let settings = &call.progress.settings;
+        let service = settings.config.services.get(&exchange.service).ok_or(local)?;
+        let target = upstream::target(attempt, service, settings, upgrade).ok_or(local)?;
+        let forward = exchange.forward_edits(attempt);
+        let patience = Patience { upstream: target.patience, client: CLIENT_PATIENCE };
+        let mut fresh = false;
+        loop {
+            let open = self.upstreams.open(&target, fresh).await.map_err(Broken::Upstream)?;
+            let reused = matches!(open, Open::Http1 { reused: true, .. });
+            let up = begin(open, out, forward.as_ref()).map_err(Broken::Upstream)?;
+            let mut transfer = Transfer::new(up, patience);
+            match transfer.head(call).await {
+                Ok(head) => return Ok((head, transfer)),
+                Err(Broken::Upstream(UpstreamError::Closed))
+                    if reused && !transfer.answered() && may_repeat(call) =>
+                {
+                    fresh = true;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The answer's head and body to the client; its status.
+    async fn relay(
+        &self,
+        call: &mut Call<'_>,
+        mut parts: response::Parts,
+        framing: Framing,
+        mut transfer: Transfer,
+    ) -> Option<StatusCode> {
+        headers::strip_answer(&mut parts.headers);
+        self.sign(call, &mut parts);
+        let status = parts.status;
+        let sent = match call.down.start(&parts, framing, !self.shared.draining()) {
+            Ok(()) => transfer.relay(call).await,
+            Err(e) => Err(Broken::Client(e)),
+        };
+        match sent {
+            Ok(()) => self.upstreams.finish(transfer.into_upstream()),
+            Err(Broken::Client(e)) => debug!(?e, "a client left in the middle of its answer"),
+            Err(Broken::Upstream(e)) => {
+                debug!(?e, "an upstream broke in the middle of its answer");
+                call.down.abort();
+                let body = call.replay.body();
+                call.progress.failed(Failure::Late, body, &self.shared);
+            }
+        }
+        Some(status)
+    }
+
+    /// A 101 to the client, and then whatever the two have to say.
+    async fn switch(
+        &self,
+        call: &mut Call<'_>,
+        mut parts: response::Parts,
+        protocol: &HeaderValue,
+        upstream: Upstream,
+    ) -> Option<StatusCode> {
+        let Upstream::H1 { exchange, .. } = upstream else { return None };
+        headers::strip_answer(&mut parts.headers);
+        self.sign(call, &mut parts);
+        let client = call.down.switch(&parts, protocol)?;
+        let mut upstream = exchange.into_conn();
+        if let Err(error) = tunnel::tunnel(client, &mut upstream, call.timer).await {
+            debug!(%error, "an upgraded connection broke");
+        }
+        Some(parts.status)
+    }
+}
+
+/// What goes out: the request with its edits; `None`: it names no host that can be asked for.
+fn outgoing(head: RequestHead, progress: &Progress) -> Option<Outgoing> {
+    let RequestHead { mut parts, framing, upgrade, te_trailers, .. } = head;
+    let (exchange, attempt) = progress.current()?;
+    edit(&mut parts, &exchange.edits);
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.clone(),
+        // HTTP/1.0 may leave it out; the next hop may not.
+        None => attempt.endpoint.endpoint().address().to_string().parse().ok()?,
+    };
+    Some(Outgoing { parts, authority, framing, upgrade, te_trailers })
+}
+
+fn edit(parts: &mut request::Parts, edits: &HeaderEdits) {
+    for name in &edits.remove {
+        parts.headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        parts.headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// Begins an exchange; the head is written with the first piece of the body.
+fn begin(open: Open, out: &Outgoing, forward: Option<&HeaderEdits>) -> Result<Upstream, UpstreamError> {
+    let edited = forward.map(|edits| {
+        let mut parts = out.parts.clone();
+        edit(&mut parts, edits);
+        parts
+    });
+    match open {
+        Open::Http1 { conn, home, .. } => {
+            let outgoing = upstream::h1::Outgoing {
+                parts: edited.as_ref().unwrap_or(&out.parts),
+                authority: &out.authority,
+                framing: out.framing,
+                upgrade: out.upgrade.as_ref(),
+                te_trailers: out.te_trailers,
+            };
+            Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
+        }
+        Open::Http2(session, peer) => {
+            let mut parts = edited.unwrap_or_else(|| out.parts.clone());
+            let mut uri = std::mem::take(&mut parts.uri).into_parts();
+            let encrypted = Peer::tls(peer.as_ref());
+            uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
+            uri.authority = Some(out.authority.clone());
+            parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;
+            if let Framing::Length(length) = out.framing {
+                parts.headers.insert(http::header::CONTENT_LENGTH, length.into());
+            }
+            if out.te_trailers {
+                parts.headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+            }
+            Ok(Upstream::H2(Box::new(Http2::begin(*session, peer, parts, out.framing)?)))
+        }
+    }
+}
+
+/// Whether a request that may have been carried out can be sent again.
+fn may_repeat(call: &Call<'_>) -> bool {
+    call.method.is_idempotent() && call.replay.body() == crate::proxy::attempts::Body::Replayable
+}
+
+/// Counts connections that failed, by region.
+fn count_connect(failure: Failure, progress: &Progress) {
+    if failure != Failure::Connect {
+        return;
+    }
+    let Some((_, attempt)) = progress.current() else { return };
+    if let Some(errors) = progress.handles().and_then(|handles| handles.connect_errors(&attempt.region)) {
+        errors.inc();
+    }
+}

@@ -1,0 +1,130 @@
+//! Answers of this edge itself.
+
+use super::{CLIENT_PATIENCE, Call, Pipeline};
+use crate::metrics::request::{Class, ListenerKind, Message};
+use crate::proxy::h1::Framing;
+use crate::proxy::headers;
+use crate::proxy::policy::{self, Cause, Content, OwnAnswer};
+use crate::proxy::session::{ClientError, Piece};
+use crate::proxy::upstream::UpstreamError;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header, response};
+use std::future::poll_fn;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+impl Pipeline {
+    /// Writes an answer of our own; the status that the client got.
+    pub(super) async fn respond(&self, call: &mut Call<'_>, answer: OwnAnswer) -> Option<StatusCode> {
+        self.count(call, &answer);
+        let (content_type, body) = match answer.content {
+            Content::Text(text) => ("text/plain; charset=utf-8", Bytes::from(text)),
+            Content::View => ("application/json", self.view()),
+        };
+        let mut parts = Response::new(()).into_parts().0;
+        parts.status = answer.status;
+        let own = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (headers::REQUEST_ID, answer.request_id),
+        ];
+        parts.headers.extend(own.into_iter().chain(answer.headers));
+        self.headroom(call, &mut parts);
+        let headless = call.method == Method::HEAD;
+        let framing = if headless { Framing::None } else { Framing::Length(body.len() as u64) };
+        if headless {
+            parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
+        }
+        let keep = !self.shared.draining() && call.down.rest_is_short();
+        let body = (!headless && !body.is_empty()).then_some(Piece::Data(body));
+        let sent = timeout(CLIENT_PATIENCE, async {
+            call.down.start(&parts, framing, keep)?;
+            for piece in body.into_iter().chain([Piece::End]) {
+                poll_fn(|context| call.down.poll_room(context)).await?;
+                call.down.put(piece)?;
+            }
+            poll_fn(|context| call.down.poll_flush(context)).await
+        });
+        match sent.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => debug!("a client left before its answer"),
+        }
+        Some(answer.status)
+    }
+
+    fn count(&self, call: &Call<'_>, answer: &OwnAnswer) {
+        let metrics = &self.shared.wiring.metrics;
+        match &answer.cause {
+            Cause::Unrouted => metrics.unrouted.inc(),
+            Cause::Refused(reason) => metrics.refused(*reason).inc(),
+            Cause::Unavailable(service) if call.progress.exchange.is_none() => {
+                if let Some(handles) = call.progress.settings.handles.service(service) {
+                    handles.requests(None, Class::of(answer.status.as_u16())).inc();
+                }
+            }
+            Cause::Unavailable(_) | Cause::Asked => {}
+        }
+    }
+
+    fn view(&self) -> Bytes {
+        let view = self.shared.wiring.view.load();
+        serde_json::to_vec(view.as_ref()).map_or_else(
+            |e| {
+                // A probe that reads nothing counts as failed, which is right.
+                warn!(error = %e, "the view cannot be written");
+                Bytes::new()
+            },
+            Bytes::from,
+        )
+    }
+
+    /// What every passed-on answer gets.
+    pub(super) fn sign(&self, call: &Call<'_>, parts: &mut response::Parts) {
+        if let Some(exchange) = &call.progress.exchange {
+            parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
+        }
+        self.headroom(call, parts);
+    }
+
+    fn headroom(&self, call: &Call<'_>, parts: &mut response::Parts) {
+        if call.connection.kind == ListenerKind::Peer
+            && let Some(headroom) = self.shared.wiring.view.load().headroom_rps
+            && let Ok(value) = HeaderValue::from_str(&format!("{headroom:.0}"))
+        {
+            parts.headers.insert(headers::HEADROOM, value);
+        }
+    }
+
+    /// The answer when no attempt is left, or this edge itself failed.
+    pub(super) async fn fail(&self, call: &mut Call<'_>, error: Option<UpstreamError>) -> Option<StatusCode> {
+        let own = error.is_none_or(|e| e.failure().is_none());
+        let answer = match &call.progress.exchange {
+            Some(exchange) if !own => exchange.give_up(call.progress.failure),
+            exchange => policy::unproxied(id(exchange.as_deref()), false),
+        };
+        let request_id = answer.request_id.to_str().unwrap_or("-");
+        warn!(request_id, ?error, status = answer.status.as_u16(), "a request failed");
+        self.respond(call, answer).await
+    }
+
+    /// The client is gone, too slow, or breaks the rules in its body.
+    pub(super) async fn lost(&self, call: &mut Call<'_>, error: ClientError) -> Option<StatusCode> {
+        debug!(?error, "a client's request broke");
+        let status = match error {
+            ClientError::Gone | ClientError::Unfaithful => return None,
+            ClientError::Malformed(malformed) => {
+                self.shared.malformed(Message::Request, malformed);
+                malformed.status()
+            }
+            ClientError::Slow => StatusCode::REQUEST_TIMEOUT,
+        };
+        let mut answer = policy::unproxied(id(call.progress.exchange.as_deref()), true);
+        answer.status = status;
+        call.down.close_after();
+        self.respond(call, answer).await
+    }
+}
+
+fn id(exchange: Option<&policy::Exchange>) -> HeaderValue {
+    exchange.map_or(HeaderValue::from_static("-"), |exchange| exchange.request_id.clone())
+}

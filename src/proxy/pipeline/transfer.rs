@@ -1,0 +1,203 @@
+//! One attempt's bytes: the request to the upstream, the answer back.
+//!
+//! Both directions run in one task without queues between them: at most one
+//! piece is in hand each way, so a slow side slows the other one, and memory
+//! stays flat. What was made is written before anything is waited for, so an
+//! event of a stream is never held back.
+
+use super::Call;
+use super::replay::Replay;
+use crate::proxy::headers::strip_answer;
+use crate::proxy::session::{ClientError, Piece};
+use crate::proxy::upstream::{Head, Upstream, UpstreamError};
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long each side is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For the upstream: from the end of the request to its answer, and between two pieces.
+    pub(super) upstream: Duration,
+    /// For the client: between two pieces that it sends or reads.
+    pub(super) client: Duration,
+}
+
+/// Why a transfer ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    Client(ClientError),
+    Upstream(UpstreamError),
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Client,
+    Upstream,
+}
+
+/// How much of the request has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Part,
+    /// To its last piece, which may still wait in the output.
+    All,
+    /// The upstream takes no more; it may still answer.
+    Stopped,
+}
+
+/// An attempt under way.
+pub(super) struct Transfer {
+    up: Upstream,
+    patience: Patience,
+    /// Pieces of the body that were put.
+    pieces: usize,
+    sent: Sent,
+    waiting: Waiting,
+    /// When something moved last.
+    moved: Instant,
+    written: u64,
+}
+
+impl Transfer {
+    pub(super) fn new(up: Upstream, patience: Patience) -> Self {
+        Self {
+            up,
+            patience,
+            pieces: 0,
+            sent: Sent::Part,
+            waiting: Waiting::Upstream,
+            moved: Instant::now(),
+            written: 0,
+        }
+    }
+
+    /// Sends the request until the head of an answer is there.
+    pub(super) async fn head(&mut self, call: &mut Call<'_>) -> Result<Head, Broken> {
+        poll_fn(|context| self.poll_answer(call, context)).await
+    }
+
+    fn poll_answer(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
+        let _unsent = self.poll_send(call, context)?;
+        loop {
+            match self.up.poll_head(context) {
+                Poll::Ready(Ok(Head::Informational(mut parts))) => {
+                    strip_answer(&mut parts.headers);
+                    call.down.informational(&parts).map_err(Broken::Client)?;
+                    // It goes out with the next write at the latest; now, if it can.
+                    let _unsent = call.down.poll_flush(context).map_err(Broken::Client)?;
+                }
+                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(Broken::Upstream(e))),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_silence(call, context)
+    }
+
+    /// Passes the answer's body on to its end.
+    pub(super) async fn relay(&mut self, call: &mut Call<'_>) -> Result<(), Broken> {
+        call.replay = Replay::Dropped;
+        self.moved = Instant::now();
+        let mut whole = false;
+        poll_fn(|context| self.poll_relay(call, context, &mut whole)).await
+    }
+
+    fn poll_relay(
+        &mut self,
+        call: &mut Call<'_>,
+        context: &mut Context<'_>,
+        whole: &mut bool,
+    ) -> Poll<Result<(), Broken>> {
+        // An upstream that answers early may take no more, which is no failure of its answer.
+        let _unsent = self.poll_send(call, context)?;
+        while !*whole {
+            self.waiting = Waiting::Client;
+            if call.down.poll_room(context).map_err(Broken::Client)?.is_pending() {
+                break;
+            }
+            self.waiting = Waiting::Upstream;
+            let Poll::Ready(piece) = self.up.poll_body(context).map_err(Broken::Upstream)? else { break };
+            *whole = piece == Piece::End;
+            self.moved = Instant::now();
+            call.down.put(piece).map_err(Broken::Client)?;
+        }
+        if call.down.poll_flush(context).map_err(Broken::Client)?.is_pending() {
+            self.waiting = Waiting::Client;
+            if self.written != call.down.written() {
+                self.written = call.down.written();
+                self.moved = Instant::now();
+            }
+        } else if *whole {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_silence(call, context)
+    }
+
+    /// Sends what is left of the request; ready when all of it is on its way.
+    fn poll_send(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self.poll_put(call, context) {
+            Poll::Ready(Err(Broken::Upstream(_))) => {
+                // Its answer, if any, tells more than the failed write.
+                self.sent = Sent::Stopped;
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+
+    fn poll_put(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while self.sent == Sent::Part {
+            self.waiting = Waiting::Upstream;
+            ready!(self.up.poll_room(context)).map_err(Broken::Upstream)?;
+            let piece = match call.replay.piece(self.pieces) {
+                Some(piece) => piece.clone(),
+                None => match call.down.poll_body(context).map_err(Broken::Client)? {
+                    Poll::Ready(piece) => {
+                        call.replay.push(&piece);
+                        piece
+                    }
+                    Poll::Pending => {
+                        self.waiting = Waiting::Client;
+                        let _unsent = self.up.poll_flush(context).map_err(Broken::Upstream)?;
+                        return Poll::Pending;
+                    }
+                },
+            };
+            self.pieces += 1;
+            self.moved = Instant::now();
+            if piece == Piece::End {
+                self.sent = Sent::All;
+                self.waiting = Waiting::Upstream;
+            }
+            self.up.put(piece).map_err(Broken::Upstream)?;
+        }
+        if self.sent == Sent::Stopped {
+            return Poll::Ready(Ok(()));
+        }
+        self.up.poll_flush(context).map_err(Broken::Upstream)
+    }
+
+    /// Nothing moves now: is the client still there, and is there still time?
+    fn poll_silence<T>(&self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
+        if self.sent != Sent::Part && call.down.poll_gone(context).is_ready() {
+            return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
+        }
+        let (patience, broken) = match self.waiting {
+            Waiting::Client => (self.patience.client, Broken::Client(ClientError::Slow)),
+            Waiting::Upstream => (self.patience.upstream, Broken::Upstream(UpstreamError::Timeout)),
+        };
+        call.timer.poll(context, self.moved + patience).map(|()| Err(broken))
+    }
+
+    /// Whether any byte of an answer has come.
+    pub(super) fn answered(&self) -> bool {
+        self.up.answered()
+    }
+
+    pub(super) fn into_upstream(self) -> Upstream {
+        self.up
+    }
+}
