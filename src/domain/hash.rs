@@ -53,7 +53,7 @@ pub fn siphash(key: HashKey, bytes: &[u8]) -> u64 {
         key.low ^ 0x6c79_6765_6e65_7261,
         key.high ^ 0x7465_6462_7974_6573,
     ];
-    let (words, rest) = bytes.as_chunks::<8>();
+    let (words, rest): (&[[u8; 8]], &[u8]) = bytes.as_chunks();
     for word in words {
         compress(&mut v, u64::from_le_bytes(*word));
     }

@@ -99,7 +99,10 @@ impl Affinity {
     pub fn key_of_client(&self, address: IpAddr) -> u64 {
         match address.to_canonical() {
             IpAddr::V4(v4) => siphash(self.keys, &v4.octets()),
-            IpAddr::V6(v6) => siphash(self.keys, v6.octets().first_chunk::<8>().unwrap_or(&[0; 8])),
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+                siphash(self.keys, &[a, b, c, d, e, f, g, h])
+            }
         }
     }
 

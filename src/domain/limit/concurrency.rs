@@ -279,3 +279,27 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod threads {
+    use super::*;
+
+    #[test]
+    fn threads_never_hold_more_than_the_bound() {
+        let limiter = Arc::new(Limiter::new(ConcurrencyPolicy::fixed(8), 0, Time::ZERO));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let held: Vec<_> = (0..4)
+                            .map_while(|_| limiter.try_acquire(Priority::Critical, Time::ZERO).ok())
+                            .collect();
+                        assert!(limiter.in_flight() <= 8);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!(limiter.in_flight(), 0);
+    }
+}

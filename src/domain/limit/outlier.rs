@@ -124,8 +124,9 @@ fn fails<'a>(
         return None;
     }
     let rates: Vec<f64> = others.map(Observation::rate).collect();
-    let mean = rates.iter().sum::<f64>() / rates.len() as f64;
-    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / rates.len() as f64;
+    let count = rates.len() as f64;
+    let mean = rates.iter().fold(0.0, |sum, rate| sum + rate) / count;
+    let variance = rates.iter().fold(0.0, |sum, rate| sum + (rate - mean).powi(2)) / count;
     // What chance alone does to so few requests: the standard error of a share.
     let chance = CHANCE * (mean * (1.0 - mean) / f64::from(one.volume().max(1))).max(0.0).sqrt();
     let allowed = (policy.success_rate_deviations * variance.sqrt()).max(RATE_MARGIN).max(chance);
