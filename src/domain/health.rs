@@ -245,6 +245,11 @@ impl Health {
         self.passive = Passive::Ejected { until: now + doubled.min(policy.ejection_max) };
     }
 
+    /// Fails in a row, and serves on only because there is no room to eject it.
+    pub fn failing(&self, policy: &HealthPolicy) -> bool {
+        matches!(self.passive, Passive::Open { in_a_row, .. } if in_a_row >= policy.consecutive_failures)
+    }
+
     /// Whether outcomes hold it ejected, whatever probes say.
     pub fn ejected_by_outcomes(&self) -> bool {
         matches!(self.passive, Passive::Ejected { .. })

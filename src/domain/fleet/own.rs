@@ -143,15 +143,16 @@ impl OwnService {
         }
     }
 
-    /// Endpoints to send requests to: the usable ones; without any, all that probes do not
-    /// hold down; without any of those, all (percentage panic is for later, this is its floor).
-    pub(super) fn serving(&self) -> Arc<[Arc<Endpoint>]> {
+    /// Endpoints to send requests to: the usable ones; when those are none, or fail one and all,
+    /// every one that probes do not hold down; without any of those, all.
+    pub(super) fn serving(&self, policy: &HealthPolicy) -> Arc<[Arc<Endpoint>]> {
         let filtered = |keep: &dyn Fn(&OwnEndpoint) -> bool| -> Vec<Arc<Endpoint>> {
             self.endpoints.values().filter(|e| keep(e)).map(|e| Arc::clone(&e.endpoint)).collect()
         };
-        let usable = filtered(&|e| e.health.state().usable());
-        if !usable.is_empty() {
-            return usable.into();
+        // When whoever is left fails, too, the fault is not the endpoints', and few must not carry all.
+        let serves = |e: &OwnEndpoint| e.health.state().usable();
+        if self.endpoints.values().any(|e| serves(e) && !e.health.failing(policy)) {
+            return filtered(&serves).into();
         }
         let not_down = filtered(&|e| e.health.word().0 != Word::Down);
         if !not_down.is_empty() {
@@ -241,7 +242,7 @@ impl Fleet {
             *count = count.saturating_add(1);
             endpoint.health.outcome_with(room, success, now, policy);
             let to = endpoint.health.state();
-            self.dirty |= from != to;
+            self.dirty |= from != to || room == Room::Full;
             tell_endpoint(&outcome.service, outcome.address, from, to, outputs);
         }
     }
