@@ -56,6 +56,32 @@ pub(super) enum RetryOn {
     Status(u16),
 }
 
+/// Whether a concurrency bound moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum BoundKind {
+    Fixed,
+    Adaptive,
+}
+
+/// Whose requests a rate limit counts together; a header's name in lower case.
+#[derive(Debug, Clone)]
+pub(super) enum KeySource {
+    Client,
+    Route,
+    Header(String),
+}
+
+/// How requests of one session are known; a header's name in lower case.
+#[derive(Debug, Clone)]
+pub(super) enum SessionSource {
+    Cookie,
+    Client,
+    Header(String),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct CookieName(pub(super) String);
+
 /// A file's rule of one kind of value: its words, and how it is read from a string.
 macro_rules! from_text {
     ($($type:ty, $rule:expr, $read:expr;)*) => {
@@ -103,6 +129,25 @@ from_text! {
         "observe" => Some(Self::Observe),
         "act" => Some(Self::Act),
         _ => None,
+    };
+    BoundKind, r#""fixed" or "adaptive""#, |text| match text {
+        "fixed" => Some(Self::Fixed),
+        "adaptive" => Some(Self::Adaptive),
+        _ => None,
+    };
+    KeySource, r#""client", "route", or the name of a header, such as "header:x-api-key""#, |text| match text {
+        "client" => Some(Self::Client),
+        "route" => Some(Self::Route),
+        _ => header_name(text).map(Self::Header),
+    };
+    SessionSource, r#""cookie", "client", or the name of a header, such as "header:x-user""#, |text| match text {
+        "cookie" => Some(Self::Cookie),
+        "client" => Some(Self::Client),
+        _ => header_name(text).map(Self::Header),
+    };
+    CookieName, r#"the name of a cookie, such as "proxima_session""#, |text| {
+        // RFC 6265, 4.1.1: a token, as the name of a header is.
+        header_name(&format!("header:{text}")).map(|_| Self(text.to_owned()))
     };
     HostPattern, r#"a host name without a port, such as "www.example.com", or "*.example.com""#, host_pattern;
     PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", PathPrefix::parse;
@@ -232,6 +277,11 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
         Some(rest) => Some(HostPattern::Wildcard(format!(".{}", DnsName::parse(rest).ok()?))),
         None => Some(HostPattern::Exact(DnsName::parse(text).ok()?.as_str().to_owned())),
     }
+}
+
+fn header_name(text: &str) -> Option<String> {
+    let name: http::HeaderName = text.strip_prefix("header:")?.parse().ok()?;
+    Some(name.as_str().to_owned())
 }
 
 fn server_url(text: &str) -> Option<ServerUrl> {

@@ -58,6 +58,7 @@ impl Fixture {
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
             attempts: 3,
+            protection: Default::default(),
         };
         Self { snapshot, services: [(web(), config)].into() }
     }
