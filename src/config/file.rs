@@ -9,6 +9,7 @@ use crate::config::units::{
     SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use ipnet::IpNet;
@@ -325,6 +326,8 @@ sections! {
         max_body: Key<Bytes>,
         allow: List<IpNet>,
         deny: List<IpNet>,
+        rate_limits: List<Label>,
+        priority: Key<Priority>,
     }
     TimeoutsSection {
         connect: Key<Duration>,

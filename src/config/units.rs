@@ -2,10 +2,12 @@
 
 use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +23,12 @@ pub(super) struct Capacity(pub(super) f64);
 /// A short name that logs may carry.
 #[derive(Debug, Clone)]
 pub(super) struct Label(pub(super) String);
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct FilePath(pub(super) PathBuf);
@@ -183,6 +191,9 @@ from_text! {
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
     };
     Bytes, r#"a number of bytes with its unit, such as "64KiB", "10MiB" or "1GiB""#, bytes;
+    Priority, r#""critical", "normal" or "sheddable""#, |text| {
+        Self::ALL.into_iter().find(|priority| priority.as_str() == text)
+    };
     RetryOn, r#""timeout" or a status from 500 to 599 such as "503""#, |text| match text {
         "timeout" => Some(Self::Timeout),
         _ => text.parse().ok().filter(|status| (500..=599).contains(status)).map(Self::Status),

@@ -146,6 +146,8 @@ pub struct RequestMetrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    retries_denied: IntCounterVec,
+    concurrency_limit: IntGaugeVec,
     malformed: IntCounterVec,
     refused: [IntCounter; 3],
     rejected: [IntCounter; RejectReason::ALL.len()],
@@ -169,15 +171,20 @@ pub enum RejectReason {
     /// The client's address may not ask.
     Denied,
     BodyTooLarge,
+    RateLimited,
+    /// Too many of the service's requests are in flight.
+    Overloaded,
 }
 
 impl RejectReason {
-    const ALL: [Self; 2] = [Self::Denied, Self::BodyTooLarge];
+    const ALL: [Self; 4] = [Self::Denied, Self::BodyTooLarge, Self::RateLimited, Self::Overloaded];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Denied => "denied",
             Self::BodyTooLarge => "body_too_large",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
         }
     }
 }
@@ -210,7 +217,7 @@ impl RequestMetrics {
         )?;
         let rejected = new.counters(
             "proxima_requests_rejected_total",
-            "Requests that their route's rules forbade.",
+            "Requests that the rules of their route or service kept from a service.",
             &["reason"],
         )?;
         let handshake_failures = new.counters(
@@ -248,6 +255,16 @@ impl RequestMetrics {
                 "proxima_upstream_connect_errors_total",
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
+            )?,
+            retries_denied: new.counters(
+                "proxima_retries_denied_total",
+                "Retries that were not made because the service's retry budget was spent.",
+                &["service"],
+            )?,
+            concurrency_limit: new.gauges(
+                "proxima_concurrency_limit",
+                "Requests that may be in flight at the own endpoints of a service (0: any number).",
+                &["service"],
             )?,
             malformed: new.counters(
                 "proxima_malformed_messages_total",
@@ -341,6 +358,8 @@ impl RequestMetrics {
             attempts: self.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect() }
     }
@@ -368,6 +387,8 @@ pub struct ServiceHandles {
     pub duration: Histogram,
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
+    pub retries_denied: IntCounter,
+    pub concurrency_limit: IntGauge,
 }
 
 impl ServiceHandles {

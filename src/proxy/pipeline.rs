@@ -160,7 +160,13 @@ impl Pipeline {
             headers: &parts.headers,
         };
         let snapshot = self.shared.wiring.snapshot.load();
-        let world = policy::World { snapshot: &snapshot, services: &progress.settings.config.services };
+        let settings = &progress.settings;
+        let world = policy::World {
+            snapshot: &snapshot,
+            services: &settings.config.services,
+            guards: &settings.guards,
+            now: self.shared.wiring.clock.now(),
+        };
         let random = policy::Random { routing: rand::random(), split: rand::random(), id: rand::random() };
         policy::decide(head, origin, world, random)
     }

@@ -6,14 +6,17 @@
 //! rule here is tested without a socket.
 
 use crate::config::Service;
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::routing::{Route, RouteTimeouts};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
+use crate::domain::time::Time;
 use crate::metrics::request::{RefusalReason, RejectReason};
 use crate::peer;
 use crate::proxy::attempts::{Attempt, Attempts, Budget, Failure};
+use crate::proxy::guards::Guards;
 use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,6 +63,8 @@ pub enum Origin {
 pub struct World<'a> {
     pub snapshot: &'a Snapshot,
     pub services: &'a BTreeMap<ServiceId, Service>,
+    pub guards: &'a Guards,
+    pub now: Time,
 }
 
 /// Random numbers, drawn by the caller.
@@ -135,6 +140,7 @@ pub struct Exchange {
     pub timeouts: Timeouts,
     /// Bytes of the request's body; `None`: any.
     pub max_body: Option<u64>,
+    pub priority: Priority,
     origin: Origin,
     idempotent: bool,
     own: crate::domain::name::RegionId,
@@ -233,6 +239,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         // The edge that the client came to minds the route's.
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,
+        priority: Priority::Normal,
         origin: Origin::Peer,
         idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),
@@ -265,6 +272,16 @@ impl Exchange {
     /// What an attempt adds to [`Exchange::edits`].
     pub fn forward_edits(&self, attempt: &Attempt) -> Option<HeaderEdits> {
         (attempt.place == Place::Peer).then(|| headers::forward_edits(&self.own, &self.service))
+    }
+
+    /// The answer when too many requests are in flight here; a peer tries elsewhere.
+    pub fn shed(&self) -> OwnAnswer {
+        if self.is_forwarded() {
+            return refused(RefusalReason::NoRoom, &self.request_id);
+        }
+        let mut answer = rejected(RejectReason::Overloaded, &self.request_id);
+        answer.headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        answer
     }
 
     /// The answer when no attempt is left; `None`: there was nowhere to send the request to.
@@ -310,8 +327,18 @@ pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
     let (status, text) = match reason {
         RejectReason::Denied => (StatusCode::FORBIDDEN, "not from this address"),
         RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
+        RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
     };
     error(status, text, id, Cause::Rejected(reason))
+}
+
+/// A request that comes too early: in `wait` it may come again, told in whole seconds.
+fn too_early(wait: Duration, id: &HeaderValue) -> OwnAnswer {
+    let mut answer = rejected(RejectReason::RateLimited, id);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer.headers.push((header::RETRY_AFTER, seconds.max(1).into()));
+    answer
 }
 
 /// The typed 503: the first edge tries the next region.

@@ -5,7 +5,7 @@ use crate::config::file::{
 };
 use crate::config::limits::{Affinity, AffinityBy, Protection, RateBy, RateLimit};
 use crate::config::problems::Problem;
-use crate::config::report::Report;
+use crate::config::report::{Known, Report};
 use crate::config::units::{BoundKind, KeySource, SessionSource, spell};
 use crate::domain::limit::budget::BudgetPolicy;
 use crate::domain::limit::concurrency::{AdaptivePolicy, Bound, ConcurrencyPolicy};
@@ -191,6 +191,13 @@ fn affinity(
 }
 
 /// The named rate limits.
+/// The names that routes may refer to, right or wrong otherwise.
+pub(super) fn known(file: &File) -> Known {
+    let sections = file.rate_limits.as_deref().unwrap_or_default();
+    let names = sections.iter().filter_map(|section| Some(section.get_ref().name.as_ref()?.value.0.clone()));
+    Known { kind: "rate limit", section: "rate_limits", names: names.collect() }
+}
+
 pub(super) fn rate_limits(file: &File, report: &mut Report) -> BTreeMap<String, RateLimit> {
     let mut limits = BTreeMap::new();
     let mut places: BTreeMap<String, Range<usize>> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! How patiently, how often and for whom: what a route says besides where to.
 
+use crate::domain::limit::concurrency::Priority;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,6 +13,9 @@ pub struct RoutePolicy {
     /// Bytes of a request's body; `None`: any.
     pub max_body: Option<u64>,
     pub access: Access,
+    /// Names of limits, each of which must let a request pass.
+    pub rate_limits: Vec<String>,
+    pub priority: Priority,
 }
 
 /// `None`: as the service says.

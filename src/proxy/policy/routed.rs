@@ -1,13 +1,14 @@
 //! A client's request by its route: to a service, elsewhere, or to an answer of the route's own.
 
 use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
-use super::{Timeouts, error, rejected, unavailable, unproxied};
+use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
 use crate::domain::routing::{
     Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RoutePolicy,
     normal_path,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
+use crate::proxy::guards::RateFacts;
 use crate::proxy::headers::{self, ClientFacts, HeaderEdits};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -66,6 +67,10 @@ pub(super) fn decide(
     if !route.policy.access.admits(client.address) {
         return Err(rejected(RejectReason::Denied, id));
     }
+    let facts = RateFacts { route: &route.id, client: client.address, headers: head.headers };
+    if let Some(wait) = world.guards.rated(&route.policy.rate_limits, facts, world.now) {
+        return Err(too_early(wait, id));
+    }
     let from = RedirectFrom { scheme: client.scheme, host, port, path: &path, query: head.query };
     match &route.action {
         Action::Forward(to) => forward(head, client, world, id, random, (route, to, &path)),
@@ -110,6 +115,7 @@ fn forward(
         attempts: Attempts::all(Arc::clone(candidates), budget, random.routing),
         timeouts: Timeouts::new(config, *timeouts),
         max_body: *max_body,
+        priority: route.policy.priority,
         origin: Origin::Client { address: client.address, scheme: client.scheme },
         idempotent,
         own: world.snapshot.own.clone(),

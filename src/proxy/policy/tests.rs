@@ -24,6 +24,7 @@ pub(super) fn web() -> ServiceId {
 pub(super) struct Fixture {
     pub(super) snapshot: Snapshot,
     pub(super) services: BTreeMap<ServiceId, Service>,
+    pub(super) guards: Guards,
 }
 
 impl Fixture {
@@ -60,7 +61,7 @@ impl Fixture {
             attempts: 3,
             protection: Default::default(),
         };
-        Self { snapshot, services: [(web(), config)].into() }
+        Self { snapshot, services: [(web(), config)].into(), guards: Guards::default() }
     }
 
     pub(super) fn service(&mut self, change: impl FnOnce(&mut ServiceSnapshot)) {
@@ -103,7 +104,17 @@ impl Fixture {
             length: Some(0),
             headers: &map,
         };
-        decide(head, origin, World { snapshot: &self.snapshot, services: &self.services }, RANDOM)
+        decide(
+            head,
+            origin,
+            World {
+                snapshot: &self.snapshot,
+                services: &self.services,
+                guards: &self.guards,
+                now: Time::ZERO,
+            },
+            RANDOM,
+        )
     }
 
     pub(super) fn get(&self, authority: &str, path: &str) -> Decision {

@@ -2,8 +2,9 @@
 
 use crate::config::file::{Key, List, Placed, RouteSection, Section};
 use crate::config::problems::Problem;
-use crate::config::report::Report;
+use crate::config::report::{Known, Report};
 use crate::config::units::{RetryOn, spell};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::routing::{Access, Retries, RoutePolicy, RouteTimeouts};
 use ipnet::IpNet;
 use std::ops::RangeInclusive;
@@ -13,13 +14,18 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn policy(section: &Section<RouteSection>, report: &mut Report) -> RoutePolicy {
+pub(super) fn policy(section: &Section<RouteSection>, limits: &Known, report: &mut Report) -> RoutePolicy {
     let route = section.get_ref();
+    let named = route.rate_limits.iter().flat_map(|list| list.get_ref());
+    let named = named.filter(|placed| report.refers(limits, placed)).map(|placed| placed.value.0.clone());
+    let rate_limits = named.collect();
     RoutePolicy {
         timeouts: timeouts(route, report),
         retries: retries(route, report),
         max_body: route.max_body.as_ref().map(|placed| placed.value.0),
         access: Access { allow: networks(&route.allow, report), deny: networks(&route.deny, report) },
+        rate_limits,
+        priority: route.priority.as_ref().map_or_else(Priority::default, |placed| placed.value),
     }
 }
 
