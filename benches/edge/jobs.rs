@@ -1,7 +1,7 @@
 //! The jobs, and the rounds in which every proxy does them in turn.
 
 use crate::accounting::{Cpu, cpu, pss};
-use crate::load::{self, Client, Load, Seen};
+use crate::load::{self, Client, Seen};
 use crate::peers::{Peer, Peers, Running};
 use crate::process::find;
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ pub fn measure(peers: &mut Peers, only: &[Peer], plan: Plan) -> All {
     let begin = Instant::now();
     let mut all = All { peers: BTreeMap::new(), direct: Vec::new() };
     for round in 0..plan.rounds {
-        let seen = load::run(peers.origin, CONNECTIONS, Load::Fixed(plan.rate), plan.fixed / 2);
+        let seen = load::fixed(peers.origin, CONNECTIONS, plan.rate, plan.fixed / 2);
         all.direct.push(Sample::of(seen, plan.fixed / 2, Cpu::default()));
         for n in 0..only.len() {
             let peer = only[(n + round) % only.len()];
@@ -180,8 +180,8 @@ fn turn(running: &Running, h2load: Option<&str>, plan: Plan, results: &mut Resul
     for job in [Job::Idle, Job::Closed, Job::Fixed, Job::Tls, Job::H2c] {
         let sample = match (job, h2load) {
             (Job::Idle, _) => idle(running, plan.idle_connections),
-            (Job::Closed, _) => http1(running, Load::Closed, plan.closed),
-            (Job::Fixed, _) => http1(running, Load::Fixed(plan.rate), plan.fixed),
+            (Job::Closed, _) => http1(running, |at| load::closed(at, CONNECTIONS, plan.closed)),
+            (Job::Fixed, _) => http1(running, |at| load::fixed(at, CONNECTIONS, plan.rate, plan.fixed)),
             (Job::Tls | Job::H2c, None) => continue,
             (Job::Tls | Job::H2c, Some(program)) => with_h2load(program, running, job, plan.h2load_requests),
         };
@@ -196,12 +196,12 @@ fn turn(running: &Running, h2load: Option<&str>, plan: Plan, results: &mut Resul
     eprint!(" us ");
 }
 
-fn http1(running: &Running, load: Load, time: Duration) -> Sample {
-    let warm = load::run(running.plain, CONNECTIONS, Load::Closed, WARM_UP);
+fn http1(running: &Running, load: impl FnOnce(SocketAddr) -> Seen) -> Sample {
+    let warm = load::closed(running.plain, CONNECTIONS, WARM_UP);
     if let Some(failure) = warm.failure {
         return Sample::failed(failure);
     }
-    measured(running, || load::run(running.plain, CONNECTIONS, load, time))
+    measured(running, || load(running.plain))
 }
 
 /// CPU and time of the proxy around a load.

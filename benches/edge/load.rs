@@ -1,14 +1,16 @@
-//! Load: raw HTTP/1.1 over kept-alive connections, each a plain thread with blocking reads.
+//! Load: raw HTTP/1.1 over kept-alive connections, one write and one read a request.
 //!
-//! One write and one read a request, no event loop: as cheap as it gets, and the kernel wakes a
-//! sleeping thread within tens of microseconds, where a timer wheel has milliseconds. HTTP/2
-//! and TLS are h2load's.
+//! As fast as possible it is one thread with an event loop: a proxy that answers a busy thread
+//! does not pay for waking it up. At a fixed rate it is a thread for each connection: the kernel
+//! wakes one within tens of microseconds, where Tokio's timers have milliseconds.
+//! HTTP/2 and TLS are h2load's.
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const REQUEST: &[u8] = b"GET /catalogue/items?page=2 HTTP/1.1\r\nHost: www.example.com\r\n\
 User-Agent: Mozilla/5.0 (X11; Linux x86_64) bench\r\nAccept: text/html,application/json\r\n\
@@ -22,7 +24,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that asks and reads whole answers.
 pub struct Client {
     stream: TcpStream,
-    bytes: Vec<u8>,
+    inbox: Inbox,
 }
 
 pub struct Answer {
@@ -36,46 +38,69 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-        Ok(Self { stream, bytes: vec![0; 4096] })
+        Ok(Self { stream, inbox: Inbox::default() })
     }
 
     /// One small GET; an error unless the answer is 200 and whole.
     pub fn get(&mut self) -> io::Result<()> {
         self.stream.write_all(REQUEST)?;
-        let (head, length) = self.read()?;
-        if !self.bytes[..head].starts_with(b"HTTP/1.1 200 ") || length != crate::peers::BODY_BYTES {
-            return Err(Error::new(ErrorKind::InvalidData, "not the answer that was asked for"));
-        }
-        Ok(())
+        let sizes = self.read()?;
+        self.inbox.check(sizes)
     }
 
-    /// Reads one answer with a length; the bytes of its head and of its body.
-    fn read(&mut self) -> io::Result<(usize, usize)> {
-        let mut filled = 0;
-        let mut whole = None;
+    fn read(&mut self) -> io::Result<Sizes> {
+        self.inbox.filled = 0;
         loop {
-            let n = self.stream.read(&mut self.bytes[filled..])?;
-            if n == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            filled += n;
-            if whole.is_none() {
-                whole = sizes(&self.bytes[..filled])?;
-            }
-            match whole {
-                Some((head, length)) if head + length == filled => return Ok((head, length)),
-                Some((head, length)) if head + length < filled => {
-                    return Err(Error::new(ErrorKind::InvalidData, "more than one answer"));
-                }
-                _ if filled == self.bytes.len() => return Err(ErrorKind::OutOfMemory.into()),
-                _ => {}
+            let n = self.stream.read(&mut self.inbox.bytes[self.inbox.filled..])?;
+            if let Some(sizes) = self.inbox.take(n)? {
+                return Ok(sizes);
             }
         }
     }
 }
 
+/// Bytes of an answer's head and body.
+type Sizes = (usize, usize);
+
+/// One answer, as far as it has come.
+struct Inbox {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { bytes: vec![0; 4096], filled: 0 }
+    }
+}
+
+impl Inbox {
+    /// Takes note of `n` bytes more; tells the sizes once the answer is whole.
+    fn take(&mut self, n: usize) -> io::Result<Option<Sizes>> {
+        if n == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.filled += n;
+        match sizes(&self.bytes[..self.filled])? {
+            Some((head, body)) if head + body == self.filled => Ok(Some((head, body))),
+            Some((head, body)) if head + body < self.filled => {
+                Err(Error::new(ErrorKind::InvalidData, "more than one answer"))
+            }
+            _ if self.filled == self.bytes.len() => Err(ErrorKind::OutOfMemory.into()),
+            _ => Ok(None),
+        }
+    }
+
+    fn check(&self, (head, body): Sizes) -> io::Result<()> {
+        if !self.bytes[..head].starts_with(b"HTTP/1.1 200 ") || body != crate::peers::BODY_BYTES {
+            return Err(Error::new(ErrorKind::InvalidData, "not the answer that was asked for"));
+        }
+        Ok(())
+    }
+}
+
 /// Bytes of the head, and the length that it announces; `None`: the head is not whole yet.
-fn sizes(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
+fn sizes(bytes: &[u8]) -> io::Result<Option<Sizes>> {
     const NAME: &[u8] = b"content-length:";
     let mut start = 0;
     let mut length = None;
@@ -98,9 +123,9 @@ pub fn ask(address: SocketAddr, path: &str) -> io::Result<Answer> {
     let mut client = Client::connect(address)?;
     write!(client.stream, "GET {path} HTTP/1.1\r\nhost: www.example.com\r\n\r\n")?;
     let (head, length) = client.read()?;
-    let text = String::from_utf8_lossy(&client.bytes[..head]).into_owned();
+    let text = String::from_utf8_lossy(&client.inbox.bytes[..head]).into_owned();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Ok(Answer { status, head: text, body: client.bytes[head..head + length].to_vec() })
+    Ok(Answer { status, head: text, body: client.inbox.bytes[head..head + length].to_vec() })
 }
 
 /// What one connection, or all together, have seen.
@@ -130,19 +155,60 @@ impl Seen {
     }
 }
 
-/// How much load.
-#[derive(Debug, Clone, Copy)]
-pub enum Load {
-    /// Every connection asks as soon as it is answered.
-    Closed,
-    /// Requests a second, over all connections, whether or not the answers keep up.
-    Fixed(u32),
+/// Every connection asks as soon as it is answered.
+pub fn closed(address: SocketAddr, connections: u32, time: Duration) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
+    let end = Instant::now() + time;
+    let mut all = Seen::default();
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            tasks.spawn(keep_asking(address, end));
+        }
+        // Whoever gets no answer at all must not hold up everything.
+        let joined = tokio::time::timeout(time + ANSWER_PATIENCE, async {
+            while let Some(seen) = tasks.join_next().await {
+                all.add(seen.unwrap());
+            }
+        });
+        if joined.await.is_err() {
+            all.failed(&ErrorKind::TimedOut.into());
+        }
+    });
+    all
 }
 
-/// Loads `address` for a time, over so many connections.
-pub fn run(address: SocketAddr, connections: u32, load: Load, time: Duration) -> Seen {
+async fn keep_asking(address: SocketAddr, end: Instant) -> Seen {
+    let mut seen = Seen::default();
+    let asked = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut inbox = Inbox::default();
+        while Instant::now() < end {
+            stream.write_all(REQUEST).await?;
+            inbox.filled = 0;
+            let sizes = loop {
+                let n = stream.read(&mut inbox.bytes[inbox.filled..]).await?;
+                if let Some(sizes) = inbox.take(n)? {
+                    break sizes;
+                }
+            };
+            inbox.check(sizes)?;
+            seen.answers += 1;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = asked.await {
+        seen.failed(&error);
+    }
+    seen
+}
+
+/// `rate` requests a second, over all connections, whether or not the answers keep up.
+pub fn fixed(address: SocketAddr, connections: u32, rate: u32, time: Duration) -> Seen {
     // All connect and are answered once before the first one begins.
     let ready = Arc::new(Barrier::new(connections as usize + 1));
+    let pause = Duration::from_secs(1) * connections / rate;
     let threads: Vec<_> = (0..connections)
         .map(|n| {
             let ready = Arc::clone(&ready);
@@ -150,16 +216,12 @@ pub fn run(address: SocketAddr, connections: u32, load: Load, time: Duration) ->
                 let client = Client::connect(address).and_then(|mut client| client.get().map(|()| client));
                 ready.wait();
                 let begin = Instant::now();
-                match (client, load) {
-                    (Err(error), _) => {
+                match client {
+                    Ok(client) => ask_on_time(client, begin + pause * n / connections, pause, begin + time),
+                    Err(error) => {
                         let mut seen = Seen::default();
                         seen.failed(&error);
                         seen
-                    }
-                    (Ok(client), Load::Closed) => closed(client, begin + time),
-                    (Ok(client), Load::Fixed(rate)) => {
-                        let pause = Duration::from_secs(1) * connections / rate;
-                        fixed(client, begin + pause * n / connections, pause, begin + time)
                     }
                 }
             };
@@ -175,24 +237,10 @@ pub fn run(address: SocketAddr, connections: u32, load: Load, time: Duration) ->
     all
 }
 
-fn closed(mut client: Client, end: Instant) -> Seen {
-    let mut seen = Seen::default();
-    while Instant::now() < end {
-        match client.get() {
-            Ok(()) => seen.answers += 1,
-            Err(error) => {
-                seen.failed(&error);
-                break;
-            }
-        }
-    }
-    seen
-}
-
 /// Asks at fixed times, `pause` apart; a time that passes while an answer is out stays the
 /// beginning of the next request (no coordinated omission). A wake-up that comes late is this
 /// generator's fault and not counted against the proxy: the clock runs from the wake-up then.
-fn fixed(mut client: Client, first: Instant, pause: Duration, end: Instant) -> Seen {
+fn ask_on_time(mut client: Client, first: Instant, pause: Duration, end: Instant) -> Seen {
     let mut seen = Seen::default();
     let mut due = first;
     while due < end {

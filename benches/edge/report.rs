@@ -41,14 +41,16 @@ const P99_US: Figure = |sample| sample.p99_us.map(f64::from);
 const PER_SECOND: Figure = |sample| Some(sample.answers as f64 / sample.took.as_secs_f64());
 const IDLE_KB: Figure = |sample| sample.idle_bytes.map(|bytes| bytes / 1024.0);
 const BUSY: Figure = |sample| Some(sample.cpu.used_ns as f64 / 1e9 / sample.took.as_secs_f64());
+const BUSY_PERCENT: Figure = |sample| BUSY(sample).map(|cpus| cpus * 100.0);
 const WAITED_US: Figure =
     |sample| (sample.answers > 0).then(|| sample.cpu.waited_ns as f64 / 1e3 / sample.answers as f64);
 const SENT_LATE: Figure = |sample| Some(sample.sent_late as f64 / sample.answers as f64 * 100.0);
 
 /// The columns of the table: heading, job, figure, decimals, whether the ratio to nginx is told.
-const COLUMNS: [(&str, Job, Figure, usize, bool); 9] = [
+const COLUMNS: [(&str, Job, Figure, usize, bool); 10] = [
     ("CPU us/req", Job::Closed, CPU_US, 1, true),
     ("req/s", Job::Closed, PER_SECOND, 0, false),
+    ("busy %", Job::Closed, BUSY_PERCENT, 0, false),
     ("CPU us at rate", Job::Fixed, CPU_US, 1, true),
     ("p50 us", Job::Fixed, P50_US, 0, false),
     ("p99 us", Job::Fixed, P99_US, 0, false),
@@ -105,7 +107,7 @@ impl Report {
         let mut text = format!(
             "\nGET of {BODY_BYTES} bytes, {CONNECTIONS} connections, one worker each, medians of {rounds} rounds; \
              (x) is the ratio to nginx.\nAt rate: {rate} requests a second. wait: ready to run but without a CPU, \
-             a request. Idle: of {idle_connections} connections.\n"
+             a request. busy: of one CPU, at full load. Idle: of {idle_connections} connections.\n"
         );
         if let Some(p99) = median(self.all.direct.iter().map(P99_US))
             && let Some(p50) = median(self.all.direct.iter().map(P50_US))
