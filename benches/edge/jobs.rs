@@ -21,6 +21,10 @@ const REST: Duration = Duration::from_millis(500);
 /// Before a job is measured: connections to the origin, caches, branch predictors.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// Of the time of a job, that a proxy may be kept waiting for its CPU. Alone on it, it waits for
+/// one part in a thousand; beside a compiler for a third.
+const WAIT_SHARE_MAX: f64 = 0.03;
+
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -104,6 +108,12 @@ impl Sample {
     pub fn cpu_us(&self) -> Option<f64> {
         (self.answers > 0 && self.cpu.used_ns > 0)
             .then(|| self.cpu.used_ns as f64 / 1e3 / self.answers as f64)
+    }
+
+    /// Something else took the CPU away: latencies then tell of that, and unsaturated work costs
+    /// more (more wake-ups, colder caches).
+    pub fn is_disturbed(&self) -> bool {
+        self.cpu.waited_ns as f64 / 1e9 > WAIT_SHARE_MAX * self.took.as_secs_f64()
     }
 
     fn of(seen: Seen, took: Duration, cpu: Cpu) -> Self {

@@ -71,8 +71,21 @@ impl Report {
         self.all.peers.values().flat_map(|results| results.samples.values().flatten()).any(|s| s.failures > 0)
     }
 
+    /// Over the undisturbed rounds, if there are any.
     fn figure(&self, peer: Peer, job: Job, figure: Figure) -> Option<Median> {
-        median(self.all.peers.get(&peer)?.samples.get(&job)?.iter().filter(|s| s.failures == 0).map(figure))
+        let good = self.all.peers.get(&peer)?.samples.get(&job)?.iter().filter(|s| s.failures == 0);
+        let calm = median(good.clone().filter(|s| !s.is_disturbed()).map(figure));
+        calm.or_else(|| median(good.map(figure)))
+    }
+
+    /// Rounds in which neither HTTP/1.1 job was disturbed, and all.
+    fn calm_rounds(results: &Results) -> (usize, usize) {
+        let of = |job| results.samples.get(&job).map_or(&[][..], Vec::as_slice);
+        let pairs = of(Job::Closed).iter().zip(of(Job::Fixed));
+        (
+            pairs.clone().filter(|(one, other)| !one.is_disturbed() && !other.is_disturbed()).count(),
+            pairs.count(),
+        )
     }
 
     /// One row a proxy.
@@ -86,7 +99,14 @@ impl Report {
             }
         }
         text.push_str(&markdown(&lines));
-        for (peer, Results { missing, samples }) in &self.all.peers {
+        for (peer, results) in &self.all.peers {
+            let (calm, rounds) = Self::calm_rounds(results);
+            if calm < rounds {
+                let name = peer.name();
+                writeln!(text, "{name}: something else took the CPU in {} of {rounds} rounds", rounds - calm)
+                    .unwrap();
+            }
+            let Results { missing, samples } = results;
             if let Some(why) = missing {
                 writeln!(text, "{} was SKIPPED: {why}", peer.name()).unwrap();
             }
@@ -105,7 +125,7 @@ impl Report {
     fn introduction(&self) -> String {
         let Plan { rounds, rate, idle_connections, .. } = self.plan;
         let mut text = format!(
-            "\nGET of {BODY_BYTES} bytes, {CONNECTIONS} connections, one worker each, medians of {rounds} rounds; \
+            "\nGET of {BODY_BYTES} bytes, {CONNECTIONS} connections, one worker each, medians of the undisturbed of {rounds} rounds; \
              (x) is the ratio to nginx.\nAt rate: {rate} requests a second. wait: ready to run but without a CPU, \
              a request. busy: of one CPU, at full load. Idle: of {idle_connections} connections.\n"
         );
@@ -198,6 +218,8 @@ impl Report {
             );
         }
         let failures: Vec<&String> = samples.iter().filter_map(|sample| sample.failure.as_ref()).collect();
+        let disturbed: Vec<bool> = samples.iter().map(Sample::is_disturbed).collect();
+        value.insert("disturbed".to_owned(), json!(disturbed));
         value.insert("failures".to_owned(), json!(failures));
         Value::Object(value)
     }
