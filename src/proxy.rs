@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 mod activity;
 mod attempts;
 mod connection;
+mod errors;
 pub mod h1;
 mod headers;
 mod io;

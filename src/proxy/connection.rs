@@ -7,13 +7,16 @@
 use crate::access_log::Tls;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
+use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Scan;
+use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
-use http::StatusCode;
+use bytes::Bytes;
 use http::uri::Scheme;
+use http::{HeaderMap, Response, StatusCode, response};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::{ALPN, Ssl, Stream};
@@ -179,7 +182,8 @@ impl Server {
             }
         };
         if let Some(status) = refused {
-            session::refuse(&mut conn, status);
+            let (parts, body) = refusal(status);
+            session::refuse(&mut conn, &parts, &body);
         }
         conn.linger().await;
     }
@@ -189,6 +193,16 @@ impl Server {
         until_closed(self.closing.clone()).await;
         sleep(grace).await;
     }
+}
+
+/// The answer to what was no request: nobody knows what its sender can read.
+fn refusal(status: StatusCode) -> (response::Parts, Bytes) {
+    let id = headers::request_id(&HeaderMap::new(), rand::random());
+    let told = errors::tell(status, "the request breaks the rules of HTTP", &id, Style::Text);
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = told.status;
+    parts.headers.extend(told.headers);
+    (parts, told.body.into())
 }
 
 /// Ready once the edge closes; an error is a dropped sender, which is closing, too.

@@ -12,6 +12,7 @@ use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
 use crate::proxy::attempts::Failure;
 use crate::proxy::connection::Connection;
+use crate::proxy::errors::Style;
 use crate::proxy::h1::{Framing, RequestHead};
 use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
@@ -51,6 +52,8 @@ pub(super) struct Call<'c> {
     pub(super) down: Downstream<'c>,
     pub(super) timer: &'c mut Timer,
     method: Method,
+    /// How an error of our own is told.
+    style: Style,
     progress: Progress,
     replay: Replay,
     /// Bytes of the request's body that were read.
@@ -77,11 +80,13 @@ impl Pipeline {
     ) -> bool {
         let mut progress = Progress::new(&self.shared);
         let method = head.parts.method.clone();
+        let style = Style::of(head.parts.version, &head.parts.headers);
         let decision = self.decide(connection, &head, &progress);
         if self.is_logged(&decision, &progress) {
             progress.trail = Some(Box::new(Trail::new(&head, down.written())));
         }
-        let mut call = Call { connection, down, timer, method, progress, replay: Replay::new(), received: 0 };
+        let mut call =
+            Call { connection, down, timer, method, style, progress, replay: Replay::new(), received: 0 };
         let status = match decision {
             Decision::Respond(answer) => self.respond(&mut call, answer).await,
             Decision::Proxy(exchange) => {

@@ -89,8 +89,10 @@ pub struct OwnAnswer {
 /// What an own answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
+    /// What happened, to be told as whoever asked can read it; see [`crate::proxy::errors`].
+    Error(Box<str>),
     /// Plain text, unless the answer's headers say otherwise.
-    Text(String),
+    Text(Box<str>),
     /// The region's view as JSON.
     View,
 }
@@ -100,6 +102,8 @@ pub enum Content {
 pub enum Cause {
     /// Health checks and probes.
     Asked,
+    /// The client broke off or broke the rules, or this edge failed.
+    Broken,
     Unrouted,
     /// A route that redirects or answers.
     Routed(RouteId),
@@ -154,7 +158,7 @@ fn health(head: &RequestHead<'_>, snapshot: &Snapshot, id: &HeaderValue) -> Opti
         gate(snapshot.gate(name))
     };
     let (status, text) = if reads(head.method) { answer } else { METHOD_NOT_ALLOWED };
-    Some(text_answer(status, text, id, Cause::Asked))
+    Some(asked(status, text, id))
 }
 
 const METHOD_NOT_ALLOWED: (StatusCode, &str) = (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
@@ -204,11 +208,11 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
 fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
     if head.path != peer::VIEW_PATH {
         let text = "the peer listener takes probes and forwarded requests";
-        return text_answer(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
+        return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
     }
     if !reads(head.method) {
         let (status, text) = METHOD_NOT_ALLOWED;
-        return text_answer(status, text, id, Cause::Asked);
+        return asked(status, text, id);
     }
     OwnAnswer {
         status: StatusCode::OK,
@@ -248,7 +252,7 @@ impl Exchange {
             Some(Failure::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
             Some(_) => (StatusCode::BAD_GATEWAY, "the service did not answer"),
         };
-        text_answer(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
+        error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
     }
 }
 
@@ -259,31 +263,32 @@ pub fn unproxied(id: HeaderValue, by_client: bool) -> OwnAnswer {
     } else {
         (StatusCode::INTERNAL_SERVER_ERROR, "the edge failed")
     };
-    let mut answer = text_answer(status, text, &id, Cause::Unrouted);
-    answer.cause = Cause::Asked;
-    answer
+    error(status, text, &id, Cause::Broken)
 }
 
 fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
     let text = "no region can serve this now";
-    text_answer(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
+    error(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
 }
 
 /// The typed 503: the first edge tries the next region.
 fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut answer = text_answer(status, "not served in this region now", id, Cause::Refused(reason));
+    let mut answer = error(status, "not served in this region now", id, Cause::Refused(reason));
     answer.headers.push((headers::REFUSED, HeaderValue::from_static(reason.as_str())));
     answer
 }
 
-/// Plain text that names the request and nothing of the inside.
-fn text_answer(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
-    let content = match &cause {
-        Cause::Asked => format!("{text}\n"),
-        _ => format!("{}: {text}\nrequest id: {}\n", status.as_u16(), id.to_str().unwrap_or("-")),
-    };
-    OwnAnswer { status, content: Content::Text(content), headers: Vec::new(), request_id: id.clone(), cause }
+/// What is wrong, in words that tell nothing of the inside.
+fn error(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
+    let content = Content::Error(text.into());
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause }
+}
+
+/// What was asked of this edge itself.
+fn asked(status: StatusCode, text: &str, id: &HeaderValue) -> OwnAnswer {
+    let content = Content::Text(format!("{text}\n").into());
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause: Cause::Asked }
 }
 
 #[cfg(test)]

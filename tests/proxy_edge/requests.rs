@@ -8,6 +8,7 @@ use proxima::domain::name::DnsName;
 use proxima::domain::snapshot::Gate;
 use proxima::domain::snapshot::Snapshot;
 use std::sync::Arc;
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_reaches_the_service_with_what_the_connection_says_of_the_client() {
@@ -207,4 +208,33 @@ fn nginx_body(authority: &Authority) -> String {
     let file = authority.folder.join("upload");
     std::fs::write(&file, "y".repeat(2_000_000)).unwrap();
     file.to_string_lossy().into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_the_edge_is_told_in_words_that_its_client_can_read() {
+    let edge = start(&Plan::default(), &Authority::new()).await;
+    // No region can serve: the snapshot knows of none.
+    let text = get(edge.http(), "/", "").await;
+    assert_eq!((text.status, text.header("content-type")), (503, Some("text/plain; charset=utf-8")));
+    let id = text.header("x-request-id").unwrap();
+    assert_eq!(text.body, format!("503: no region can serve this now\nrequest id: {id}\n"));
+    let json = get(edge.http(), "/", "accept: application/json\r\n").await;
+    let read: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!((json.status, &read["status"]), (503, &serde_json::json!(503)));
+    assert_eq!(read["request_id"].as_str(), json.header("x-request-id"));
+
+    let stream = TcpStream::connect(edge.http()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = http::Request::post("http://www.example.com/echo.Echo/Say")
+        .header("content-type", "application/grpc+proto")
+        .header("te", "trailers");
+    let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.body().is_end_stream()), (200, true), "trailers only");
+    assert_eq!(answer.headers()["grpc-status"], "14");
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    drop(client);
+    driver.await.unwrap().unwrap();
+    edge.close().await;
 }

@@ -1,6 +1,6 @@
 //! The loop over the streams of an HTTP/2 connection.
 
-use super::{Connection, Server, until_closed};
+use super::{Connection, Server, refusal, until_closed};
 use crate::metrics::request::Message;
 use crate::proxy::h1::Malformed;
 use crate::proxy::io::Timer;
@@ -9,7 +9,7 @@ use crate::proxy::session::{Downstream, h2 as session};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use std::sync::Arc;
@@ -130,11 +130,6 @@ impl Server {
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, malformed: Malformed) -> Result<(), h2::Error> {
-    let status = malformed.status();
-    let mut answer = Response::new(());
-    *answer.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
-    let text = format!("{}: the request breaks the rules of HTTP\n", status.as_u16());
-    respond.send_response(answer, false)?.send_data(Bytes::from(text), true)
+    let (parts, body) = refusal(malformed.status());
+    respond.send_response(Response::from_parts(parts, ()), false)?.send_data(body, true)
 }

@@ -2,6 +2,7 @@
 
 use super::{CLIENT_PATIENCE, Call, Pipeline};
 use crate::metrics::request::{Class, ListenerKind, Message};
+use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
 use crate::proxy::headers;
 use crate::proxy::policy::{self, Cause, Content, OwnAnswer};
@@ -20,28 +21,13 @@ impl Pipeline {
         if let Some(trail) = &mut call.progress.trail {
             trail.own_answer(&answer);
         }
-        let (content_type, body) = match answer.content {
-            Content::Text(text) => ("text/plain; charset=utf-8", Bytes::from(text)),
-            Content::View => ("application/json", self.view()),
-        };
-        let mut parts = Response::new(()).into_parts().0;
-        parts.status = answer.status;
-        let own = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-            (headers::REQUEST_ID, answer.request_id),
-        ];
-        parts.headers.extend(own);
-        // What a route says on purpose may be kept; what is wrong now need not be so later.
-        if !matches!(answer.cause, Cause::Routed(_)) {
-            parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        for (name, _) in &answer.headers {
-            parts.headers.remove(name);
-        }
-        parts.headers.extend(answer.headers);
+        let status = answer.status;
+        let (mut parts, body) = self.page(answer, call.style);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
-        let framing = if headless { Framing::None } else { Framing::Length(body.len() as u64) };
+        // A status of gRPC is a head alone.
+        let bodiless = headless || call.style == Style::Grpc && body.is_empty();
+        let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
         if headless {
             parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
@@ -59,7 +45,38 @@ impl Pipeline {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => debug!("a client left before its answer"),
         }
-        Some(answer.status)
+        Some(status)
+    }
+
+    /// Head and body of an answer of our own.
+    fn page(&self, answer: OwnAnswer, style: Style) -> (response::Parts, Bytes) {
+        let mut parts = Response::new(()).into_parts().0;
+        parts.status = answer.status;
+        let plain = |content_type| {
+            vec![
+                (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+                (headers::REQUEST_ID, answer.request_id.clone()),
+            ]
+        };
+        let (head, body) = match answer.content {
+            Content::Text(text) => (plain("text/plain; charset=utf-8"), Bytes::from(String::from(text))),
+            Content::View => (plain("application/json"), self.view()),
+            Content::Error(text) => {
+                let told = errors::tell(answer.status, &text, &answer.request_id, style);
+                parts.status = told.status;
+                (told.headers, Bytes::from(told.body))
+            }
+        };
+        parts.headers.extend(head);
+        // What is true of this edge now need not be so later; what a route says on purpose may be kept.
+        if answer.cause == Cause::Asked {
+            parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        for (name, _) in &answer.headers {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(answer.headers);
+        (parts, body)
     }
 
     fn count(&self, call: &Call<'_>, answer: &OwnAnswer) {
@@ -72,7 +89,7 @@ impl Pipeline {
                     handles.requests(None, Class::of(answer.status.as_u16())).inc();
                 }
             }
-            Cause::Unavailable(_) | Cause::Asked | Cause::Routed(_) => {}
+            Cause::Unavailable(_) | Cause::Asked | Cause::Broken | Cause::Routed(_) => {}
         }
     }
 
@@ -115,7 +132,7 @@ impl Pipeline {
         let request_id = answer.request_id.to_str().unwrap_or("-");
         let route = call.progress.exchange.as_ref().and_then(|exchange| exchange.route.as_ref());
         let route = route.map_or("-", |route| route.id.as_str());
-        warn!(request_id, route, ?error, status = answer.status.as_u16(), "a request failed");
+        debug!(request_id, route, ?error, status = answer.status.as_u16(), "a request failed");
         self.respond(call, answer).await
     }
 

@@ -1,7 +1,7 @@
 //! A client's request by its route: to a service, elsewhere, or to an answer of the route's own.
 
 use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
-use super::{text_answer, unavailable, unproxied};
+use super::{error, unavailable, unproxied};
 use crate::domain::routing::{
     Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, normal_path,
 };
@@ -59,7 +59,7 @@ pub(super) fn decide(
         headers: head.headers,
     };
     let Some(route) = world.snapshot.routes.find(&asked) else {
-        return Err(text_answer(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
+        return Err(error(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
     };
     let from = RedirectFrom { scheme: client.scheme, host, port, path: &path, query: head.query };
     match &route.action {
@@ -128,9 +128,13 @@ fn redirected(redirect: &Redirect, from: RedirectFrom<'_>, route: &Route, id: &H
     let (Ok(status), Ok(location)) = (status, HeaderValue::from_bytes(location.as_bytes())) else {
         return bad_path("the path cannot be put into a location", id);
     };
-    let mut answer = text_answer(status, "see the location", id, Cause::Routed(route.id.clone()));
-    answer.headers = own_headers(vec![(header::LOCATION, location)], route);
-    answer
+    OwnAnswer {
+        status,
+        content: Content::Text("see the location\n".into()),
+        headers: own_headers(vec![(header::LOCATION, location)], route),
+        request_id: id.clone(),
+        cause: Cause::Routed(route.id.clone()),
+    }
 }
 
 fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
@@ -138,7 +142,7 @@ fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
     let Some((status, content_type)) = page else { return unproxied(id.clone(), false) };
     OwnAnswer {
         status,
-        content: Content::Text(respond.text.clone()),
+        content: Content::Text(respond.text.as_str().into()),
         headers: own_headers(vec![(header::CONTENT_TYPE, content_type)], route),
         request_id: id.clone(),
         cause: Cause::Routed(route.id.clone()),
@@ -159,7 +163,7 @@ fn response_edits(route: &Route) -> HeaderEdits {
 }
 
 fn bad_path(text: &str, id: &HeaderValue) -> OwnAnswer {
-    text_answer(StatusCode::BAD_REQUEST, text, id, Cause::Unrouted)
+    error(StatusCode::BAD_REQUEST, text, id, Cause::Unrouted)
 }
 
 /// `www.example.com.:8443` -> `www.example.com` and 8443; brackets of an IPv6 address stay.

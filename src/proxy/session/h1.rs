@@ -103,15 +103,10 @@ pub(in super::super) async fn next(
 }
 
 /// Answers what was no request; the connection has to end after it.
-pub(in super::super) fn refuse(conn: &mut Conn, status: StatusCode) {
-    let text = format!("{}: the request breaks the rules of HTTP\n", status.as_u16());
-    let mut parts = response::Response::new(()).into_parts().0;
-    parts.status = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    parts.headers.insert(http::header::CONTENT_TYPE, plain);
-    let framing = Framing::Length(text.len() as u64);
-    write_response(&parts, framing, Reuse::Close, Version::HTTP_11, &mut conn.output);
-    conn.output.extend_from_slice(text.as_bytes());
+pub(in super::super) fn refuse(conn: &mut Conn, parts: &response::Parts, body: &[u8]) {
+    let framing = Framing::Length(body.len() as u64);
+    write_response(parts, framing, Reuse::Close, Version::HTTP_11, &mut conn.output);
+    conn.output.extend_from_slice(body);
 }
 
 /// One request on a connection, from its head to the end of its answer.

@@ -150,7 +150,7 @@ fn an_answer_of_a_route_is_its_text_and_nothing_else() {
     let answer = answer(fixture.get("a.test", "/"));
     assert_eq!(answer.status, 410);
     assert_eq!(header(&answer, "content-type"), Some("application/json"));
-    assert_eq!(answer.content, Content::Text("{\"gone\":true}".to_owned()));
+    assert_eq!(answer.content, Content::Text("{\"gone\":true}".into()));
 }
 
 #[test]
