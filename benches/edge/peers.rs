@@ -144,7 +144,7 @@ impl Peers {
     pub fn start(&mut self, peer: Peer) -> Result<Running, String> {
         let program = peer.program()?;
         let at = Addresses { plain: free(), h2c: free(), tls: free(), admin: free() };
-        // nginx and Proxima tell HTTP/2 from HTTP/1.1 on one port, or don't serve both on it.
+        // Proxima tells HTTP/2 by prior knowledge from HTTP/1.1; the others want a port for each.
         let at = if peer == Peer::Proxima { Addresses { h2c: at.plain, ..at } } else { at };
         let arguments = peer.configure(&self.folder, at, self.origin);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
