@@ -3,14 +3,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-unit lint check-config fmt setup-demo setup-test setup-lint clean-tools
+.PHONY: help demo build test test-unit lint check-config fmt bench setup-demo setup-test setup-bench setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 
 CARGO ?= cargo
-# Extra arguments of the demo, as in `make demo ARGS='--seed 7 --hold'`.
+# Extra arguments, as in `make demo ARGS='--seed 7 --hold'` and `make bench ARGS=--quick`.
 ARGS ?=
 
 help: ## List the targets
@@ -31,6 +31,10 @@ test: setup-test ## Every test, doc tests included; installs the test tools
 test-unit: setup-demo ## The inner loop: unit tests of the library and the architecture test
 	$(CARGO) test --locked --lib --test architecture
 
+# The binary as it is shipped: no embedded world, the release profile.
+bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute); target/bench/report.json
+	$(CARGO) bench --locked --no-default-features --bench edge -- $(ARGS)
+
 lint: setup-lint ## Format, clippy, docs, the production build, dependencies, shell scripts
 	scripts/lint.sh
 
@@ -46,6 +50,9 @@ setup-demo:
 
 setup-test:
 	@scripts/setup.sh build test
+
+setup-bench:
+	@scripts/setup.sh build bench
 
 setup-lint:
 	@scripts/setup.sh build lint

@@ -3,6 +3,7 @@
 #
 #   build   a C compiler, cmake, make, cargo: all that `make demo` needs
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
+#   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
 #   lint    shellcheck, cargo-deny
 #
 # What is there already is used. Build tools are installed with apt (as root or
@@ -124,6 +125,16 @@ setup_test() {
     python_environment
 }
 
+# A peer that cannot be had is a row with the reason, not a failure.
+setup_bench() {
+    local program package
+    for program in nginx haproxy h2load; do
+        package=$program
+        [ "$program" != h2load ] || package=nghttp2-client
+        (unpack "$program" "$package") || say "$program is missing: its rows will say so"
+    done
+}
+
 # target/venv, remade when tests/requirements.txt or the interpreter changes.
 python_environment() {
     have python3 || install python3 python3-venv
@@ -153,10 +164,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|bench|lint..."
 for group in "$@"; do
     case $group in
-    build | test | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test or lint" ;;
+    build | test | bench | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, bench or lint" ;;
     esac
 done

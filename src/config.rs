@@ -10,6 +10,7 @@ mod convert;
 mod decode;
 mod file;
 mod files;
+pub mod limits;
 mod problems;
 mod read;
 mod report;
@@ -143,6 +144,8 @@ pub struct Config {
     pub regions: BTreeMap<RegionId, Region>,
     pub probes: Probes,
     pub services: BTreeMap<ServiceId, Service>,
+    /// Named limits that routes refer to.
+    pub rate_limits: BTreeMap<String, limits::RateLimit>,
     pub names: BTreeMap<DnsName, Name>,
     pub dns: Option<Dns>,
     pub resolver: Resolver,
@@ -245,7 +248,7 @@ pub struct Probes {
 }
 
 /// A service and its endpoints in the own region.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
@@ -257,6 +260,7 @@ pub struct Service {
     pub read_timeout: Duration,
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
+    pub protection: limits::Protection,
 }
 
 /// What a service's endpoints speak.

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod hash;
 pub mod health;
 pub mod latency;
+pub mod limit;
 pub mod name;
 pub mod plan;
 pub mod policy;

@@ -36,6 +36,7 @@ mod activity;
 mod attempts;
 mod connection;
 mod errors;
+mod guards;
 pub mod h1;
 mod headers;
 mod io;
@@ -182,7 +183,9 @@ impl Edge {
         let Loaded { client, peer } = load(&config, &tickets).await?;
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
         let (bound, addresses) = listen::bind(&config)?;
-        let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, 1);
+        let guards =
+            guards::Guards::new(&config, &guards::Guards::default(), rand::random(), wiring.clock.now());
+        let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, guards, 1);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
             wiring,
@@ -256,7 +259,9 @@ impl Edge {
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
         let metrics = &self.shared.wiring.metrics;
         let generation = before.generation + 1;
-        let settings = settings::Settings::new(Arc::clone(config), metrics, identity, generation);
+        let now = self.shared.wiring.clock.now();
+        let guards = guards::Guards::new(config, &before.guards, rand::random(), now);
+        let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
         self.shared.settings.store(Arc::new(settings));
         self.shared.client_tls.store(client.map(Arc::new));
         self.shared.peer_tls.store(peer_acceptor.map(Arc::new));

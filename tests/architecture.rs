@@ -26,7 +26,7 @@ const COMPOSERS: &[&str] = &["app", "cli", "demo"];
 
 /// Crates that `domain` may name: pure and deterministic. `regex`: routes match by it, in time linear
 /// in the length of a path, and equal input gives equal output whatever its caches hold.
-const DOMAIN_CRATES: &[&str] = &["std", "core", "alloc", "thiserror", "serde", "regex"];
+const DOMAIN_CRATES: &[&str] = &["std", "core", "alloc", "thiserror", "serde", "regex", "ipnet"];
 
 /// Parts of std that would bring a clock, the environment, randomness, I/O,
 /// threads or a lock into `domain`. Hash maps are here because their order is

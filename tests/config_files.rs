@@ -42,7 +42,10 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "listeners" => key != "protocol" || value.as_str() != Some("http"),
         "tls" | "peer" => true,
         "regions" => matches!(key, "peer" | "addresses"),
-        "services" => key == "endpoints",
+        // A table that is there switches something on.
+        "services" => matches!(key, "endpoints" | "concurrency" | "hedge" | "affinity"),
+        "services.affinity" => matches!(key, "by" | "secret"),
+        "rate_limits" => matches!(key, "name" | "key" | "requests"),
         "routes" => matches!(key, "name" | "service" | "hosts"),
         "names" => key == "services",
         "dns" => key == "zone_id",
@@ -64,9 +67,15 @@ fn strip(section: &str, value: &mut Value) -> usize {
 
 fn strip_table(section: &str, value: &mut Value) -> usize {
     let table = value.as_table_mut().unwrap();
+    let mut nested = 0;
+    for (key, inner) in table.iter_mut().filter(|(key, _)| section == "services" && *key != "endpoints") {
+        if inner.is_table() {
+            nested += strip_table(&format!("services.{key}"), inner);
+        }
+    }
     let before = table.len();
     table.retain(|key, value| no_default(section, key, value));
-    before - table.len()
+    nested + before - table.len()
 }
 
 #[test]
@@ -115,6 +124,13 @@ fn the_reference_shows_every_key_that_the_code_knows() {
         };
         inner.insert("zzz".to_owned(), Value::Integer(1));
         sections += 1;
+        // The keys of [services.web.hedge] stand in the block of [services], too.
+        for (_, nested) in inner.iter_mut().filter(|(key, _)| section == "services" && *key != "endpoints") {
+            if let Some(nested) = nested.as_table_mut() {
+                nested.insert("zzz".to_owned(), Value::Integer(1));
+                sections += 1;
+            }
+        }
     }
     table.insert("zzz".to_owned(), Value::Integer(1));
     let problems = Config::from_text("test.toml", &table.to_string(), &Environment::default()).unwrap_err();
@@ -133,7 +149,10 @@ fn the_reference_shows_every_key_that_the_code_knows() {
                 blocks.contains_key(key)
             } else {
                 let starts = [format!("{key} = "), format!("# {key} = "), format!("{key}.")];
-                blocks[&section].lines().any(|line| starts.iter().any(|start| line.starts_with(start)))
+                let table = format!(".{key}]");
+                let shows =
+                    |line: &str| starts.iter().any(|start| line.starts_with(start)) || line.ends_with(&table);
+                blocks[&section].lines().any(shows)
             };
             assert!(shown, "config/proxima.toml does not show `{key}` of [{section}]");
             keys += 1;

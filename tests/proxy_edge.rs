@@ -20,10 +20,14 @@ mod corpus;
 mod drain;
 #[path = "proxy_edge/forwarding.rs"]
 mod forwarding;
+#[path = "proxy_edge/protection.rs"]
+mod protection;
 #[path = "proxy_edge/requests.rs"]
 mod requests;
 #[path = "proxy_edge/retries.rs"]
 mod retries;
+#[path = "proxy_edge/route_policy.rs"]
+mod route_policy;
 #[path = "proxy_edge/routes.rs"]
 mod routes;
 #[path = "proxy_edge/transport.rs"]

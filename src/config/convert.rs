@@ -2,6 +2,7 @@
 
 mod dns;
 mod edge;
+mod limits;
 mod names;
 mod policy;
 mod regions;
@@ -39,8 +40,9 @@ pub(super) fn convert(
     let access_log = edge::access_log(file, folder, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
-    let services = services::services(file, own.as_ref(), &regions_known, report);
-    let routes = routes::routes(file, &services_known, report);
+    let services = services::services(file, folder, own.as_ref(), &regions_known, report);
+    let rate_limits = limits::rate_limits(file, report);
+    let routes = routes::routes(file, &services_known, &limits::known(file), report);
     let probes = policy::probes(file, report);
     let health = policy::health(file, report);
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
@@ -71,6 +73,7 @@ pub(super) fn convert(
         regions,
         probes,
         services,
+        rate_limits,
         names,
         dns,
         resolver,

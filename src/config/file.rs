@@ -4,10 +4,15 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
-use crate::config::units::{Capacity, FilePath, Label, Replacement, ServerUrl, Text, UrlPath, Whole, ZoneId};
+use crate::config::units::{
+    BoundKind, Bytes, Capacity, CookieName, FilePath, KeySource, Label, Replacement, RetryOn, ServerUrl,
+    SessionSource, Text, UrlPath, Whole, ZoneId,
+};
 use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
+use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use std::fmt;
@@ -189,6 +194,7 @@ sections! {
         probes: Option<Section<ProbesSection>>,
         ejection: Option<Section<EjectionSection>>,
         services: Option<Entries<ServiceId, Section<ServiceSection>>>,
+        rate_limits: Option<Vec<Section<RateLimitSection>>>,
         routes: Option<Vec<Section<RouteSection>>>,
         names: Option<Entries<DnsName, Section<NameSection>>>,
         failover: Option<Section<FailoverSection>>,
@@ -243,6 +249,10 @@ sections! {
         ejection: Key<Duration>,
         ejection_max: Key<Duration>,
         probation: Key<Duration>,
+        outlier_deviations: Key<f64>,
+        outlier_latency: Key<f64>,
+        outlier_volume: Key<Whole>,
+        ejected_max: Key<f64>,
     }
     ServiceSection {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
@@ -251,6 +261,48 @@ sections! {
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
         attempts: Key<Whole>,
+        retry_budget: Option<Section<RetryBudgetSection>>,
+        concurrency: Option<Section<ConcurrencySection>>,
+        hedge: Option<Section<HedgeSection>>,
+        affinity: Option<Section<AffinitySection>>,
+    }
+    RetryBudgetSection {
+        ratio: Key<f64>,
+        min_per_second: Key<f64>,
+        window: Key<Duration>,
+    }
+    ConcurrencySection {
+        kind: Key<BoundKind>,
+        limit: Key<Whole>,
+        min: Key<Whole>,
+        max: Key<Whole>,
+        initial: Key<Whole>,
+        tolerance: Key<f64>,
+        window: Key<Duration>,
+        probe: Key<Duration>,
+        normal_share: Key<f64>,
+        sheddable_share: Key<f64>,
+    }
+    HedgeSection {
+        quantile: Key<f64>,
+        delay_min: Key<Duration>,
+        delay_max: Key<Duration>,
+        share: Key<f64>,
+        samples_min: Key<Whole>,
+    }
+    AffinitySection {
+        by: Key<SessionSource>,
+        cookie: Key<CookieName>,
+        max_age: Key<Duration>,
+        secret: Key<FilePath>,
+    }
+    RateLimitSection {
+        name: Key<Label>,
+        key: Key<KeySource>,
+        requests: Key<Whole>,
+        per: Key<Duration>,
+        burst: Key<Whole>,
+        keys_max: Key<Whole>,
     }
     RouteSection {
         name: Key<RouteId>,
@@ -269,6 +321,23 @@ sections! {
         rewrite: Option<Section<RewriteSection>>,
         request_headers: Option<Section<ChangesSection>>,
         response_headers: Option<Section<ChangesSection>>,
+        timeouts: Option<Section<TimeoutsSection>>,
+        retries: Option<Section<RetriesSection>>,
+        max_body: Key<Bytes>,
+        allow: List<IpNet>,
+        deny: List<IpNet>,
+        rate_limits: List<Label>,
+        priority: Key<Priority>,
+    }
+    TimeoutsSection {
+        connect: Key<Duration>,
+        first_byte: Key<Duration>,
+        between_bytes: Key<Duration>,
+        request: Key<Duration>,
+    }
+    RetriesSection {
+        attempts: Key<Whole>,
+        on: List<RetryOn>,
     }
     FieldSection {
         name: Key<FieldName>,

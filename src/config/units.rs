@@ -2,9 +2,12 @@
 
 use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +23,12 @@ pub(super) struct Capacity(pub(super) f64);
 /// A short name that logs may carry.
 #[derive(Debug, Clone)]
 pub(super) struct Label(pub(super) String);
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct FilePath(pub(super) PathBuf);
@@ -43,6 +52,43 @@ pub(super) struct ZoneId(pub(super) String);
 /// Scheme, host and port of an HTTP server.
 #[derive(Debug, Clone)]
 pub(super) struct ServerUrl(pub(super) String);
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes(pub(super) u64);
+
+/// What a route may ask to be tried again after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryOn {
+    Timeout,
+    Status(u16),
+}
+
+/// Whether a concurrency bound moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum BoundKind {
+    Fixed,
+    Adaptive,
+}
+
+/// Whose requests a rate limit counts together; a header's name in lower case.
+#[derive(Debug, Clone)]
+pub(super) enum KeySource {
+    Client,
+    Route,
+    Header(String),
+}
+
+/// How requests of one session are known; a header's name in lower case.
+#[derive(Debug, Clone)]
+pub(super) enum SessionSource {
+    Cookie,
+    Client,
+    Header(String),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct CookieName(pub(super) String);
 
 /// A file's rule of one kind of value: its words, and how it is read from a string.
 macro_rules! from_text {
@@ -92,6 +138,25 @@ from_text! {
         "act" => Some(Self::Act),
         _ => None,
     };
+    BoundKind, r#""fixed" or "adaptive""#, |text| match text {
+        "fixed" => Some(Self::Fixed),
+        "adaptive" => Some(Self::Adaptive),
+        _ => None,
+    };
+    KeySource, r#""client", "route", or the name of a header, such as "header:x-api-key""#, |text| match text {
+        "client" => Some(Self::Client),
+        "route" => Some(Self::Route),
+        _ => header_name(text).map(Self::Header),
+    };
+    SessionSource, r#""cookie", "client", or the name of a header, such as "header:x-user""#, |text| match text {
+        "cookie" => Some(Self::Cookie),
+        "client" => Some(Self::Client),
+        _ => header_name(text).map(Self::Header),
+    };
+    CookieName, r#"the name of a cookie, such as "proxima_session""#, |text| {
+        // RFC 6265, 4.1.1: a token, as the name of a header is.
+        header_name(&format!("header:{text}")).map(|_| Self(text.to_owned()))
+    };
     HostPattern, r#"a host name without a port, such as "www.example.com", or "*.example.com""#, host_pattern;
     PathPrefix, "the start of a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", PathPrefix::parse;
     ExactPath, "a path: it begins with \"/\" and has no \"?\", \"#\" or space, and does not climb above \"/\"", ExactPath::parse;
@@ -121,6 +186,17 @@ from_text! {
     ZoneId, r#"the id of a hosted zone without "/hostedzone/", such as "Z0000000000000EXAMPLE""#, |text| {
         let right = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         right.then(|| Self(text.to_owned()))
+    };
+    IpNet, r#"a network or an address, such as "10.0.0.0/8", "2001:db8::/32" or "203.0.113.7""#, |text| {
+        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    };
+    Bytes, r#"a number of bytes with its unit, such as "64KiB", "10MiB" or "1GiB""#, bytes;
+    Priority, r#""critical", "normal" or "sheddable""#, |text| {
+        Self::ALL.into_iter().find(|priority| priority.as_str() == text)
+    };
+    RetryOn, r#""timeout" or a status from 500 to 599 such as "503""#, |text| match text {
+        "timeout" => Some(Self::Timeout),
+        _ => text.parse().ok().filter(|status| (500..=599).contains(status)).map(Self::Status),
     };
     ServerUrl, r#"scheme, host and port of a server, such as "http://127.0.0.1:4580""#, server_url;
 }
@@ -168,6 +244,15 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*millis)?))
 }
 
+const BYTE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+fn bytes(text: &str) -> Option<Bytes> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, bytes) = BYTE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Bytes(number.parse::<u64>().ok()?.checked_mul(*bytes)?))
+}
+
 /// A duration as the file would spell it, in the largest unit that is exact.
 pub(super) fn spell(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -203,6 +288,11 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
         Some(rest) => Some(HostPattern::Wildcard(format!(".{}", DnsName::parse(rest).ok()?))),
         None => Some(HostPattern::Exact(DnsName::parse(text).ok()?.as_str().to_owned())),
     }
+}
+
+fn header_name(text: &str) -> Option<String> {
+    let name: http::HeaderName = text.strip_prefix("header:")?.parse().ok()?;
+    Some(name.as_str().to_owned())
 }
 
 fn server_url(text: &str) -> Option<ServerUrl> {

@@ -24,6 +24,11 @@ pub struct Endpoint {
     /// Peak EWMA in nanoseconds as `f64` bits; zero before the first sample.
     average: AtomicU64,
     updated: AtomicU64,
+    /// Good requests since they were last taken, and the sum of their latencies in nanoseconds.
+    answered: AtomicU64,
+    latency_sum: AtomicU64,
+    /// Share of its requests that it should get, `f64` bits.
+    share: AtomicU64,
 }
 
 /// Endpoints are told apart by address; what they have seen does not count.
@@ -40,6 +45,9 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             average: AtomicU64::new(0f64.to_bits()),
             updated: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            latency_sum: AtomicU64::new(0),
+            share: AtomicU64::new(1f64.to_bits()),
         }
     }
 
@@ -60,6 +68,25 @@ impl Endpoint {
     /// Adds the latency of an answered request (time to the response head).
     pub fn succeeded(&self, latency: Duration, now: Time) {
         self.add(latency, now);
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latency_sum.fetch_add(nanos, Relaxed);
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// Mean latency of the good requests since the last call; `None` without any.
+    pub fn take_latency(&self) -> Option<Duration> {
+        let (sum, answered) = (self.latency_sum.swap(0, Relaxed), self.answered.swap(0, Relaxed));
+        sum.checked_div(answered).map(Duration::from_nanos)
+    }
+
+    /// Share of its requests that it should get, 0..=1: below 1 while it starts or returns.
+    pub fn share(&self) -> f64 {
+        f64::from_bits(self.share.load(Relaxed))
+    }
+
+    /// Slow start: a share below 1 passes that part of its turns on to others.
+    pub fn set_share(&self, share: f64) {
+        self.share.store(share.to_bits(), Relaxed);
     }
 
     /// Adds a failed attempt: its latency or the penalty, whichever is more.
@@ -122,7 +149,19 @@ pub fn pick<'a>(
     }
     let second = (first + 1 + (random >> 32) % (left - 1)) % left;
     let (a, b) = (nth(first)?, nth(second)?);
-    Some(if b.cost(now) < a.cost(now) { b } else { a })
+    let (better, other) = if b.cost(now) < a.cost(now) { (b, a) } else { (a, b) };
+    // An endpoint without samples costs least of all: its share keeps a stampede from it.
+    let share = better.share();
+    let passes_on = share < 1.0 && share < other.share() && unit(random) >= share;
+    Some(if passes_on { other } else { better })
+}
+
+/// A number in 0..1 that does not follow the draw. Source: the finalizer of SplitMix64.
+fn unit(random: u64) -> f64 {
+    let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -164,6 +203,36 @@ mod tests {
         assert_eq!(seen.len(), 3);
         let tried: Vec<_> = all.iter().map(|e| e.address()).collect();
         assert!(pick(&all, &tried, 7, Time::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_newcomer_gets_its_share_of_the_turns_it_would_win() {
+        let all = endpoints(4);
+        for old in &all[1..] {
+            old.succeeded(Duration::from_millis(20), Time::from_millis(1));
+        }
+        let turns = |share: f64| {
+            all[0].set_share(share);
+            let won = |random: &u64| {
+                let random = random.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                pick(&all, &[], random, Time::from_millis(2)).unwrap().address() == all[0].address()
+            };
+            (0..10_000u64).filter(won).count()
+        };
+        // It is one of the two drawn in half of the cases, and the cheaper one each time.
+        assert!((4700..5300).contains(&turns(1.0)), "{}", turns(1.0));
+        assert!((430..570).contains(&turns(0.1)), "{}", turns(0.1));
+        assert_eq!(pick(&all[..1], &[], 7, Time::from_millis(2)).unwrap().address(), all[0].address());
+    }
+
+    #[test]
+    fn latencies_are_taken_once() {
+        let endpoint = Endpoint::new(SocketAddr::from(([127, 0, 0, 1], 80)));
+        endpoint.succeeded(Duration::from_millis(10), Time::ZERO);
+        endpoint.succeeded(Duration::from_millis(30), Time::ZERO);
+        endpoint.failed(Duration::from_millis(900), Time::ZERO);
+        assert_eq!(endpoint.take_latency(), Some(Duration::from_millis(20)));
+        assert_eq!(endpoint.take_latency(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! *passive* (outcomes of requests of this edge). Votes read the active side
 //! only: one poison path must not take the world down.
 
+use crate::domain::limit::outlier::OutlierPolicy;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -51,6 +52,14 @@ pub enum Word {
     Down,
 }
 
+/// Whether one more target may be ejected by outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Free,
+    /// Too many of its kind are.
+    Full,
+}
+
 /// The rules of ejection and return.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthPolicy {
@@ -69,6 +78,8 @@ pub struct HealthPolicy {
     pub ejection_max: Duration,
     /// Time in probation, over which the share grows from a tenth to all.
     pub probation: Duration,
+    /// Endpoints that do worse than the others, looked for once in `failure_window`.
+    pub outlier: OutlierPolicy,
 }
 
 impl Default for HealthPolicy {
@@ -83,6 +94,7 @@ impl Default for HealthPolicy {
             ejection: Duration::from_secs(10),
             ejection_max: Duration::from_secs(300),
             probation: Duration::from_secs(20),
+            outlier: OutlierPolicy::default(),
         }
     }
 }
@@ -199,6 +211,11 @@ impl Health {
 
     /// The outcome of a request of this edge. Never read by votes.
     pub fn outcome(&mut self, success: bool, now: Time, policy: &HealthPolicy) {
+        self.outcome_with(Room::Free, success, now, policy);
+    }
+
+    /// Like [`Health::outcome`], but ejects only where there is room; until then failures add up.
+    pub fn outcome_with(&mut self, room: Room, success: bool, now: Time, policy: &HealthPolicy) {
         self.advance(now, policy);
         let Passive::Open { window, good, bad, in_a_row } = self.passive else { return };
         let (window, good, bad) =
@@ -213,15 +230,29 @@ impl Health {
         // hundreds is not.
         let enough = volume >= policy.failure_volume || self.probation.is_some();
         let share_reached = enough && f64::from(bad) >= policy.failure_share * f64::from(volume);
-        let eject = in_a_row >= policy.consecutive_failures || share_reached;
-        self.passive = if eject {
-            let doubled = policy.ejection.saturating_mul(1u32 << self.ejections.min(16));
-            self.ejections = self.ejections.saturating_add(1);
-            self.probation = None;
-            Passive::Ejected { until: now + doubled.min(policy.ejection_max) }
+        if room == Room::Free && (in_a_row >= policy.consecutive_failures || share_reached) {
+            self.eject(now, policy);
         } else {
-            Passive::Open { window, good, bad, in_a_row }
-        };
+            self.passive = Passive::Open { window, good, bad, in_a_row };
+        }
+    }
+
+    /// Ejects by outcomes; again before a full probation, for twice as long.
+    pub fn eject(&mut self, now: Time, policy: &HealthPolicy) {
+        let doubled = policy.ejection.saturating_mul(1u32 << self.ejections.min(16));
+        self.ejections = self.ejections.saturating_add(1);
+        self.probation = None;
+        self.passive = Passive::Ejected { until: now + doubled.min(policy.ejection_max) };
+    }
+
+    /// Fails in a row, and serves on only because there is no room to eject it.
+    pub fn failing(&self, policy: &HealthPolicy) -> bool {
+        matches!(self.passive, Passive::Open { in_a_row, .. } if in_a_row >= policy.consecutive_failures)
+    }
+
+    /// Whether outcomes hold it ejected, whatever probes say.
+    pub fn ejected_by_outcomes(&self) -> bool {
+        matches!(self.passive, Passive::Ejected { .. })
     }
 
     /// An operator's drain begins or ends.

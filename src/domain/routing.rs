@@ -33,6 +33,7 @@ pub use fields::{FieldName, FieldValue, HeaderChanges, INTERNAL_PREFIX};
 pub use overlap::{Overlap, Relation, overlaps};
 pub use path::{ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
 pub use pattern::{Pattern, PatternProblem};
+pub use policy::{Access, Retries, RoutePolicy, RouteTimeouts};
 pub use table::{RouteTable, TooManyPatterns};
 
 mod action;
@@ -42,6 +43,7 @@ mod lookup;
 mod overlap;
 mod path;
 mod pattern;
+mod policy;
 mod table;
 
 #[cfg(test)]
@@ -84,9 +86,3 @@ impl Route {
         }
     }
 }
-
-/// How patiently, how often and how much: what a route says besides where to.
-///
-/// Timeouts, retries and limits of routes belong here.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RoutePolicy {}

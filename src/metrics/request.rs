@@ -7,140 +7,27 @@
 use crate::domain::name::{RegionId, ServiceId};
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use std::collections::BTreeMap;
+use services::ServiceFamilies;
+
+mod labels;
+mod services;
+
+pub use labels::{Class, ListenerKind, Message, RefusalReason, RejectReason, RetryReason};
+pub use services::{Handles, ServiceHandles};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// Label of the region when no region answered and this edge did.
-const NO_REGION: &str = "none";
-
-/// The class of an answer, as the label spells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    Informational,
-    Success,
-    Redirection,
-    ClientError,
-    ServerError,
-    /// No answer: the client left first.
-    None,
-}
-
-impl Class {
-    const ALL: [Self; 6] = [
-        Self::Informational,
-        Self::Success,
-        Self::Redirection,
-        Self::ClientError,
-        Self::ServerError,
-        Self::None,
-    ];
-
-    /// The class of a status code; what is none of the five classes counts as a server error.
-    pub const fn of(status: u16) -> Self {
-        match status {
-            100..=199 => Self::Informational,
-            200..=299 => Self::Success,
-            300..=399 => Self::Redirection,
-            400..=499 => Self::ClientError,
-            _ => Self::ServerError,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Informational => "1xx",
-            Self::Success => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-            Self::None => "none",
-        }
-    }
-}
-
-/// Why an attempt was followed by another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryReason {
-    /// No connection; nothing was sent.
-    Connect,
-    /// Sent, but the upstream said that it did not process it.
-    Unprocessed,
-    /// Reset or closed before the head of the answer was whole.
-    Closed,
-    /// The peer's typed 503.
-    Refused,
-}
-
-impl RetryReason {
-    const ALL: [Self; 4] = [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Unprocessed => "unprocessed",
-            Self::Closed => "closed",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// Why a forwarded request was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalReason {
-    NoService,
-    NoRoom,
-    /// Not a forwarded request at all: a header is missing or wrong.
-    Malformed,
-}
-
-impl RefusalReason {
-    const ALL: [Self; 3] = [Self::NoService, Self::NoRoom, Self::Malformed];
-
-    /// The reason as labels and the typed 503 spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoService => "no_service",
-            Self::NoRoom => "no_room",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
-/// Which kind of listener a connection came in by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerKind {
-    Http,
-    Https,
-    Peer,
-}
-
-impl ListenerKind {
-    const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Peer];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Peer => "peer",
-        }
-    }
-}
-
 /// Every metric of the request path; clones share the counts.
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    attempts: IntCounterVec,
-    retries: IntCounterVec,
-    connect_errors: IntCounterVec,
+    services: ServiceFamilies,
     malformed: IntCounterVec,
     refused: [IntCounter; 3],
+    rejected: [IntCounter; RejectReason::ALL.len()],
     connections: [IntGauge; 3],
     handshake_failures: [IntCounter; 3],
     /// Requests between their head and the end of their answer.
@@ -155,22 +42,6 @@ pub struct RequestMetrics {
     pub served: IntCounter,
 }
 
-/// What was malformed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message {
-    Request,
-    Answer,
-}
-
-impl Message {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Answer => "answer",
-        }
-    }
-}
-
 impl RequestMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
@@ -179,6 +50,11 @@ impl RequestMetrics {
         let refused = new.counters(
             "proxima_forwarded_refused_total",
             "Forwarded requests that this region refused.",
+            &["reason"],
+        )?;
+        let rejected = new.counters(
+            "proxima_requests_rejected_total",
+            "Requests that the rules of their route or service kept from a service.",
             &["reason"],
         )?;
         let handshake_failures = new.counters(
@@ -192,37 +68,14 @@ impl RequestMetrics {
             &["listener"],
         )?;
         Ok(Self {
-            requests: new.counters(
-                "proxima_requests_total",
-                "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
-                &["service", "region", "class"],
-            )?,
-            duration: new.latencies(
-                "proxima_request_duration_seconds",
-                "Time from a request's head to the end of its answer.",
-                &["service"],
-            )?,
-            attempts: new.counters(
-                "proxima_attempts_total",
-                "Attempts to have a request answered by an upstream.",
-                &["service"],
-            )?,
-            retries: new.counters(
-                "proxima_retries_total",
-                "Attempts that were followed by another one, by why.",
-                &["service", "reason"],
-            )?,
-            connect_errors: new.counters(
-                "proxima_upstream_connect_errors_total",
-                "Connections to endpoints of the own region or to peers that could not be made.",
-                &["service", "region"],
-            )?,
+            services: ServiceFamilies::register(&new)?,
             malformed: new.counters(
                 "proxima_malformed_messages_total",
                 "Messages that broke the rules of HTTP: requests of clients and answers of upstreams.",
                 &["message", "reason"],
             )?,
             refused: RefusalReason::ALL.map(|reason| refused.with_label_values(&[reason.as_str()])),
+            rejected: RejectReason::ALL.map(|reason| rejected.with_label_values(&[reason.as_str()])),
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL
                 .map(|kind| handshake_failures.with_label_values(&[kind.as_str()])),
@@ -261,6 +114,11 @@ impl RequestMetrics {
         &self.refused[reason as usize]
     }
 
+    /// The count of requests that a route's rules forbade.
+    pub fn rejected(&self, reason: RejectReason) -> &IntCounter {
+        &self.rejected[reason as usize]
+    }
+
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
     pub fn malformed<const N: usize>(&self, message: Message, reasons: [&str; N]) -> [IntCounter; N] {
         reasons.map(|reason| self.malformed.with_label_values(&[message.as_str(), reason]))
@@ -282,70 +140,7 @@ impl RequestMetrics {
         services: impl Iterator<Item = &'a ServiceId>,
         regions: impl Iterator<Item = &'a RegionId> + Clone,
     ) -> Handles {
-        let classes = |service: &ServiceId, region: &str| {
-            Class::ALL
-                .map(|class| self.requests.with_label_values(&[service.as_str(), region, class.as_str()]))
-        };
-        let handles = |service: &ServiceId| ServiceHandles {
-            own: classes(service, NO_REGION),
-            regions: regions
-                .clone()
-                .map(|region| {
-                    let labels = [service.as_str(), region.as_str()];
-                    let handles = RegionHandles {
-                        requests: classes(service, region.as_str()),
-                        connect_errors: self.connect_errors.with_label_values(&labels),
-                    };
-                    (region.clone(), handles)
-                })
-                .collect(),
-            duration: self.duration.with_label_values(&[service.as_str()]),
-            attempts: self.attempts.with_label_values(&[service.as_str()]),
-            retries: RetryReason::ALL
-                .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
-        };
-        Handles { services: services.map(|service| (service.clone(), handles(service))).collect() }
-    }
-}
-
-/// Handles by service, resolved when a configuration is applied.
-#[derive(Debug, Default)]
-pub struct Handles {
-    services: BTreeMap<ServiceId, ServiceHandles>,
-}
-
-impl Handles {
-    /// `None` for a service that the configuration does not name.
-    pub fn service(&self, service: &ServiceId) -> Option<&ServiceHandles> {
-        self.services.get(service)
-    }
-}
-
-/// Handles of one service.
-#[derive(Debug)]
-pub struct ServiceHandles {
-    own: [IntCounter; 6],
-    regions: BTreeMap<RegionId, RegionHandles>,
-    /// Seconds from a request's head to the end of its answer.
-    pub duration: Histogram,
-    pub attempts: IntCounter,
-    retries: [IntCounter; 4],
-}
-
-impl ServiceHandles {
-    /// The count of requests served by a region (`None`: answered by this edge itself).
-    pub fn requests(&self, region: Option<&RegionId>, class: Class) -> &IntCounter {
-        let counters = region.and_then(|r| self.regions.get(r)).map_or(&self.own, |r| &r.requests);
-        &counters[class as usize]
-    }
-
-    /// The count of connections to a region's endpoints that could not be made.
-    pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
-        self.regions.get(region).map(|r| &r.connect_errors)
-    }
-
-    pub fn retries(&self, reason: RetryReason) -> &IntCounter {
-        &self.retries[reason as usize]
+        self.services.handles(services, regions)
     }
 }
 
@@ -384,12 +179,6 @@ impl Registrar<'_> {
         let opts = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
         self.registered(HistogramVec::new(opts, labels))
     }
-}
-
-#[derive(Debug)]
-struct RegionHandles {
-    requests: [IntCounter; 6],
-    connect_errors: IntCounter,
 }
 
 #[cfg(test)]

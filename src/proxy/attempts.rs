@@ -10,8 +10,9 @@
 //! - Reset or closed before the head of the answer was whole, so that the client has
 //!   got nothing of it: the request may have
 //!   had its effect, so only idempotent methods (RFC 9110 section 9.2.2).
-//! - Timeouts, malformed answers and anything after the head: never. A
-//!   slow request tried again is load on top of load.
+//! - Timeouts and answers with a status of 500 and above: only where a route says so, and only
+//!   idempotent methods. A slow request tried again is load on top of load.
+//! - Malformed answers and anything after the head: never.
 //! - Whatever the reason, only if the body can be sent again from its start.
 
 use crate::domain::endpoint::{InFlight, pick};
@@ -36,7 +37,7 @@ pub struct Attempts {
     /// Attempts left in the current region; `None` before the first one there.
     region_left: Option<u32>,
     left: u32,
-    idempotent: bool,
+    budget: Budget,
 }
 
 /// One attempt: where to send the request.
@@ -60,6 +61,8 @@ pub enum Failure {
     /// The peer's typed 503.
     Refused,
     Timeout,
+    /// An answer with a status that the route tries again after.
+    Status,
     /// An answer that is no HTTP.
     Malformed,
     /// After the head of the answer.
@@ -75,6 +78,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Refused => "refused",
             Self::Timeout => "timeout",
+            Self::Status => "status",
             Self::Malformed => "malformed",
             Self::Late => "cut",
         }
@@ -98,11 +102,22 @@ pub enum Body {
 }
 
 /// What sets the bounds of the attempts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Budget {
     /// Attempts in all.
     pub attempts: u32,
     pub idempotent: bool,
+    /// Idempotent requests are tried again after a timeout.
+    pub on_timeout: bool,
+    /// Idempotent requests are tried again after these statuses.
+    pub on_status: Vec<u16>,
+}
+
+impl Budget {
+    /// Only what is always right.
+    pub const fn new(attempts: u32, idempotent: bool) -> Self {
+        Self { attempts, idempotent, on_timeout: false, on_status: Vec::new() }
+    }
 }
 
 impl Attempts {
@@ -132,7 +147,7 @@ impl Attempts {
             tried: Vec::new(),
             region_left: None,
             left: budget.attempts,
-            idempotent: budget.idempotent,
+            budget,
         }
     }
 
@@ -162,6 +177,12 @@ impl Attempts {
         None
     }
 
+    /// Whether an answer with this status is worth another attempt, and one is left.
+    pub fn rejects(&self, status: u16, body: Body) -> bool {
+        let Budget { idempotent, on_status, .. } = &self.budget;
+        *idempotent && on_status.contains(&status) && self.left > 0 && body == Body::Replayable
+    }
+
     /// Whether the request may be tried again after a failure.
     pub fn failed(&mut self, failure: Failure, body: Body) -> Verdict {
         let reason = match failure {
@@ -172,8 +193,10 @@ impl Attempts {
                 self.next_region();
                 RetryReason::Refused
             }
-            Failure::Closed if self.idempotent => RetryReason::Closed,
-            Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
+            Failure::Closed if self.budget.idempotent => RetryReason::Closed,
+            Failure::Timeout if self.budget.idempotent && self.budget.on_timeout => RetryReason::Timeout,
+            Failure::Status if self.budget.idempotent => RetryReason::Status,
+            Failure::Status | Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
                 return Verdict::GiveUp;
             }
         };
@@ -250,7 +273,7 @@ mod tests {
     }
 
     fn budget(attempts: u32) -> Budget {
-        Budget { attempts, idempotent: true }
+        Budget::new(attempts, true)
     }
 
     /// Regions tried when every attempt fails in the same way.
@@ -322,12 +345,29 @@ mod tests {
             (Failure::Late, Verdict::GiveUp, Verdict::GiveUp),
         ] {
             for (is_idempotent, expected) in [(true, idempotent), (false, other)] {
-                let of = Budget { attempts: 3, idempotent: is_idempotent };
-                let attempts = || Attempts::all(service(&[(1.0, 2)]), of, 0);
+                let of = Budget::new(3, is_idempotent);
+                let attempts = || Attempts::all(service(&[(1.0, 2)]), of.clone(), 0);
                 let what = format!("{failure:?}, idempotent: {is_idempotent}");
                 assert_eq!(attempts().failed(failure, Body::Replayable), expected, "{what}");
                 assert_eq!(attempts().failed(failure, Body::Consumed), Verdict::GiveUp, "{what}, consumed");
             }
+        }
+    }
+
+    #[test]
+    fn a_route_may_have_idempotent_requests_tried_again_after_timeouts_and_statuses() {
+        for (idempotent, after_timeout) in
+            [(true, Verdict::Retry(RetryReason::Timeout)), (false, Verdict::GiveUp)]
+        {
+            let of = Budget { on_timeout: true, on_status: vec![503], ..Budget::new(2, idempotent) };
+            let mut attempts = Attempts::all(service(&[(1.0, 2)]), of, 0);
+            attempts.next(0, Time::ZERO).unwrap();
+            assert_eq!(attempts.rejects(503, Body::Replayable), idempotent);
+            assert!(!attempts.rejects(502, Body::Replayable), "not named");
+            assert!(!attempts.rejects(503, Body::Consumed));
+            assert_eq!(attempts.failed(Failure::Timeout, Body::Replayable), after_timeout);
+            attempts.next(0, Time::ZERO).unwrap();
+            assert!(!attempts.rejects(503, Body::Replayable), "none is left: the answer is the client's");
         }
     }
 

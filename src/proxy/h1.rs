@@ -56,6 +56,15 @@ pub enum Framing {
 }
 
 impl Framing {
+    /// Bytes of the body, where they are told beforehand.
+    pub const fn length(self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Length(length) => Some(length),
+            Self::Chunked | Self::Close => None,
+        }
+    }
+
     /// The same body for a receiver of `version`: HTTP/1.0 knows no chunks.
     #[must_use]
     pub fn for_version(self, version: http::Version) -> Self {

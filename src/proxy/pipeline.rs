@@ -29,6 +29,7 @@ use pingora::upstreams::peer::Peer;
 use replay::Replay;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use transfer::{Broken, Patience, Transfer};
 
@@ -58,6 +59,8 @@ pub(super) struct Call<'c> {
     replay: Replay,
     /// Bytes of the request's body that were read.
     received: u64,
+    /// When the whole request has to be over; `None`: some time.
+    deadline: Option<Instant>,
 }
 
 /// What goes to an upstream, besides the body.
@@ -85,14 +88,24 @@ impl Pipeline {
         if self.is_logged(&decision, &progress) {
             progress.trail = Some(Box::new(Trail::new(&head, down.written())));
         }
-        let mut call =
-            Call { connection, down, timer, method, style, progress, replay: Replay::new(), received: 0 };
+        let mut call = Call {
+            connection,
+            down,
+            timer,
+            method,
+            style,
+            progress,
+            replay: Replay::new(),
+            received: 0,
+            deadline: None,
+        };
         let status = match decision {
             Decision::Respond(answer) => self.respond(&mut call, answer).await,
             Decision::Proxy(exchange) => {
                 if !exchange.is_forwarded() {
                     self.shared.wiring.metrics.entered.inc();
                 }
+                call.deadline = exchange.timeouts.request.map(|whole| Instant::now() + whole);
                 match call.progress.begin(exchange, &self.shared) {
                     Some(nowhere) => self.respond(&mut call, nowhere).await,
                     None => Box::pin(self.proxy(&mut call, head)).await,
@@ -143,10 +156,17 @@ impl Pipeline {
             authority: parts.uri.authority().map_or("", Authority::as_str),
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
+            length: head.framing.length(),
             headers: &parts.headers,
         };
         let snapshot = self.shared.wiring.snapshot.load();
-        let world = policy::World { snapshot: &snapshot, services: &progress.settings.config.services };
+        let settings = &progress.settings;
+        let world = policy::World {
+            snapshot: &snapshot,
+            services: &settings.config.services,
+            guards: &settings.guards,
+            now: self.shared.wiring.clock.now(),
+        };
         let random = policy::Random { routing: rand::random(), split: rand::random(), id: rand::random() };
         policy::decide(head, origin, world, random)
     }
@@ -174,11 +194,12 @@ impl Pipeline {
                 self.shared.malformed(Message::Answer, malformed);
             }
             let body = call.replay.body();
+            let overdue = call.deadline.is_some_and(|at| at <= Instant::now());
             let retry = broken.failure().is_some_and(|failure| {
                 count_connect(failure, &call.progress);
                 call.progress.failed(failure, body, &self.shared)
             });
-            if !retry {
+            if !retry || overdue {
                 return self.fail(call, Some(broken)).await;
             }
         }
@@ -198,13 +219,22 @@ impl Pipeline {
         let upgrade = if out.upgrade.is_some() { Upgrade::Asked } else { Upgrade::No };
         let (exchange, attempt) = call.progress.current().ok_or(local)?;
         let settings = &call.progress.settings;
-        let service = settings.config.services.get(&exchange.service).ok_or(local)?;
-        let target = upstream::target(attempt, service, settings, upgrade).ok_or(local)?;
+        let target = upstream::target(attempt, exchange, settings, upgrade).ok_or(local)?;
         let forward = exchange.forward_edits(attempt);
-        let patience = Patience { upstream: target.patience, client: CLIENT_PATIENCE };
+        let patience = Patience {
+            first_byte: target.first_byte,
+            between_bytes: target.between_bytes,
+            client: CLIENT_PATIENCE,
+            whole: call.deadline,
+        };
         let mut fresh = false;
         loop {
-            let open = self.upstreams.open(&target, fresh).await.map_err(Broken::Upstream)?;
+            let opening = self.upstreams.open(&target, fresh);
+            let open = match call.deadline {
+                None => opening.await,
+                Some(at) => timeout_at(at, opening).await.unwrap_or(Err(UpstreamError::Deadline)),
+            };
+            let open = open.map_err(Broken::Upstream)?;
             let reused = matches!(open, Open::Http1 { reused: true, .. });
             let up = begin(open, out, forward.as_ref()).map_err(Broken::Upstream)?;
             let mut transfer = Transfer::new(up, patience);

@@ -6,17 +6,21 @@
 //! rule here is tested without a socket.
 
 use crate::config::Service;
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{RouteId, ServiceId};
-use crate::domain::routing::Route;
+use crate::domain::routing::{Route, RouteTimeouts};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
-use crate::metrics::request::RefusalReason;
+use crate::domain::time::Time;
+use crate::metrics::request::{RefusalReason, RejectReason};
 use crate::peer;
 use crate::proxy::attempts::{Attempt, Attempts, Budget, Failure};
+use crate::proxy::guards::Guards;
 use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use routed::{Target, TargetHost};
 
@@ -38,6 +42,8 @@ pub struct RequestHead<'a> {
     pub path: &'a str,
     /// Without the question mark; empty when there is none.
     pub query: &'a str,
+    /// Of the body, where it is told beforehand.
+    pub length: Option<u64>,
     pub headers: &'a HeaderMap,
 }
 
@@ -57,6 +63,8 @@ pub enum Origin {
 pub struct World<'a> {
     pub snapshot: &'a Snapshot,
     pub services: &'a BTreeMap<ServiceId, Service>,
+    pub guards: &'a Guards,
+    pub now: Time,
 }
 
 /// Random numbers, drawn by the caller.
@@ -107,6 +115,8 @@ pub enum Cause {
     Unrouted,
     /// A route that redirects or answers.
     Routed(RouteId),
+    /// The route's rules forbid it.
+    Rejected(RejectReason),
     /// A request from another region that is not served here.
     Refused(RefusalReason),
     /// No upstream answered for the service.
@@ -127,9 +137,36 @@ pub struct Exchange {
     /// For the head of the answer, after everything else is done to it.
     pub response_edits: HeaderEdits,
     pub attempts: Attempts,
+    pub timeouts: Timeouts,
+    /// Bytes of the request's body; `None`: any.
+    pub max_body: Option<u64>,
+    pub priority: Priority,
     origin: Origin,
     idempotent: bool,
     own: crate::domain::name::RegionId,
+}
+
+/// How long each part of an exchange may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer, of each attempt.
+    pub first_byte: Duration,
+    /// Between two pieces of the answer.
+    pub between_bytes: Duration,
+    /// From the head of the request to the end of the answer; `None`: any.
+    pub request: Option<Duration>,
+}
+
+impl Timeouts {
+    fn new(service: &Service, route: RouteTimeouts) -> Self {
+        Self {
+            connect: route.connect.unwrap_or(service.connect_timeout),
+            first_byte: route.first_byte.unwrap_or(service.read_timeout),
+            between_bytes: route.between_bytes.unwrap_or(service.read_timeout),
+            request: route.request,
+        }
+    }
 }
 
 /// Decides what happens to a request.
@@ -190,7 +227,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         let reason = if usable { RefusalReason::NoRoom } else { RefusalReason::NoService };
         return Err(refused(reason, id));
     }
-    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
+    let budget = Budget::new(config.attempts, head.method.is_idempotent());
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
@@ -199,8 +236,12 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         target: Target::default(),
         response_edits: HeaderEdits::default(),
         attempts: Attempts::own(Arc::clone(of), budget),
+        // The edge that the client came to minds the route's.
+        timeouts: Timeouts::new(config, RouteTimeouts::default()),
+        max_body: None,
+        priority: Priority::Normal,
         origin: Origin::Peer,
-        idempotent: budget.idempotent,
+        idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),
     })
 }
@@ -233,6 +274,16 @@ impl Exchange {
         (attempt.place == Place::Peer).then(|| headers::forward_edits(&self.own, &self.service))
     }
 
+    /// The answer when too many requests are in flight here; a peer tries elsewhere.
+    pub fn shed(&self) -> OwnAnswer {
+        if self.is_forwarded() {
+            return refused(RefusalReason::NoRoom, &self.request_id);
+        }
+        let mut answer = rejected(RejectReason::Overloaded, &self.request_id);
+        answer.headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        answer
+    }
+
     /// The answer when no attempt is left; `None`: there was nowhere to send the request to.
     ///
     /// A peer that forwarded gets the typed 503 whenever another region may
@@ -242,7 +293,7 @@ impl Exchange {
         let elsewhere = match failure {
             None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused) => true,
             Some(Failure::Closed) => self.idempotent,
-            Some(Failure::Timeout | Failure::Malformed | Failure::Late) => false,
+            Some(Failure::Timeout | Failure::Status | Failure::Malformed | Failure::Late) => false,
         };
         if self.is_forwarded() && elsewhere {
             return refused(RefusalReason::NoService, &self.request_id);
@@ -256,12 +307,12 @@ impl Exchange {
     }
 }
 
-/// The answer to a request that never became an exchange: the client's fault, or this edge's.
-pub fn unproxied(id: HeaderValue, by_client: bool) -> OwnAnswer {
-    let (status, text) = if by_client {
-        (StatusCode::BAD_REQUEST, "the request breaks the rules of HTTP")
-    } else {
-        (StatusCode::INTERNAL_SERVER_ERROR, "the edge failed")
+/// The answer to a request that broke off: the client's fault (4xx), or this edge's.
+pub fn unproxied(id: HeaderValue, status: StatusCode) -> OwnAnswer {
+    let text = match status {
+        StatusCode::REQUEST_TIMEOUT => "the request was not sent in time",
+        status if status.is_client_error() => "the request breaks the rules of HTTP",
+        _ => "the edge failed",
     };
     error(status, text, &id, Cause::Broken)
 }
@@ -269,6 +320,25 @@ pub fn unproxied(id: HeaderValue, by_client: bool) -> OwnAnswer {
 fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
     let text = "no region can serve this now";
     error(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
+}
+
+/// The route's rules forbid it; `status` says in which way.
+pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
+    let (status, text) = match reason {
+        RejectReason::Denied => (StatusCode::FORBIDDEN, "not from this address"),
+        RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
+        RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
+    };
+    error(status, text, id, Cause::Rejected(reason))
+}
+
+/// A request that comes too early: in `wait` it may come again, told in whole seconds.
+fn too_early(wait: Duration, id: &HeaderValue) -> OwnAnswer {
+    let mut answer = rejected(RejectReason::RateLimited, id);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer.headers.push((header::RETRY_AFTER, seconds.max(1).into()));
+    answer
 }
 
 /// The typed 503: the first edge tries the next region.

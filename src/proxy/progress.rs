@@ -5,6 +5,7 @@
 
 use crate::access_log::AttemptResult;
 use crate::domain::fleet::{Outcome, OutcomeResult};
+use crate::domain::limit::concurrency::{Permit, Served};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
 use crate::domain::time::Time;
@@ -33,6 +34,8 @@ pub(super) struct Progress {
     served: Option<RegionId>,
     /// Own endpoints were asked for: counted once a request.
     own_asked: bool,
+    /// Counts the request as in flight at the own endpoints of its service.
+    permit: Option<Permit>,
     /// `Some`: the request may be logged.
     pub(super) trail: Option<Box<Trail>>,
     _in_flight: Guard,
@@ -67,6 +70,7 @@ impl Progress {
             failure: None,
             served: None,
             own_asked: false,
+            permit: None,
             trail: None,
             _in_flight: shared.request(),
         }
@@ -84,12 +88,50 @@ impl Progress {
 
     /// Takes up an exchange; `Some`: there is nowhere to send the request to.
     pub(super) fn begin(&mut self, exchange: Box<Exchange>, shared: &Shared) -> Option<OwnAnswer> {
+        if let Some(guards) = self.settings.guards.service(&exchange.service) {
+            guards.retries.deposit(self.began);
+        }
         let exchange = self.exchange.insert(exchange);
         let Some(first) = exchange.attempts.next(rand::random(), self.began) else {
             return Some(exchange.give_up(None));
         };
+        if !self.admitted(&first, self.began) {
+            return self.exchange.as_ref().map(|exchange| exchange.shed());
+        }
         self.start(first, shared);
         None
+    }
+
+    /// Whether another request may be in flight where this attempt goes.
+    fn admitted(&mut self, attempt: &Attempt, now: Time) -> bool {
+        let Some(exchange) = self.exchange.as_ref().filter(|_| attempt.place == Place::Own) else {
+            return true;
+        };
+        let guards = self.settings.guards.service(&exchange.service);
+        let Some(limiter) = guards.and_then(|guards| guards.concurrency.as_ref()) else { return true };
+        if let Some(handles) = self.settings.handles.service(&exchange.service) {
+            handles.concurrency_limit.set(limiter.limit().into());
+        }
+        match limiter.try_acquire(exchange.priority, now) {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Another attempt is paid for by the traffic of the service. A peer that refused is asked
+    /// for little and says so at once: going on to the next region costs nothing.
+    fn may_retry(&self, failure: Failure, now: Time) -> bool {
+        let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
+        if failure == Failure::Refused || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
+            return true;
+        }
+        if let Some(handles) = self.handles() {
+            handles.retries_denied.inc();
+        }
+        false
     }
 
     fn start(&mut self, attempt: Attempt, shared: &Shared) {
@@ -136,10 +178,15 @@ impl Progress {
             if let Some(trail) = &mut self.trail {
                 match failure {
                     Failure::Late => trail.cut(),
+                    // Its answer is told already.
+                    Failure::Status => {}
                     _ => trail.attempt(&running.attempt, took, AttemptResult::Failed(failure.as_str())),
                 }
             }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
+        }
+        if let Some(permit) = self.permit.take() {
+            permit.release(load_of(failure), now);
         }
         let refused = failure == Failure::Refused;
         self.tell(if refused { OutcomeResult::Refused } else { OutcomeResult::Failure }, shared);
@@ -151,6 +198,9 @@ impl Progress {
         let attempts = &mut self.exchange.as_mut()?.attempts;
         let Verdict::Retry(reason) = attempts.failed(failure, body) else { return None };
         let next = attempts.next(rand::random(), now)?;
+        if !self.may_retry(failure, now) || !self.admitted(&next, now) {
+            return None;
+        }
         if let Some(handles) = self.handles() {
             handles.retries(reason).inc();
         }
@@ -175,11 +225,27 @@ impl Progress {
             return self.failed(Failure::Refused, body, shared);
         }
         let now = shared.wiring.clock.now();
-        let (endpoint, took) = (running.attempt.endpoint.endpoint(), now.since(running.began));
-        self.served = Some(running.attempt.region.clone());
+        let took = now.since(running.began);
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, took, AttemptResult::Answered(status.as_u16()));
         }
+        let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
+        if again && self.failed(Failure::Status, body, shared) {
+            return true;
+        }
+        let Some(running) = self.running.as_mut() else { return false };
+        self.served = Some(running.attempt.region.clone());
+        if running.phase == Phase::Told {
+            return false;
+        }
+        let overloaded = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
+        if guards.is_some_and(|guards| !guards.counts_to_the_end() || overloaded)
+            && let Some(permit) = self.permit.take()
+        {
+            permit.release(if overloaded { Served::Overloaded } else { Served::Answered }, now);
+        }
+        let endpoint = running.attempt.endpoint.endpoint();
         if matches!(status.as_u16(), 502..=504) {
             endpoint.failed(took, now);
             self.tell(OutcomeResult::Failure, shared);
@@ -201,6 +267,9 @@ impl Progress {
         if self.running.as_ref().is_some_and(|running| running.phase == Phase::Answering) {
             self.tell(OutcomeResult::Success, shared);
         }
+        if let Some(permit) = self.permit.take() {
+            permit.release(Served::Unknown, shared.wiring.clock.now());
+        }
         let Some(handles) = self.handles() else { return };
         let class = status.map_or(Class::None, |status| Class::of(status.as_u16()));
         handles.requests(self.served.as_ref(), class).inc();
@@ -215,5 +284,13 @@ impl Progress {
     /// Whose answer the client got; `None`: this edge's own.
     pub(super) const fn served(&self) -> Option<&RegionId> {
         self.served.as_ref()
+    }
+}
+
+/// What a failed attempt says of the load of whoever should have served it.
+const fn load_of(failure: Failure) -> Served {
+    match failure {
+        Failure::Connect | Failure::Timeout => Served::Overloaded,
+        _ => Served::Unknown,
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum ClientError {
     Gone,
     /// Its body breaks the rules.
     Malformed(Malformed),
+    /// Its body is larger than its route allows.
+    TooLarge,
     /// It sends or reads too slowly.
     Slow,
     /// An answer that is not what its head promised cannot be sent to it.

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::metrics::request::{Handles, RequestMetrics};
+use crate::proxy::guards::Guards;
 use crate::proxy::tls::PeerIdentity;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ pub(super) struct Settings {
     pub(super) handles: Handles,
     /// `None` with a single region.
     pub(super) peer: Option<PeerIdentity>,
+    pub(super) guards: Guards,
     /// Counts applied configurations, from 1: connections to peers are not shared between them.
     pub(super) generation: u64,
 }
@@ -20,9 +22,10 @@ impl Settings {
         config: Arc<Config>,
         metrics: &RequestMetrics,
         peer: Option<PeerIdentity>,
+        guards: Guards,
         generation: u64,
     ) -> Self {
         let handles = metrics.handles(config.services.keys(), config.regions.keys());
-        Self { config, handles, peer, generation }
+        Self { config, handles, peer, guards, generation }
     }
 }

@@ -3,11 +3,12 @@
 //! Plain HTTP/1 to services is ours, with a pool of our own. HTTP/2 and
 //! everything over TLS are connections of Pingora's.
 
-use crate::config::{PeerAddress, Service, UpstreamProtocol};
+use crate::config::{PeerAddress, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::proxy::attempts::{Attempt, Failure};
 use crate::proxy::h1::{Framing, Malformed};
 use crate::proxy::io::Conn;
+use crate::proxy::policy::{Exchange, Timeouts};
 use crate::proxy::session::Piece;
 use crate::proxy::settings::Settings;
 use crate::proxy::tls::PeerIdentity;
@@ -67,8 +68,10 @@ pub(super) enum Upgrade {
 pub(super) struct Target {
     way: Way,
     connect: Duration,
-    /// To the head of the answer, and between two pieces of its body.
-    pub(super) patience: Duration,
+    /// From the end of the request to the head of the answer.
+    pub(super) first_byte: Duration,
+    /// Between two pieces of the answer.
+    pub(super) between_bytes: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -84,41 +87,45 @@ enum Way {
 /// The target of an attempt; `None` when the configuration cannot reach the region.
 pub(super) fn target(
     attempt: &Attempt,
-    service: &Service,
+    exchange: &Exchange,
     settings: &Settings,
     upgrade: Upgrade,
 ) -> Option<Target> {
     match attempt.place {
-        Place::Own => Some(own(attempt, service)),
+        Place::Own => {
+            let service = settings.config.services.get(&exchange.service)?;
+            Some(own(attempt, service.protocol, &exchange.timeouts))
+        }
         Place::Peer => {
             let region = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
-            Some(forward(attempt, service, region, settings.peer.as_ref()?, upgrade, settings.generation))
+            let identity = settings.peer.as_ref()?;
+            Some(forward(attempt, &exchange.timeouts, (region, identity), upgrade, settings.generation))
         }
     }
 }
 
-fn own(attempt: &Attempt, service: &Service) -> Target {
+fn own(attempt: &Attempt, protocol: UpstreamProtocol, timeouts: &Timeouts) -> Target {
+    let Timeouts { connect, first_byte, between_bytes, .. } = *timeouts;
     let address = attempt.endpoint.endpoint().address();
-    let way = match service.protocol {
+    let way = match protocol {
         UpstreamProtocol::Http1 => Way::Plain(address),
         UpstreamProtocol::Http2 => {
             let mut peer = HttpPeer::new(address, false, String::new());
             // No file decides about these connections: they outlive reloads.
-            http2(&mut peer, Shared::Service.key(0), service.connect_timeout);
+            http2(&mut peer, Shared::Service.key(0), connect);
             peer.options.idle_timeout = Some(SERVICE_IDLE);
             Way::Http2(Box::new(peer))
         }
     };
-    Target { way, connect: service.connect_timeout, patience: service.read_timeout }
+    Target { way, connect, first_byte, between_bytes }
 }
 
 /// HTTP/2 carries many requests, trailers among them, over one verified
 /// connection; an upgrade needs HTTP/1.1.
 fn forward(
     attempt: &Attempt,
-    service: &Service,
-    region: &PeerAddress,
-    identity: &PeerIdentity,
+    timeouts: &Timeouts,
+    (region, identity): (&PeerAddress, &PeerIdentity),
     upgrade: Upgrade,
     generation: u64,
 ) -> Target {
@@ -126,22 +133,23 @@ fn forward(
     let mut peer = HttpPeer::new_mtls(address, region.server_name.clone(), identity.certificate.clone());
     peer.options.ca = Some(identity.roots.clone());
     // TCP and TLS take turns across the distance.
-    let connect = service.connect_timeout * 2;
+    let connect = timeouts.connect * 2;
     let way = match upgrade {
         Upgrade::Asked => {
             peer.options.alpn = ALPN::H1;
-            connecting(&mut peer, service.connect_timeout);
+            connecting(&mut peer, timeouts.connect);
             Way::Single(Box::new(peer))
         }
         Upgrade::No => {
-            http2(&mut peer, Shared::Peer.key(generation), service.connect_timeout);
+            http2(&mut peer, Shared::Peer.key(generation), timeouts.connect);
             peer.options.idle_timeout = Some(PEER_IDLE);
             peer.options.h2_ping_interval = Some(PEER_PING);
             Way::Http2(Box::new(peer))
         }
     };
     // The peer gives up on its service first, so that its answer arrives, not our timeout.
-    Target { way, connect, patience: service.read_timeout + connect }
+    let (first_byte, between_bytes) = (timeouts.first_byte + connect, timeouts.between_bytes + connect);
+    Target { way, connect, first_byte, between_bytes }
 }
 
 fn connecting(peer: &mut HttpPeer, patience: Duration) {
@@ -186,6 +194,8 @@ pub(super) enum UpstreamError {
     /// The connection ended or broke.
     Closed,
     Timeout,
+    /// The time for the whole request is over.
+    Deadline,
     /// Not HTTP/1 as it has to be.
     Malformed(Malformed),
     /// HTTP, but not an answer to what was asked.
@@ -200,7 +210,7 @@ impl UpstreamError {
             Self::Connect => Failure::Connect,
             Self::Unprocessed => Failure::Unprocessed,
             Self::Closed => Failure::Closed,
-            Self::Timeout => Failure::Timeout,
+            Self::Timeout | Self::Deadline => Failure::Timeout,
             Self::Malformed(_) | Self::Nonsense => Failure::Malformed,
         })
     }

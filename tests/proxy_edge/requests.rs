@@ -234,7 +234,7 @@ async fn an_error_of_the_edge_is_told_in_words_that_its_client_can_read() {
     assert_eq!((answer.status().as_u16(), answer.body().is_end_stream()), (200, true), "trailers only");
     assert_eq!(answer.headers()["grpc-status"], "14");
     assert_eq!(answer.headers()["content-type"], "application/grpc");
-    drop(client);
+    drop((client, answer));
     driver.await.unwrap().unwrap();
     edge.close().await;
 }

@@ -1,12 +1,13 @@
 //! The rules of probing, ejection, ranking and failover.
 
 use crate::config::Probes;
-use crate::config::file::{File, Key};
+use crate::config::file::{EjectionSection, File, Key};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::spell;
 use crate::domain::health::HealthPolicy;
 use crate::domain::latency::WindowedMedian;
+use crate::domain::limit::outlier::OutlierPolicy;
 use crate::domain::policy::FailoverPolicy;
 use crate::domain::selection::Margin;
 use std::time::Duration;
@@ -127,6 +128,27 @@ pub(super) fn health(file: &File, report: &mut Report) -> HealthPolicy {
         ejection,
         ejection_max,
         probation: report.duration("ejection.probation", &e.probation, ejection_range, default.probation),
+        outlier: outlier(e, report),
+    }
+}
+
+fn outlier(e: &EjectionSection, report: &mut Report) -> OutlierPolicy {
+    let default = OutlierPolicy::default();
+    OutlierPolicy {
+        success_rate_deviations: report.number(
+            "ejection.outlier_deviations",
+            &e.outlier_deviations,
+            0.0..=10.0,
+            default.success_rate_deviations,
+        ),
+        latency_factor: report.number(
+            "ejection.outlier_latency",
+            &e.outlier_latency,
+            0.0..=100.0,
+            default.latency_factor,
+        ),
+        volume: report.whole("ejection.outlier_volume", &e.outlier_volume, 1..=1_000_000, default.volume),
+        ejected_max: report.number("ejection.ejected_max", &e.ejected_max, 0.0..=1.0, default.ejected_max),
     }
 }
 

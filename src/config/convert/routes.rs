@@ -3,12 +3,13 @@
 mod action;
 mod matching;
 mod overlaps;
+mod policy;
 
 use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::domain::name::RouteId;
-use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RoutePolicy, RouteTable};
+use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -18,7 +19,12 @@ struct Written {
     places: Vec<Range<usize>>,
 }
 
-pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Option<RouteTable> {
+pub(super) fn routes(
+    file: &File,
+    services: &Known,
+    limits: &Known,
+    report: &mut Report,
+) -> Option<RouteTable> {
     let sections = file.routes.as_deref().unwrap_or_default();
     if sections.is_empty() {
         let right = "[[routes]] with name and service";
@@ -27,7 +33,7 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
     let mut ids: BTreeMap<RouteId, Range<usize>> = BTreeMap::new();
     let (mut routes, mut places) = (Vec::new(), Vec::new());
     for section in sections {
-        let Some(written) = route(section, services, report) else { continue };
+        let Some(written) = route(section, services, limits, report) else { continue };
         if let Some(placed) = &section.get_ref().name
             && let Some(first) = ids.insert(placed.value.clone(), placed.span.clone())
         {
@@ -57,7 +63,12 @@ pub(super) fn routes(file: &File, services: &Known, report: &mut Report) -> Opti
     }
 }
 
-fn route(section: &Section<RouteSection>, services: &Known, report: &mut Report) -> Option<Written> {
+fn route(
+    section: &Section<RouteSection>,
+    services: &Known,
+    limits: &Known,
+    report: &mut Report,
+) -> Option<Written> {
     let (span, route) = (section.span(), section.get_ref());
     let id = report.required(&span, "name", &route.name, "name = \"web\"");
     let hosts = hosts(section, report);
@@ -73,7 +84,7 @@ fn route(section: &Section<RouteSection>, services: &Known, report: &mut Report)
         conditions,
         action: action?,
         response_headers,
-        policy: RoutePolicy {},
+        policy: policy::policy(section, limits, report),
     };
     Some(Written { route, places })
 }

@@ -1,12 +1,13 @@
 //! Services and their endpoints.
 
-use super::duplicates;
+use super::{duplicates, limits};
 use crate::config::file::{File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{HostPort, Service, UpstreamProtocol};
 use crate::domain::name::{RegionId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 const HEALTH_PATH: &str = "/healthz";
@@ -18,6 +19,7 @@ const ATTEMPTS: u32 = 3;
 /// `own` decides whose endpoints are kept; without it none are.
 pub(super) fn services(
     file: &File,
+    folder: &Path,
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -30,7 +32,7 @@ pub(super) fn services(
     duplicates("service", entries, report);
     let convert = |(id, section): &(_, Section<ServiceSection>)| {
         let id: &crate::config::file::Placed<ServiceId> = id;
-        (id.value.clone(), service(&id.value, section, own, regions, report))
+        (id.value.clone(), service(&id.value, section, folder, own, regions, report))
     };
     entries.iter().map(convert).collect()
 }
@@ -38,6 +40,7 @@ pub(super) fn services(
 fn service(
     id: &ServiceId,
     section: &Section<ServiceSection>,
+    folder: &Path,
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -60,6 +63,7 @@ fn service(
         connect_timeout,
         read_timeout,
         attempts,
+        protection: limits::protection(id, service, folder, report),
     }
 }
 

@@ -2,13 +2,15 @@
 
 use super::{Fleet, Outcome, OutcomeResult, Output, Target, Transition, watch};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::health::{Health, State, Word};
+use crate::domain::health::{Health, HealthPolicy, Room, State, Word};
+use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
 use crate::domain::name::ServiceId;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One service in the own region.
 #[derive(Debug, Default)]
@@ -17,12 +19,65 @@ pub(super) struct OwnService {
     /// Active side: from the endpoints' probes. Passive side: from outcomes of all of them.
     pub(super) health: Health,
     shown: Option<State>,
+    /// When the endpoints were last compared.
+    compared: Time,
 }
 
 #[derive(Debug)]
 pub(super) struct OwnEndpoint {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) health: Health,
+    /// Outcomes since the endpoints were last compared.
+    good: u32,
+    bad: u32,
+    start: Start,
+}
+
+/// Whether an endpoint starts slowly.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    /// It was there first, or has started: nobody else could take its part.
+    Done,
+    /// It joined others, and has not served yet.
+    Joined,
+    Serving {
+        since: Time,
+    },
+}
+
+impl OwnEndpoint {
+    fn new(address: SocketAddr, start: Start) -> Self {
+        let endpoint = Arc::new(Endpoint::new(address));
+        Self { endpoint, health: Health::default(), good: 0, bad: 0, start }
+    }
+
+    /// Hands its share to those who pick: of a return, or of a first start.
+    fn share(&mut self, now: Time, policy: &HealthPolicy) {
+        if !self.health.state().usable() {
+            // As a last resort all are alike.
+            self.endpoint.set_share(1.0);
+            return;
+        }
+        let started = match self.start {
+            Start::Done => 1.0,
+            Start::Joined => {
+                self.start = Start::Serving { since: now };
+                slow_start(Duration::ZERO, policy.probation)
+            }
+            Start::Serving { since } => slow_start(now.since(since), policy.probation),
+        };
+        if started >= 1.0 {
+            self.start = Start::Done;
+        }
+        self.endpoint.set_share(started.min(self.health.share(now, policy)));
+    }
+
+    /// What was seen since the last call; nothing of one that does not serve.
+    fn observe(&mut self) -> Observation {
+        let latency = self.endpoint.take_latency();
+        let (good, bad) = (std::mem::take(&mut self.good), std::mem::take(&mut self.bad));
+        if self.health.state().usable() { Observation { good, bad, latency } } else { Observation::default() }
+    }
 }
 
 impl OwnService {
@@ -48,11 +103,34 @@ impl OwnService {
         }
     }
 
+    /// How many more endpoints outcomes may eject.
+    fn room(&self, policy: &HealthPolicy) -> usize {
+        let ejected = self.endpoints.values().filter(|e| e.health.ejected_by_outcomes()).count();
+        room(self.endpoints.len(), ejected, &policy.outlier)
+    }
+
+    /// Ejects those that do worse than the others, once in a window.
+    fn compare(&mut self, policy: &HealthPolicy, now: Time) {
+        if now.since(self.compared) < policy.failure_window {
+            return;
+        }
+        self.compared = now;
+        let room = self.room(policy);
+        let observations: Vec<Observation> = self.endpoints.values_mut().map(OwnEndpoint::observe).collect();
+        for (index, _) in outliers(&observations, &policy.outlier).into_iter().take(room) {
+            if let Some(endpoint) = self.endpoints.values_mut().nth(index) {
+                endpoint.health.eject(now, policy);
+            }
+        }
+    }
+
     /// Lets time pass and tells a change of state.
     pub(super) fn advance(&mut self, id: &ServiceId, policy: &Policy, now: Time, outputs: &mut Vec<Output>) {
-        for (address, endpoint) in &mut self.endpoints {
-            let from = endpoint.health.state();
+        let before: Vec<State> = self.endpoints.values().map(|e| e.health.state()).collect();
+        self.compare(&policy.health, now);
+        for ((address, endpoint), from) in self.endpoints.iter_mut().zip(before) {
             endpoint.health.advance(now, &policy.health);
+            endpoint.share(now, &policy.health);
             tell_endpoint(id, *address, from, endpoint.health.state(), outputs);
         }
         self.follow(policy, now);
@@ -65,15 +143,16 @@ impl OwnService {
         }
     }
 
-    /// Endpoints to send requests to: the usable ones; without any, all that probes do not
-    /// hold down; without any of those, all (percentage panic is for later, this is its floor).
-    pub(super) fn serving(&self) -> Arc<[Arc<Endpoint>]> {
+    /// Endpoints to send requests to: the usable ones; when those are none, or fail one and all,
+    /// every one that probes do not hold down; without any of those, all.
+    pub(super) fn serving(&self, policy: &HealthPolicy) -> Arc<[Arc<Endpoint>]> {
         let filtered = |keep: &dyn Fn(&OwnEndpoint) -> bool| -> Vec<Arc<Endpoint>> {
             self.endpoints.values().filter(|e| keep(e)).map(|e| Arc::clone(&e.endpoint)).collect()
         };
-        let usable = filtered(&|e| e.health.state().usable());
-        if !usable.is_empty() {
-            return usable.into();
+        // When whoever is left fails, too, the fault is not the endpoints', and few must not carry all.
+        let serves = |e: &OwnEndpoint| e.health.state().usable();
+        if self.endpoints.values().any(|e| serves(e) && !e.health.failing(policy)) {
+            return filtered(&serves).into();
         }
         let not_down = filtered(&|e| e.health.word().0 != Word::Down);
         if !not_down.is_empty() {
@@ -104,11 +183,9 @@ impl Fleet {
             Target::Service(service) => {
                 let Some(own) = self.services.get_mut(service) else { return };
                 own.endpoints.retain(|address, _| addresses.contains(address));
+                let start = if own.endpoints.is_empty() { Start::Done } else { Start::Joined };
                 for address in addresses {
-                    own.endpoints.entry(address).or_insert_with(|| OwnEndpoint {
-                        endpoint: Arc::new(Endpoint::new(address)),
-                        health: Health::default(),
-                    });
+                    own.endpoints.entry(address).or_insert_with(|| OwnEndpoint::new(address, start));
                 }
                 // As before the first address: nothing is known of it, and nothing is said.
                 if own.endpoints.is_empty() {
@@ -158,12 +235,153 @@ impl Fleet {
         }
         let Some(own) = self.services.get_mut(&outcome.service) else { return };
         self.dirty |= watch(&mut own.health, |health| health.outcome(success, now, policy));
+        let room = if success || own.room(policy) > 0 { Room::Free } else { Room::Full };
         if let Some(endpoint) = own.endpoints.get_mut(&outcome.address) {
             let from = endpoint.health.state();
-            endpoint.health.outcome(success, now, policy);
+            let count = if success { &mut endpoint.good } else { &mut endpoint.bad };
+            *count = count.saturating_add(1);
+            endpoint.health.outcome_with(room, success, now, policy);
             let to = endpoint.health.state();
-            self.dirty |= from != to;
+            self.dirty |= from != to || room == Room::Full;
             tell_endpoint(&outcome.service, outcome.address, from, to, outputs);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fleet::{Input, Probe};
+    use crate::domain::name::RegionId;
+    use crate::domain::policy::{FailoverPolicy, RegionPolicy};
+    use crate::domain::selection::Margin;
+
+    /// One region, one service; what happens to its endpoints.
+    struct Case {
+        fleet: Fleet,
+        now: Time,
+    }
+
+    fn web() -> ServiceId {
+        ServiceId::parse("web").unwrap()
+    }
+
+    fn here() -> RegionId {
+        RegionId::parse("here").unwrap()
+    }
+
+    fn address(n: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, n], 8080))
+    }
+
+    impl Case {
+        fn new(endpoints: u8) -> Self {
+            let policy = Policy {
+                own: here(),
+                regions: [(here(), RegionPolicy::default())].into(),
+                services: [web()].into(),
+                routes: Arc::default(),
+                names: BTreeMap::new(),
+                health: HealthPolicy::default(),
+                margin: Margin::default(),
+                rtt_window: Duration::from_secs(30),
+                failover: FailoverPolicy::default(),
+            };
+            let mut case = Self { fleet: Fleet::new(Arc::new(policy), 1), now: Time::from_millis(1) };
+            case.resolve(endpoints);
+            case
+        }
+
+        fn resolve(&mut self, endpoints: u8) {
+            let addresses: Vec<SocketAddr> = (0..endpoints).map(address).collect();
+            self.handle(Input::Resolved { target: Target::Service(web()), addresses: addresses.clone() });
+            for address in addresses {
+                self.handle(Input::Probed(Probe::Endpoint { service: web(), address, result: Ok(()) }));
+            }
+        }
+
+        fn handle(&mut self, input: Input) {
+            self.fleet.handle(input, self.now);
+        }
+
+        /// Lets a second pass.
+        fn tick(&mut self) {
+            for _ in 0..4 {
+                self.now = self.now + Duration::from_millis(250);
+                self.handle(Input::Tick);
+            }
+        }
+
+        fn outcome(&mut self, n: u8, latency: Option<u64>) {
+            let result = match latency {
+                Some(millis) => {
+                    let endpoint = &self.fleet.services[&web()].endpoints[&address(n)].endpoint;
+                    endpoint.succeeded(Duration::from_millis(millis), self.now);
+                    OutcomeResult::Success
+                }
+                None => OutcomeResult::Failure,
+            };
+            let outcome = Outcome { service: web(), region: here(), address: address(n), result };
+            self.handle(Input::Outcome(outcome));
+        }
+
+        fn ejected(&self) -> Vec<u8> {
+            let endpoints = self.fleet.services[&web()].endpoints.values();
+            let ejected = endpoints.enumerate().filter(|(_, e)| e.health.state() == State::Ejected);
+            ejected.map(|(n, _)| n as u8).collect()
+        }
+
+        fn share(&self, n: u8) -> f64 {
+            self.fleet.services[&web()].endpoints[&address(n)].endpoint.share()
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_more_than_the_others_is_ejected_though_no_bound_of_its_own_is_broken() {
+        let mut case = Case::new(4);
+        for request in 0..200 {
+            for n in 0..4 {
+                case.outcome(n, (n != 2 || request % 4 != 0).then_some(10));
+            }
+        }
+        assert_eq!(case.ejected(), Vec::<u8>::new());
+        (0..11).for_each(|_| case.tick());
+        assert_eq!(case.ejected(), [2]);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_far_slower_than_the_others_is_ejected_and_comes_back_slowly() {
+        let mut case = Case::new(4);
+        for _ in 0..100 {
+            (0..4).for_each(|n| case.outcome(n, Some(if n == 1 { 400 } else { 20 })));
+        }
+        (0..11).for_each(|_| case.tick());
+        assert_eq!(case.ejected(), [1]);
+        (0..10).for_each(|_| case.tick());
+        assert_eq!(case.ejected(), Vec::<u8>::new());
+        assert!(case.share(1) < 0.3, "{}", case.share(1));
+        (0..25).for_each(|_| case.tick());
+        assert_eq!(case.share(1), 1.0);
+    }
+
+    #[test]
+    fn when_all_fail_no_more_than_the_share_is_ejected() {
+        let mut case = Case::new(6);
+        for _ in 0..20 {
+            (0..6).for_each(|n| case.outcome(n, None));
+        }
+        assert_eq!(case.ejected().len(), 3);
+    }
+
+    #[test]
+    fn who_joins_others_starts_slowly_and_the_first_ones_do_not() {
+        let mut case = Case::new(2);
+        case.tick();
+        assert_eq!((case.share(0), case.share(1)), (1.0, 1.0));
+        case.resolve(3);
+        case.tick();
+        assert!(case.share(2) < 0.2, "{}", case.share(2));
+        (0..20).for_each(|_| case.tick());
+        assert_eq!(case.share(2), 1.0);
     }
 }

@@ -105,7 +105,7 @@ impl Fleet {
         let mut candidates = Vec::new();
         if let Some(own) = self.services.get(id).filter(|s| s.health.state().usable()) {
             let share = own.health.share(now, policy) * self.load.spill.share();
-            candidates.push(self.own_candidate(share, own.serving()));
+            candidates.push(self.own_candidate(share, own.serving(policy)));
         }
         for region in &self.order {
             let Some(peer) = self.peers.get(region).filter(|p| !p.endpoints.is_empty()) else { continue };
@@ -121,7 +121,7 @@ impl Fleet {
         // DNS still leads users to a drained region for a while. It gets no request of its own, but
         // when every peer refuses, being served where it is well beats a 503.
         if let Some(own) = self.services.get(id).filter(|s| !candidates.is_empty() && leaving(&s.health)) {
-            let endpoints = own.serving();
+            let endpoints = own.serving(policy);
             if !endpoints.is_empty() {
                 candidates.push(self.own_candidate(0.0, endpoints));
             }
@@ -131,7 +131,7 @@ impl Fleet {
 
     /// Nothing is healthy: the own region, then every other one by distance.
     fn last_resort(&self, id: &ServiceId) -> Vec<Candidate> {
-        let own = self.services.get(id).map(|s| self.own_candidate(1.0, s.serving()));
+        let own = self.services.get(id).map(|s| self.own_candidate(1.0, s.serving(&self.policy.health)));
         let others = self.order.iter().filter_map(|region| {
             let endpoints = Arc::clone(&self.peers.get(region)?.endpoints);
             Some(Candidate { region: region.clone(), place: Place::Peer, share: 1.0, endpoints })

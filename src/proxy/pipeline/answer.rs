@@ -1,7 +1,7 @@
 //! Answers of this edge itself.
 
 use super::{CLIENT_PATIENCE, Call, Pipeline};
-use crate::metrics::request::{Class, ListenerKind, Message};
+use crate::metrics::request::{Class, ListenerKind, Message, RejectReason};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
 use crate::proxy::headers;
@@ -83,6 +83,7 @@ impl Pipeline {
         let metrics = &self.shared.wiring.metrics;
         match &answer.cause {
             Cause::Unrouted => metrics.unrouted.inc(),
+            Cause::Rejected(reason) => metrics.rejected(*reason).inc(),
             Cause::Refused(reason) => metrics.refused(*reason).inc(),
             Cause::Unavailable(service) if call.progress.exchange.is_none() => {
                 if let Some(handles) = call.progress.settings.handles.service(service) {
@@ -127,7 +128,7 @@ impl Pipeline {
         let own = error.is_none_or(|e| e.failure().is_none());
         let answer = match &call.progress.exchange {
             Some(exchange) if !own => exchange.give_up(call.progress.failure),
-            exchange => policy::unproxied(id(exchange.as_deref()), false),
+            exchange => policy::unproxied(id(exchange.as_deref()), StatusCode::INTERNAL_SERVER_ERROR),
         };
         let request_id = answer.request_id.to_str().unwrap_or("-");
         let route = call.progress.exchange.as_ref().and_then(|exchange| exchange.route.as_ref());
@@ -146,10 +147,15 @@ impl Pipeline {
                 malformed.status()
             }
             ClientError::Slow => StatusCode::REQUEST_TIMEOUT,
+            // Told in its own words below.
+            ClientError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         };
-        let mut answer = policy::unproxied(id(call.progress.exchange.as_deref()), true);
-        answer.status = status;
         call.down.close_after();
+        let id = id(call.progress.exchange.as_deref());
+        let answer = match error {
+            ClientError::TooLarge => policy::rejected(RejectReason::BodyTooLarge, &id),
+            _ => policy::unproxied(id, status),
+        };
         self.respond(call, answer).await
     }
 }

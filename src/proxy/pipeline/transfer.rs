@@ -18,10 +18,14 @@ use tokio::time::Instant;
 /// How long each side is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// For the upstream: from the end of the request to its answer, and between two pieces.
-    pub(super) upstream: Duration,
+    /// For the upstream: from the end of the request to the head of its answer.
+    pub(super) first_byte: Duration,
+    /// For the upstream: between two pieces of its answer.
+    pub(super) between_bytes: Duration,
     /// For the client: between two pieces that it sends or reads.
     pub(super) client: Duration,
+    /// For everything together.
+    pub(super) whole: Option<Instant>,
 }
 
 /// Why a transfer ended early.
@@ -56,6 +60,8 @@ pub(super) struct Transfer {
     pieces: usize,
     sent: Sent,
     waiting: Waiting,
+    /// The head of the answer has come.
+    answering: bool,
     /// When something moved last.
     moved: Instant,
     written: u64,
@@ -69,6 +75,7 @@ impl Transfer {
             pieces: 0,
             sent: Sent::Part,
             waiting: Waiting::Upstream,
+            answering: false,
             moved: Instant::now(),
             written: 0,
         }
@@ -100,7 +107,7 @@ impl Transfer {
     /// Passes the answer's body on to its end.
     pub(super) async fn relay(&mut self, call: &mut Call<'_>) -> Result<(), Broken> {
         call.replay = Replay::Dropped;
-        self.moved = Instant::now();
+        (self.moved, self.answering) = (Instant::now(), true);
         let mut whole = false;
         poll_fn(|context| self.poll_relay(call, context, &mut whole)).await
     }
@@ -158,6 +165,10 @@ impl Transfer {
                     Poll::Ready(piece) => {
                         if let Piece::Data(data) = &piece {
                             call.received += data.len() as u64;
+                            let most = call.progress.exchange.as_ref().and_then(|exchange| exchange.max_body);
+                            if most.is_some_and(|most| call.received > most) {
+                                return Poll::Ready(Err(Broken::Client(ClientError::TooLarge)));
+                            }
                         }
                         call.replay.push(&piece);
                         piece
@@ -190,9 +201,18 @@ impl Transfer {
         }
         let (patience, broken) = match self.waiting {
             Waiting::Client => (self.patience.client, Broken::Client(ClientError::Slow)),
-            Waiting::Upstream => (self.patience.upstream, Broken::Upstream(UpstreamError::Timeout)),
+            Waiting::Upstream if self.answering => {
+                (self.patience.between_bytes, Broken::Upstream(UpstreamError::Timeout))
+            }
+            Waiting::Upstream => (self.patience.first_byte, Broken::Upstream(UpstreamError::Timeout)),
         };
-        call.timer.poll(context, self.moved + patience).map(|()| Err(broken))
+        let silent = self.moved + patience;
+        match self.patience.whole {
+            Some(over) if over < silent => {
+                call.timer.poll(context, over).map(|()| Err(Broken::Upstream(UpstreamError::Deadline)))
+            }
+            _ => call.timer.poll(context, silent).map(|()| Err(broken)),
+        }
     }
 
     /// Whether any byte of an answer has come.

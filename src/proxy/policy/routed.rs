@@ -1,11 +1,14 @@
 //! A client's request by its route: to a service, elsewhere, or to an answer of the route's own.
 
 use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
-use super::{error, unavailable, unproxied};
+use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
 use crate::domain::routing::{
-    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, normal_path,
+    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RoutePolicy,
+    normal_path,
 };
+use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
+use crate::proxy::guards::RateFacts;
 use crate::proxy::headers::{self, ClientFacts, HeaderEdits};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -61,6 +64,13 @@ pub(super) fn decide(
     let Some(route) = world.snapshot.routes.find(&asked) else {
         return Err(error(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
     };
+    if !route.policy.access.admits(client.address) {
+        return Err(rejected(RejectReason::Denied, id));
+    }
+    let facts = RateFacts { route: &route.id, client: client.address, headers: head.headers };
+    if let Some(wait) = world.guards.rated(&route.policy.rate_limits, facts, world.now) {
+        return Err(too_early(wait, id));
+    }
     let from = RedirectFrom { scheme: client.scheme, host, port, path: &path, query: head.query };
     match &route.action {
         Action::Forward(to) => forward(head, client, world, id, random, (route, to, &path)),
@@ -77,6 +87,10 @@ fn forward(
     random: Random,
     (route, to, path): (&Arc<Route>, &Forward, &str),
 ) -> Result<Exchange, OwnAnswer> {
+    let RoutePolicy { timeouts, retries, max_body, .. } = &route.policy;
+    if head.length.zip(*max_body).is_some_and(|(length, most)| length > most) {
+        return Err(rejected(RejectReason::BodyTooLarge, id));
+    }
     let service = to.to.pick(random.split);
     let found = world.services.get(service).zip(world.snapshot.services.get(service));
     let Some((config, candidates)) = found else {
@@ -84,7 +98,13 @@ fn forward(
     };
     let mut edits = headers::request_edits(head.headers, Some(client), head.version, id);
     edits.then(&to.request_headers);
-    let budget = Budget { attempts: config.attempts, idempotent: head.method.is_idempotent() };
+    let idempotent = head.method.is_idempotent();
+    let budget = Budget {
+        attempts: retries.attempts.unwrap_or(config.attempts),
+        idempotent,
+        on_timeout: retries.on_timeout,
+        on_status: retries.on_status.clone(),
+    };
     Ok(Exchange {
         service: service.clone(),
         route: Some(Arc::clone(route)),
@@ -93,8 +113,11 @@ fn forward(
         response_edits: response_edits(route),
         request_id: id.clone(),
         attempts: Attempts::all(Arc::clone(candidates), budget, random.routing),
+        timeouts: Timeouts::new(config, *timeouts),
+        max_body: *max_body,
+        priority: route.policy.priority,
         origin: Origin::Client { address: client.address, scheme: client.scheme },
-        idempotent: budget.idempotent,
+        idempotent,
         own: world.snapshot.own.clone(),
     })
 }
@@ -114,7 +137,9 @@ fn target(to: &Forward, head: RequestHead<'_>, path: &str, id: &HeaderValue) -> 
     let host = match &to.rewrite.host {
         HostChange::Keep => TargetHost::Keep,
         HostChange::Upstream => TargetHost::Upstream,
-        HostChange::Fixed(name) => TargetHost::Fixed(name.parse().map_err(|_| unproxied(id.clone(), false))?),
+        HostChange::Fixed(name) => TargetHost::Fixed(
+            name.parse().map_err(|_| unproxied(id.clone(), StatusCode::INTERNAL_SERVER_ERROR))?,
+        ),
     };
     Ok(Target { path_and_query, host })
 }
@@ -139,7 +164,9 @@ fn redirected(redirect: &Redirect, from: RedirectFrom<'_>, route: &Route, id: &H
 
 fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
     let page = StatusCode::from_u16(respond.status).ok().zip(respond.content_type.as_str().parse().ok());
-    let Some((status, content_type)) = page else { return unproxied(id.clone(), false) };
+    let Some((status, content_type)) = page else {
+        return unproxied(id.clone(), StatusCode::INTERNAL_SERVER_ERROR);
+    };
     OwnAnswer {
         status,
         content: Content::Text(respond.text.as_str().into()),

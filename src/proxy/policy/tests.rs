@@ -24,6 +24,7 @@ pub(super) fn web() -> ServiceId {
 pub(super) struct Fixture {
     pub(super) snapshot: Snapshot,
     pub(super) services: BTreeMap<ServiceId, Service>,
+    pub(super) guards: Guards,
 }
 
 impl Fixture {
@@ -58,8 +59,9 @@ impl Fixture {
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
             attempts: 3,
+            protection: Default::default(),
         };
-        Self { snapshot, services: [(web(), config)].into() }
+        Self { snapshot, services: [(web(), config)].into(), guards: Guards::default() }
     }
 
     pub(super) fn service(&mut self, change: impl FnOnce(&mut ServiceSnapshot)) {
@@ -93,9 +95,26 @@ impl Fixture {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let head =
-            RequestHead { method: &method, version: Version::HTTP_11, authority, path, query, headers: &map };
-        decide(head, origin, World { snapshot: &self.snapshot, services: &self.services }, RANDOM)
+        let head = RequestHead {
+            method: &method,
+            version: Version::HTTP_11,
+            authority,
+            path,
+            query,
+            length: Some(0),
+            headers: &map,
+        };
+        decide(
+            head,
+            origin,
+            World {
+                snapshot: &self.snapshot,
+                services: &self.services,
+                guards: &self.guards,
+                now: Time::ZERO,
+            },
+            RANDOM,
+        )
     }
 
     pub(super) fn get(&self, authority: &str, path: &str) -> Decision {

@@ -4,6 +4,7 @@ use crate::domain::routing::{
     Backends, FieldName, FieldValue, HeaderChanges, HostPattern, PathChange, PathPattern, PathPrefix,
     RedirectStatus, Rewrite, RouteTable, Scheme, Split,
 };
+use crate::domain::time::Time;
 use crate::proxy::policy::tests::{Fixture, answer, client, exchange, header, web};
 use crate::proxy::policy::{Decision, decide as decide_all};
 use http::{Method, Version};
@@ -111,9 +112,15 @@ fn a_split_picks_by_its_own_random_number() {
             authority: "a.test",
             path: "/",
             query: "",
+            length: Some(0),
             headers: &headers,
         };
-        let world = World { snapshot: &fixture.snapshot, services: &fixture.services };
+        let world = World {
+            snapshot: &fixture.snapshot,
+            services: &fixture.services,
+            guards: &fixture.guards,
+            now: Time::ZERO,
+        };
         decide_all(head, client(), world, Random { routing: 0, split, id: 0 })
     };
     assert_eq!(exchange(ask(0)).service, web());

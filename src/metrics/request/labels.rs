@@ -1,0 +1,161 @@
+//! Values of labels: closed sets, spelled once.
+
+/// The class of an answer, as the label spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Informational,
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+    /// No answer: the client left first.
+    None,
+}
+
+impl Class {
+    pub const ALL: [Self; 6] = [
+        Self::Informational,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+        Self::None,
+    ];
+
+    /// The class of a status code; what is none of the five classes counts as a server error.
+    pub const fn of(status: u16) -> Self {
+        match status {
+            100..=199 => Self::Informational,
+            200..=299 => Self::Success,
+            300..=399 => Self::Redirection,
+            400..=499 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Why an attempt was followed by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryReason {
+    /// No connection; nothing was sent.
+    Connect,
+    /// Sent, but the upstream said that it did not process it.
+    Unprocessed,
+    /// Reset or closed before the head of the answer was whole.
+    Closed,
+    /// The peer's typed 503.
+    Refused,
+    /// No answer in time; only where a route says so.
+    Timeout,
+    /// A status that a route names.
+    Status,
+}
+
+impl RetryReason {
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused, Self::Timeout, Self::Status];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Unprocessed => "unprocessed",
+            Self::Closed => "closed",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Why a forwarded request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    NoService,
+    NoRoom,
+    /// Not a forwarded request at all: a header is missing or wrong.
+    Malformed,
+}
+
+impl RefusalReason {
+    pub const ALL: [Self; 3] = [Self::NoService, Self::NoRoom, Self::Malformed];
+
+    /// The reason as labels and the typed 503 spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoService => "no_service",
+            Self::NoRoom => "no_room",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Which kind of listener a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    Http,
+    Https,
+    Peer,
+}
+
+impl ListenerKind {
+    pub const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Peer];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// Why a request was not passed on, by its route's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The client's address may not ask.
+    Denied,
+    BodyTooLarge,
+    RateLimited,
+    /// Too many of the service's requests are in flight.
+    Overloaded,
+}
+
+impl RejectReason {
+    pub const ALL: [Self; 4] = [Self::Denied, Self::BodyTooLarge, Self::RateLimited, Self::Overloaded];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::BodyTooLarge => "body_too_large",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// What was malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    Request,
+    Answer,
+}
+
+impl Message {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Answer => "answer",
+        }
+    }
+}

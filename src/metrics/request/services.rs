@@ -1,0 +1,146 @@
+//! Metrics by service, and the handles that requests count with.
+
+use super::Registrar;
+use super::labels::{Class, RetryReason};
+use crate::domain::name::{RegionId, ServiceId};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use std::collections::BTreeMap;
+
+/// Label of the region when no region answered and this edge did.
+const NO_REGION: &str = "none";
+
+/// Every family that has a service for a label.
+#[derive(Debug, Clone)]
+pub(super) struct ServiceFamilies {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    attempts: IntCounterVec,
+    retries: IntCounterVec,
+    connect_errors: IntCounterVec,
+    retries_denied: IntCounterVec,
+    concurrency_limit: IntGaugeVec,
+}
+
+impl ServiceFamilies {
+    pub(super) fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            requests: new.counters(
+                "proxima_requests_total",
+                "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
+                &["service", "region", "class"],
+            )?,
+            duration: new.latencies(
+                "proxima_request_duration_seconds",
+                "Time from a request's head to the end of its answer.",
+                &["service"],
+            )?,
+            attempts: new.counters(
+                "proxima_attempts_total",
+                "Attempts to have a request answered by an upstream.",
+                &["service"],
+            )?,
+            retries: new.counters(
+                "proxima_retries_total",
+                "Attempts that were followed by another one, by why.",
+                &["service", "reason"],
+            )?,
+            connect_errors: new.counters(
+                "proxima_upstream_connect_errors_total",
+                "Connections to endpoints of the own region or to peers that could not be made.",
+                &["service", "region"],
+            )?,
+            retries_denied: new.counters(
+                "proxima_retries_denied_total",
+                "Retries that were not made because the service's retry budget was spent.",
+                &["service"],
+            )?,
+            concurrency_limit: new.gauges(
+                "proxima_concurrency_limit",
+                "Requests that may be in flight at the own endpoints of a service (0: any number).",
+                &["service"],
+            )?,
+        })
+    }
+
+    /// The handles of every configured service and region.
+    pub(super) fn handles<'a>(
+        &self,
+        services: impl Iterator<Item = &'a ServiceId>,
+        regions: impl Iterator<Item = &'a RegionId> + Clone,
+    ) -> Handles {
+        let classes = |service: &ServiceId, region: &str| {
+            Class::ALL
+                .map(|class| self.requests.with_label_values(&[service.as_str(), region, class.as_str()]))
+        };
+        let handles = |service: &ServiceId| ServiceHandles {
+            own: classes(service, NO_REGION),
+            regions: regions
+                .clone()
+                .map(|region| {
+                    let labels = [service.as_str(), region.as_str()];
+                    let handles = RegionHandles {
+                        requests: classes(service, region.as_str()),
+                        connect_errors: self.connect_errors.with_label_values(&labels),
+                    };
+                    (region.clone(), handles)
+                })
+                .collect(),
+            duration: self.duration.with_label_values(&[service.as_str()]),
+            attempts: self.attempts.with_label_values(&[service.as_str()]),
+            retries: RetryReason::ALL
+                .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
+        };
+        Handles { services: services.map(|service| (service.clone(), handles(service))).collect() }
+    }
+}
+
+/// Handles by service, resolved when a configuration is applied.
+#[derive(Debug, Default)]
+pub struct Handles {
+    services: BTreeMap<ServiceId, ServiceHandles>,
+}
+
+impl Handles {
+    /// `None` for a service that the configuration does not name.
+    pub fn service(&self, service: &ServiceId) -> Option<&ServiceHandles> {
+        self.services.get(service)
+    }
+}
+
+/// Handles of one service.
+#[derive(Debug)]
+pub struct ServiceHandles {
+    own: [IntCounter; 6],
+    regions: BTreeMap<RegionId, RegionHandles>,
+    /// Seconds from a request's head to the end of its answer.
+    pub duration: Histogram,
+    pub attempts: IntCounter,
+    retries: [IntCounter; RetryReason::ALL.len()],
+    pub retries_denied: IntCounter,
+    pub concurrency_limit: IntGauge,
+}
+
+impl ServiceHandles {
+    /// The count of requests served by a region (`None`: answered by this edge itself).
+    pub fn requests(&self, region: Option<&RegionId>, class: Class) -> &IntCounter {
+        let counters = region.and_then(|r| self.regions.get(r)).map_or(&self.own, |r| &r.requests);
+        &counters[class as usize]
+    }
+
+    /// The count of connections to a region's endpoints that could not be made.
+    pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
+        self.regions.get(region).map(|r| &r.connect_errors)
+    }
+
+    pub fn retries(&self, reason: RetryReason) -> &IntCounter {
+        &self.retries[reason as usize]
+    }
+}
+
+#[derive(Debug)]
+struct RegionHandles {
+    requests: [IntCounter; 6],
+    connect_errors: IntCounter,
+}

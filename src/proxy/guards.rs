@@ -1,0 +1,111 @@
+//! What protects services from too much: the counters behind `domain::limit`.
+//!
+//! Shared by all requests, and kept across reloads while their rules are the
+//! same: a reload forgives nobody.
+
+use crate::config::Config;
+use crate::config::limits::{Protection, RateBy, RateLimit};
+use crate::domain::hash::HashKey;
+use crate::domain::limit::budget::Budget;
+use crate::domain::limit::concurrency::{Bound, Limiter};
+use crate::domain::limit::rate::{RateAnswer, RateKey, RateTable};
+use crate::domain::name::{RouteId, ServiceId};
+use crate::domain::time::Time;
+use http::HeaderMap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Every guard of a configuration.
+#[derive(Debug, Default)]
+pub struct Guards {
+    rates: BTreeMap<String, NamedRate>,
+    services: BTreeMap<ServiceId, ServiceGuards>,
+}
+
+#[derive(Debug, Clone)]
+struct NamedRate {
+    limit: RateLimit,
+    table: Arc<RateTable>,
+}
+
+/// The guards of one service.
+#[derive(Debug, Clone)]
+pub struct ServiceGuards {
+    rules: Protection,
+    pub retries: Arc<Budget>,
+    /// `None`: any number in flight.
+    pub concurrency: Option<Arc<Limiter>>,
+}
+
+impl ServiceGuards {
+    /// Whether a request counts as in flight to the end of its answer; an adaptive bound learns
+    /// from heads, and a long stream must not use it up.
+    pub fn counts_to_the_end(&self) -> bool {
+        self.rules.concurrency.is_some_and(|policy| matches!(policy.bound, Bound::Fixed(_)))
+    }
+}
+
+/// Whose request a rate limit counts.
+#[derive(Debug, Clone, Copy)]
+pub struct RateFacts<'a> {
+    pub route: &'a RouteId,
+    pub client: IpAddr,
+    pub headers: &'a HeaderMap,
+}
+
+impl Guards {
+    /// Those of `config`; what `before` has under the same rules goes on. `random` keys the tables,
+    /// so that nobody can choose who shares a place with whom.
+    pub fn new(config: &Config, before: &Self, random: (u64, u64), now: Time) -> Self {
+        let rates = config.rate_limits.iter().map(|(name, limit)| {
+            let known = before.rates.get(name).filter(|known| known.limit == *limit).cloned();
+            let new = || {
+                let secret = HashKey::new(random.0, random.1).derive(name);
+                let table = Arc::new(RateTable::new(limit.rate, limit.keys_max, secret));
+                NamedRate { limit: limit.clone(), table }
+            };
+            (name.clone(), known.unwrap_or_else(new))
+        });
+        let services = config.services.iter().map(|(id, service)| {
+            let rules = &service.protection;
+            let known = before.services.get(id);
+            let retries = known.filter(|known| known.rules.retry_budget == rules.retry_budget);
+            let retries = retries.map(|known| Arc::clone(&known.retries));
+            let bound = known.filter(|known| known.rules.concurrency == rules.concurrency);
+            let bound = bound.map(|known| known.concurrency.clone());
+            let guards = ServiceGuards {
+                rules: rules.clone(),
+                retries: retries.unwrap_or_else(|| Arc::new(Budget::new(rules.retry_budget))),
+                concurrency: bound.unwrap_or_else(|| {
+                    rules.concurrency.map(|policy| Arc::new(Limiter::new(policy, random.0, now)))
+                }),
+            };
+            (id.clone(), guards)
+        });
+        Self { rates: rates.collect(), services: services.collect() }
+    }
+
+    pub fn service(&self, service: &ServiceId) -> Option<&ServiceGuards> {
+        self.services.get(service)
+    }
+
+    /// Counts a request against named limits; `Some`: it comes too early, and when to come again.
+    pub fn rated(&self, names: &[String], facts: RateFacts<'_>, now: Time) -> Option<Duration> {
+        names.iter().filter_map(|name| self.rates.get(name)).find_map(|named| {
+            let key = match &named.limit.key {
+                RateBy::Client => RateKey::Client(facts.client),
+                RateBy::Route => RateKey::Route(facts.route.as_str()),
+                RateBy::Header(name) => facts
+                    .headers
+                    .get(name)
+                    .map_or(RateKey::Client(facts.client), |value| RateKey::Header(value.as_bytes())),
+            };
+            match named.table.check(key, now) {
+                RateAnswer::Allowed => None,
+                RateAnswer::Limited { retry_after } => Some(retry_after),
+            }
+        })
+    }
+}
