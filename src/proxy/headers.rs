@@ -159,6 +159,13 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     Some((region, service))
 }
 
+/// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
+pub fn forwarded_client(headers: &HeaderMap) -> (Option<IpAddr>, bool) {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let client = text(&FORWARDED_FOR).and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    (client, text(&FORWARDED_PROTO) == Some(Scheme::Https.as_str()))
+}
+
 /// Takes away what an answer may not say to whoever asked: words between edges, and a challenge
 /// that is meant for this hop (RFC 9110 section 11.7.1). What concerns a connection is not here
 /// any more: no session lets it through.

@@ -324,6 +324,9 @@ fn outgoing(head: RequestHead, progress: &mut Progress) -> Option<Outgoing> {
 
 /// The last word on an answer is the route's.
 fn edit_answer(call: &mut Call<'_>, parts: &mut response::Parts) {
+    if let Some(cookie) = call.progress.set_cookie() {
+        parts.headers.append(http::header::SET_COOKIE, cookie);
+    }
     if let Some(exchange) = &mut call.progress.exchange {
         std::mem::take(&mut exchange.response_edits).apply(&mut parts.headers);
     }
