@@ -17,6 +17,7 @@ use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Protocol};
 use crate::domain::fleet::Outcome;
+use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
@@ -26,6 +27,7 @@ use pingora::listeners::tls::Acceptor;
 use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -84,6 +86,10 @@ pub enum Error {
     Bind { listener: String, address: SocketAddr, source: std::io::Error },
     #[error("listener `{listener}`")]
     Tls { listener: String, source: TlsError },
+    #[error("the affinity secret {path} cannot be read")]
+    Secret { path: PathBuf, source: std::io::Error },
+    #[error("the affinity secret {path} is shorter than 16 bytes")]
+    ShortSecret { path: PathBuf },
     #[error("listener `{listener}` is `https`, but there is no [tls] section")]
     NoCertificate { listener: String },
     #[error("{what} cannot change while running; restart to apply it")]
@@ -171,6 +177,7 @@ impl Shared {
 struct Loaded {
     client: Option<Acceptor>,
     peer: Option<tls::PeerTls>,
+    secrets: guards::Secrets,
 }
 
 impl Edge {
@@ -180,11 +187,16 @@ impl Edge {
     /// `Error::Tls`, `Error::NoCertificate` or `Error::Bind`, with the listener and the reason.
     pub async fn bind(config: Arc<Config>, wiring: Wiring) -> Result<Self, Error> {
         let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
-        let Loaded { client, peer } = load(&config, &tickets).await?;
+        let Loaded { client, peer, secrets } = load(&config, &tickets).await?;
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
         let (bound, addresses) = listen::bind(&config)?;
-        let guards =
-            guards::Guards::new(&config, &guards::Guards::default(), rand::random(), wiring.clock.now());
+        let guards = guards::Guards::new(
+            &config,
+            &secrets,
+            &guards::Guards::default(),
+            rand::random(),
+            wiring.clock.now(),
+        );
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, guards, 1);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
@@ -255,12 +267,12 @@ impl Edge {
         if let Some(what) = listen::difference(&before.config, config) {
             return Err(Error::NeedsRestart { what });
         }
-        let Loaded { client, peer } = load(config, &self.tickets).await?;
+        let Loaded { client, peer, secrets } = load(config, &self.tickets).await?;
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
         let metrics = &self.shared.wiring.metrics;
         let generation = before.generation + 1;
         let now = self.shared.wiring.clock.now();
-        let guards = guards::Guards::new(config, &before.guards, rand::random(), now);
+        let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
         self.shared.settings.store(Arc::new(settings));
         self.shared.client_tls.store(client.map(Arc::new));
@@ -286,5 +298,20 @@ async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets
             Some(loaded.map_err(|source| Error::Tls { listener: listen::PEER.to_owned(), source })?)
         }
     };
-    Ok(Loaded { client, peer })
+    Ok(Loaded { client, peer, secrets: secrets(config).await? })
+}
+
+/// The secrets that cookies of sessions are made with.
+async fn secrets(config: &Config) -> Result<guards::Secrets, Error> {
+    let mut secrets = guards::Secrets::new();
+    for (id, service) in &config.services {
+        let Some(path) = service.protection.affinity.as_ref().and_then(|rule| rule.secret.as_ref()) else {
+            continue;
+        };
+        let read = tokio::fs::read(path).await;
+        let bytes = read.map_err(|source| Error::Secret { path: path.clone(), source })?;
+        let key = HashKey::from_secret(&bytes).ok_or_else(|| Error::ShortSecret { path: path.clone() })?;
+        secrets.insert(id.clone(), key);
+    }
+    Ok(secrets)
 }

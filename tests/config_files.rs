@@ -43,7 +43,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "tls" | "peer" => true,
         "regions" => matches!(key, "peer" | "addresses"),
         // A table that is there switches something on.
-        "services" => matches!(key, "endpoints" | "concurrency" | "hedge" | "affinity"),
+        "services" => matches!(key, "endpoints" | "concurrency" | "affinity"),
         "services.affinity" => matches!(key, "by" | "secret"),
         "rate_limits" => matches!(key, "name" | "key" | "requests"),
         "routes" => matches!(key, "name" | "service" | "hosts"),
@@ -124,7 +124,7 @@ fn the_reference_shows_every_key_that_the_code_knows() {
         };
         inner.insert("zzz".to_owned(), Value::Integer(1));
         sections += 1;
-        // The keys of [services.web.hedge] stand in the block of [services], too.
+        // The keys of [services.web.affinity] stand in the block of [services], too.
         for (_, nested) in inner.iter_mut().filter(|(key, _)| section == "services" && *key != "endpoints") {
             if let Some(nested) = nested.as_table_mut() {
                 nested.insert("zzz".to_owned(), Value::Integer(1));

@@ -263,7 +263,6 @@ sections! {
         attempts: Key<Whole>,
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,
-        hedge: Option<Section<HedgeSection>>,
         affinity: Option<Section<AffinitySection>>,
     }
     RetryBudgetSection {
@@ -282,13 +281,6 @@ sections! {
         probe: Key<Duration>,
         normal_share: Key<f64>,
         sheddable_share: Key<f64>,
-    }
-    HedgeSection {
-        quantile: Key<f64>,
-        delay_min: Key<Duration>,
-        delay_max: Key<Duration>,
-        share: Key<f64>,
-        samples_min: Key<Whole>,
     }
     AffinitySection {
         by: Key<SessionSource>,

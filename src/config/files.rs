@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// The longest chains and bundles of roots are a few hundred KiB.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What a key of the hashes of sessions is made of.
+const SECRET_BYTES_MIN: usize = 16;
+
 /// A file and the place that names it.
 #[derive(Debug)]
 pub(super) struct NamedFile {
@@ -26,6 +29,8 @@ pub(super) enum Named {
     Identity { certificate: Option<NamedFile>, key: Option<NamedFile> },
     /// Certificates to verify others by.
     Roots(NamedFile),
+    /// Random bytes.
+    Secret(NamedFile),
 }
 
 impl Named {
@@ -33,7 +38,7 @@ impl Named {
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let files = match self {
             Self::Identity { certificate, key } => [certificate.as_ref(), key.as_ref()],
-            Self::Roots(file) => [Some(file), None],
+            Self::Roots(file) | Self::Secret(file) => [Some(file), None],
         };
         files.into_iter().flatten().map(|file| file.path.as_path())
     }
@@ -42,6 +47,7 @@ impl Named {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let (certificate, key) = match self {
             Self::Roots(file) => return file.certificates().err().into_iter().collect(),
+            Self::Secret(file) => return file.secret().err().into_iter().collect(),
             Self::Identity { certificate, key } => (certificate.as_ref(), key.as_ref()),
         };
         let (chain, der) = (certificate.map(NamedFile::certificates), key.map(NamedFile::key));
@@ -90,6 +96,14 @@ impl NamedFile {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.read()?).collect();
         let all = all.ok().filter(|all| !all.is_empty());
         all.ok_or_else(|| self.holds_no("certificate", "certificates (BEGIN CERTIFICATE)"))
+    }
+
+    fn secret(&self) -> Result<(), Problem> {
+        if self.read()?.len() >= SECRET_BYTES_MIN {
+            return Ok(());
+        }
+        let problem = Problem::at(&self.span, format!("{}: is too short for a secret", self.path.display()));
+        Err(problem.here("this file").right(format!("expected {SECRET_BYTES_MIN} random bytes or more")))
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, Problem> {

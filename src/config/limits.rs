@@ -2,7 +2,6 @@
 
 use crate::domain::limit::budget::BudgetPolicy;
 use crate::domain::limit::concurrency::ConcurrencyPolicy;
-use crate::domain::limit::hedge::HedgePolicy;
 use crate::domain::limit::rate::Rate;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +12,6 @@ pub struct Protection {
     pub retry_budget: BudgetPolicy,
     /// `None`: any number in flight.
     pub concurrency: Option<ConcurrencyPolicy>,
-    /// `None`: nothing is hedged.
-    pub hedge: Option<HedgePolicy>,
     /// `None`: every request goes where it is served best.
     pub affinity: Option<Affinity>,
 }

@@ -36,6 +36,12 @@ impl HashKey {
         Self { low: number as u64, high: (number >> 64) as u64 }
     }
 
+    /// The key of a secret of any length; `None`: it has fewer than 16 bytes.
+    pub fn from_secret(secret: &[u8]) -> Option<Self> {
+        let first = Self::from_bytes(*secret.first_chunk()?);
+        Some(Self { low: siphash(first, secret), high: siphash(first.derive("high"), secret) })
+    }
+
     /// A key for another use of the same secret: hashes under the two tell nothing of each other.
     pub fn derive(self, purpose: &str) -> Self {
         let low = siphash(self, purpose.as_bytes());

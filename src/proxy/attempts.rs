@@ -16,10 +16,12 @@
 //! - Whatever the reason, only if the body can be sent again from its start.
 
 use crate::domain::endpoint::{InFlight, pick};
+use crate::domain::limit::affinity::{Affinity, Session};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::{Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
+use crate::proxy::policy::Sticky;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub struct Attempts {
     region_left: Option<u32>,
     left: u32,
     budget: Budget,
+    /// The session that picks endpoints of the own region.
+    session: Option<(Affinity, Session)>,
 }
 
 /// One attempt: where to send the request.
@@ -123,24 +127,41 @@ impl Budget {
 impl Attempts {
     /// Attempts in the snapshot's order; a candidate whose share is below 1 takes its turn
     /// with that probability, and is kept as a last resort otherwise.
-    pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, random: u64) -> Self {
+    ///
+    /// A session goes where it was before, while that is a candidate; one that is known by a key
+    /// takes the same turns each time.
+    pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>, random: u64) -> Self {
+        let random = sticky.and_then(Sticky::key).unwrap_or(random);
         let drawn = |index: &usize| {
             let share = service.candidates.get(*index).map_or(1.0, |c| c.share);
             share >= 1.0 || unit(random, *index as u64) < share
         };
         let (mut order, passed): (Vec<_>, Vec<_>) = (0..service.candidates.len()).partition(drawn);
         order.extend(passed);
-        Self::new(service, order, budget)
+        let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
+        if let Some((affinity, session @ Session::Token(_))) = session
+            && let Some(preferred) = affinity.prefer(session, &service.candidates)
+            && let Some(at) = order.iter().position(|index| *index == preferred.candidate)
+        {
+            order[..=at].rotate_right(1);
+        }
+        Self::new(service, order, budget, session)
     }
 
     /// Attempts in the own region only: what a forwarded request gets.
-    pub fn own(service: Arc<ServiceSnapshot>, budget: Budget) -> Self {
+    pub fn own(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>) -> Self {
         let own = |index: &usize| service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
         let order = (0..service.candidates.len()).filter(own).collect();
-        Self::new(service, order, budget)
+        let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
+        Self::new(service, order, budget, session)
     }
 
-    fn new(service: Arc<ServiceSnapshot>, order: Vec<usize>, budget: Budget) -> Self {
+    fn new(
+        service: Arc<ServiceSnapshot>,
+        order: Vec<usize>,
+        budget: Budget,
+        session: Option<(Affinity, Session)>,
+    ) -> Self {
         Self {
             service,
             order: order.into(),
@@ -148,6 +169,7 @@ impl Attempts {
             region_left: None,
             left: budget.attempts,
             budget,
+            session,
         }
     }
 
@@ -160,7 +182,12 @@ impl Attempts {
                 Some(left) => left,
                 None => region_budget(self.left, self.order.len() > 1),
             };
-            let endpoint = pick(&candidate.endpoints, &self.tried, random, now);
+            let endpoint = match self.session.filter(|_| candidate.place == Place::Own) {
+                Some((affinity, session)) => affinity
+                    .endpoint(session, &candidate.endpoints, &self.tried)
+                    .and_then(|index| candidate.endpoints.get(index)),
+                None => pick(&candidate.endpoints, &self.tried, random, now),
+            };
             let Some(endpoint) = endpoint.filter(|_| region_left > 0) else {
                 self.next_region();
                 continue;
@@ -301,15 +328,18 @@ mod tests {
             (9, vec![(1.0, 3)], "aaa"),
             (3, vec![], ""),
         ] {
-            let walked = walk(Attempts::all(service(&candidates), budget(attempts), 0), Failure::Connect);
+            let walked =
+                walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Connect);
             assert_eq!(walked, expected, "{attempts} attempts at {candidates:?}");
         }
     }
 
     #[test]
     fn a_refusal_leaves_the_region_at_once() {
-        let walked =
-            walk(Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), 0), Failure::Refused);
+        let walked = walk(
+            Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), None, 0),
+            Failure::Refused,
+        );
         assert_eq!(walked, "abc");
     }
 
@@ -317,14 +347,15 @@ mod tests {
     fn the_last_attempt_is_the_own_regions_while_it_waits_behind_others() {
         let candidates = [(0.0, 2), (1.0, 5), (1.0, 5), (1.0, 5), (1.0, 5)];
         for (attempts, expected) in [(1, "b"), (2, "ba"), (3, "bca"), (9, "bcdea")] {
-            let walked = walk(Attempts::all(service(&candidates), budget(attempts), 0), Failure::Refused);
+            let walked =
+                walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Refused);
             assert_eq!(walked, expected, "{attempts} attempts");
         }
     }
 
     #[test]
     fn no_endpoint_is_tried_twice() {
-        let mut attempts = Attempts::all(service(&[(1.0, 4)]), budget(9), 0);
+        let mut attempts = Attempts::all(service(&[(1.0, 4)]), budget(9), None, 0);
         let mut seen = std::collections::BTreeSet::new();
         while let Some(attempt) = attempts.next(seen.len() as u64 * 77, Time::ZERO) {
             assert!(seen.insert(attempt.endpoint.endpoint().address()));
@@ -346,7 +377,7 @@ mod tests {
         ] {
             for (is_idempotent, expected) in [(true, idempotent), (false, other)] {
                 let of = Budget::new(3, is_idempotent);
-                let attempts = || Attempts::all(service(&[(1.0, 2)]), of.clone(), 0);
+                let attempts = || Attempts::all(service(&[(1.0, 2)]), of.clone(), None, 0);
                 let what = format!("{failure:?}, idempotent: {is_idempotent}");
                 assert_eq!(attempts().failed(failure, Body::Replayable), expected, "{what}");
                 assert_eq!(attempts().failed(failure, Body::Consumed), Verdict::GiveUp, "{what}, consumed");
@@ -360,7 +391,7 @@ mod tests {
             [(true, Verdict::Retry(RetryReason::Timeout)), (false, Verdict::GiveUp)]
         {
             let of = Budget { on_timeout: true, on_status: vec![503], ..Budget::new(2, idempotent) };
-            let mut attempts = Attempts::all(service(&[(1.0, 2)]), of, 0);
+            let mut attempts = Attempts::all(service(&[(1.0, 2)]), of, None, 0);
             attempts.next(0, Time::ZERO).unwrap();
             assert_eq!(attempts.rejects(503, Body::Replayable), idempotent);
             assert!(!attempts.rejects(502, Body::Replayable), "not named");
@@ -375,7 +406,7 @@ mod tests {
     fn a_share_is_the_part_of_requests_and_the_rest_goes_to_the_next() {
         let of = service(&[(0.25, 1), (1.0, 1)]);
         let first = |random: u64| {
-            let mut attempts = Attempts::all(Arc::clone(&of), budget(3), random);
+            let mut attempts = Attempts::all(Arc::clone(&of), budget(3), None, random);
             attempts.next(0, Time::ZERO).unwrap().region.as_str().to_owned()
         };
         let own = (0..10_000u64).filter(|random| first(random.wrapping_mul(0x1234_5678_9abc)) == "a").count();
@@ -385,23 +416,25 @@ mod tests {
     #[test]
     fn a_candidate_that_was_not_drawn_is_still_the_last_resort() {
         for random in 0..100 {
-            let walked =
-                walk(Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), random), Failure::Connect);
+            let walked = walk(
+                Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), None, random),
+                Failure::Connect,
+            );
             assert_eq!(walked, "ba");
         }
-        assert_eq!(walk(Attempts::all(service(&[(0.0, 1)]), budget(3), 1), Failure::Connect), "a");
+        assert_eq!(walk(Attempts::all(service(&[(0.0, 1)]), budget(3), None, 1), Failure::Connect), "a");
     }
 
     #[test]
     fn a_forwarded_request_stays_in_the_own_region() {
-        let walked = walk(Attempts::own(service(&[(0.1, 3), (1.0, 3)]), budget(9)), Failure::Connect);
+        let walked = walk(Attempts::own(service(&[(0.1, 3), (1.0, 3)]), budget(9), None), Failure::Connect);
         assert_eq!(walked, "aaa");
     }
 
     #[test]
     fn an_attempt_counts_in_flight_until_it_is_dropped() {
         let of = service(&[(1.0, 1)]);
-        let mut attempts = Attempts::all(Arc::clone(&of), budget(3), 0);
+        let mut attempts = Attempts::all(Arc::clone(&of), budget(3), None, 0);
         let attempt = attempts.next(0, Time::ZERO).unwrap();
         assert_eq!(of.candidates[0].endpoints[0].in_flight(), 1);
         drop(attempt);

@@ -6,16 +6,21 @@
 use crate::config::Config;
 use crate::config::limits::{Protection, RateBy, RateLimit};
 use crate::domain::hash::HashKey;
+use crate::domain::limit::affinity::Affinity;
 use crate::domain::limit::budget::Budget;
 use crate::domain::limit::concurrency::{Bound, Limiter};
 use crate::domain::limit::rate::{RateAnswer, RateKey, RateTable};
 use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::time::Time;
+use crate::proxy::policy::SessionRule;
 use http::HeaderMap;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What keys the hashes of sessions, by service.
+pub type Secrets = BTreeMap<ServiceId, HashKey>;
 
 /// Every guard of a configuration.
 #[derive(Debug, Default)]
@@ -37,6 +42,8 @@ pub struct ServiceGuards {
     pub retries: Arc<Budget>,
     /// `None`: any number in flight.
     pub concurrency: Option<Arc<Limiter>>,
+    /// `None`: every request goes where it is served best.
+    pub sessions: Option<SessionRule>,
 }
 
 impl ServiceGuards {
@@ -58,7 +65,7 @@ pub struct RateFacts<'a> {
 impl Guards {
     /// Those of `config`; what `before` has under the same rules goes on. `random` keys the tables,
     /// so that nobody can choose who shares a place with whom.
-    pub fn new(config: &Config, before: &Self, random: (u64, u64), now: Time) -> Self {
+    pub fn new(config: &Config, secrets: &Secrets, before: &Self, random: (u64, u64), now: Time) -> Self {
         let rates = config.rate_limits.iter().map(|(name, limit)| {
             let known = before.rates.get(name).filter(|known| known.limit == *limit).cloned();
             let new = || {
@@ -75,7 +82,14 @@ impl Guards {
             let retries = retries.map(|known| Arc::clone(&known.retries));
             let bound = known.filter(|known| known.rules.concurrency == rules.concurrency);
             let bound = bound.map(|known| known.concurrency.clone());
+            // Without a secret all edges hash alike, too: nothing that the client sees is made of it.
+            let secret = secrets.get(id).copied().unwrap_or(HashKey::new(0, 0));
+            let sessions = rules.affinity.as_ref().map(|rule| SessionRule {
+                affinity: Affinity::new(secret, id.as_str()),
+                by: rule.by.clone(),
+            });
             let guards = ServiceGuards {
+                sessions,
                 rules: rules.clone(),
                 retries: retries.unwrap_or_else(|| Arc::new(Budget::new(rules.retry_budget))),
                 concurrency: bound.unwrap_or_else(|| {

@@ -56,15 +56,16 @@ impl HeaderEdits {
         self.add.extend(changes.add.iter().filter_map(line));
     }
 
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
+    /// Used up by it: nothing is copied.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for name in self.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
-            headers.insert(name.clone(), value.clone());
+        for (name, value) in self.set {
+            headers.insert(name, value);
         }
-        for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
+        for (name, value) in self.add {
+            headers.append(name, value);
         }
     }
 
@@ -118,7 +119,8 @@ pub fn request_edits(
     version: Version,
     id: &HeaderValue,
 ) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
+    // Those below.
+    let mut edits = HeaderEdits { set: Vec::with_capacity(6), ..HeaderEdits::default() };
     for name in headers.keys() {
         let text = name.as_str();
         let claim = client.is_some()
@@ -155,6 +157,13 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     let region = RegionId::parse(text(&FORWARDED_BY)?).ok()?;
     let service = ServiceId::parse(text(&SERVICE)?).ok()?;
     Some((region, service))
+}
+
+/// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
+pub fn forwarded_client(headers: &HeaderMap) -> (Option<IpAddr>, bool) {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let client = text(&FORWARDED_FOR).and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    (client, text(&FORWARDED_PROTO) == Some(Scheme::Https.as_str()))
 }
 
 /// Takes away what an answer may not say to whoever asked: words between edges, and a challenge

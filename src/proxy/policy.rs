@@ -23,8 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use routed::{Target, TargetHost};
+pub use sticky::{SessionRule, Sticky};
 
 mod routed;
+mod sticky;
 
 /// Answers 200 while this process serves: the witness of Route 53's checkers.
 const HEALTH_EDGE: &str = "/health/edge";
@@ -141,6 +143,8 @@ pub struct Exchange {
     /// Bytes of the request's body; `None`: any.
     pub max_body: Option<u64>,
     pub priority: Priority,
+    /// `Some`: sessions of the service stay where they are.
+    pub sticky: Option<Sticky>,
     origin: Origin,
     idempotent: bool,
     own: crate::domain::name::RegionId,
@@ -228,6 +232,11 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         return Err(refused(reason, id));
     }
     let budget = Budget::new(config.attempts, head.method.is_idempotent());
+    let rule = world.guards.service(&service).and_then(|guards| guards.sessions.as_ref());
+    let sticky = rule.map(|rule| {
+        let (client, secure) = headers::forwarded_client(head.headers);
+        rule.of(head, client, secure)
+    });
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
@@ -235,7 +244,8 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         request_id: id.clone(),
         target: Target::default(),
         response_edits: HeaderEdits::default(),
-        attempts: Attempts::own(Arc::clone(of), budget),
+        attempts: Attempts::own(Arc::clone(of), budget, sticky.as_ref()),
+        sticky,
         // The edge that the client came to minds the route's.
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,

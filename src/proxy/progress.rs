@@ -17,7 +17,7 @@ use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
 use crate::proxy::settings::Settings;
 use crate::proxy::trail::Trail;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::debug;
@@ -274,6 +274,13 @@ impl Progress {
         let class = status.map_or(Class::None, |status| Class::of(status.as_u16()));
         handles.requests(self.served.as_ref(), class).inc();
         handles.duration.observe(self.age(shared).as_secs_f64());
+    }
+
+    /// The cookie that keeps the session at the own endpoint which serves it now; a peer sets its own.
+    pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
+        let (exchange, attempt) = self.current()?;
+        let sticky = exchange.sticky.as_ref().filter(|_| attempt.place == Place::Own)?;
+        sticky.set_cookie(&attempt.region, attempt.endpoint.endpoint().address())
     }
 
     /// Since the head of the request had arrived.

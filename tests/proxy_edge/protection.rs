@@ -175,3 +175,72 @@ async fn retries_cost_a_dying_service_no_more_than_their_budget() {
     assert!(edge.metric("proxima_retries_denied_total{service=\"web\"}") >= f64::from(asked) * 0.7);
     edge.close().await;
 }
+
+const STICKY: &str = "[services.web.affinity]\nby = \"cookie\"\nsecret = SECRET";
+
+/// Sessions by cookie, with a secret that all edges of this authority share.
+fn sticky(authority: &Authority) -> String {
+    let secret = authority.folder.join("affinity.key");
+    std::fs::write(&secret, b"sixteen bytes or more of it").unwrap();
+    STICKY.replace("SECRET", &format!("{secret:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_stays_at_its_endpoint_by_a_cookie_that_shows_nothing_and_moves_when_it_is_gone() {
+    let authority = Authority::new();
+    let edge = edge(&authority, &sticky(&authority), "").await;
+    let mut origins = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        origins.push((name, Origin::start(move |_, _| ok(name)).await));
+    }
+    let addresses: Vec<_> = origins.iter().map(|(_, origin)| origin.address).collect();
+    edge.route(&[("home", &addresses)]);
+    let first = get(edge.http(), "/", "").await;
+    let set = first.header("set-cookie").expect("a place").to_owned();
+    assert!(set.starts_with("proxima_session=") && set.contains("; HttpOnly"), "{set}");
+    assert!(!addresses.iter().any(|address| set.contains(&address.to_string())), "{set}");
+    let cookie = format!("cookie: theme=dark; {}\r\n", set.split(';').next().unwrap());
+    for _ in 0..20 {
+        let again = get(edge.http(), "/", &cookie).await;
+        assert_eq!((again.body.as_str(), again.header("set-cookie")), (first.body.as_str(), None));
+    }
+    // Its endpoint goes: the session moves, all of it to one place, and is told where.
+    let left = origins.iter().filter(|(name, _)| *name != first.body);
+    let left: Vec<_> = left.map(|(_, origin)| origin.address).collect();
+    edge.route(&[("home", &left)]);
+    let moved = get(edge.http(), "/", &cookie).await;
+    assert_ne!(moved.body, first.body);
+    assert!(moved.header("set-cookie").is_some());
+    for _ in 0..10 {
+        assert_eq!(get(edge.http(), "/", &cookie).await.body, moved.body);
+    }
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_stays_in_the_region_that_began_it() {
+    let authority = Authority::new();
+    let sticky = sticky(&authority);
+    let home = edge(&authority, &sticky, "").await;
+    let away = {
+        let plan = Plan { own: "away", ..Plan::default() };
+        let text =
+            plan.toml(&authority).replacen("[services.other]", &format!("{sticky}\n[services.other]"), 1);
+        start_with(Arc::new(Config::from_text("away.toml", &text, &Environment::default()).unwrap()))
+            .await
+            .unwrap()
+    };
+    let (here, there) = (Origin::start(|_, _| ok("here")).await, Origin::start(|_, _| ok("there")).await);
+    away.route(&[("away", &[there.address])]);
+    // Home's own endpoints were away for a while: the session begins in the other region.
+    home.route(&[("away", &[away.peer()])]);
+    let began = get(home.http(), "/", "").await;
+    assert_eq!(began.body, "there");
+    let cookie = began.header("set-cookie").expect("a place, told by the other region");
+    let cookie = format!("cookie: {}\r\n", cookie.split(';').next().unwrap());
+    home.route(&[("home", &[here.address]), ("away", &[away.peer()])]);
+    assert_eq!(get(home.http(), "/", "").await.body, "here", "who is new is served at home");
+    assert_eq!(get(home.http(), "/", &cookie).await.body, "there");
+    home.close().await;
+    away.close().await;
+}

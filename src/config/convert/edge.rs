@@ -169,5 +169,10 @@ pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
     let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
     let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
-    [tls, peer, roots].into_iter().flatten().collect()
+    let services = file.services.iter().flat_map(|services| &services.0);
+    let secrets = services.filter_map(|(_, service)| {
+        let affinity = service.get_ref().affinity.as_ref()?;
+        named(&affinity.get_ref().secret).map(Named::Secret)
+    });
+    [tls, peer, roots].into_iter().flatten().chain(secrets).collect()
 }

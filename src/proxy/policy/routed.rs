@@ -9,7 +9,7 @@ use crate::domain::routing::{
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
 use crate::proxy::guards::RateFacts;
-use crate::proxy::headers::{self, ClientFacts, HeaderEdits};
+use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
@@ -98,6 +98,9 @@ fn forward(
     };
     let mut edits = headers::request_edits(head.headers, Some(client), head.version, id);
     edits.then(&to.request_headers);
+    let rule = world.guards.service(service).and_then(|guards| guards.sessions.as_ref());
+    let secure = client.scheme == Scheme::Https;
+    let sticky = rule.map(|rule| rule.of(head, Some(client.address), secure));
     let idempotent = head.method.is_idempotent();
     let budget = Budget {
         attempts: retries.attempts.unwrap_or(config.attempts),
@@ -112,7 +115,8 @@ fn forward(
         edits,
         response_edits: response_edits(route),
         request_id: id.clone(),
-        attempts: Attempts::all(Arc::clone(candidates), budget, random.routing),
+        attempts: Attempts::all(Arc::clone(candidates), budget, sticky.as_ref(), random.routing),
+        sticky,
         timeouts: Timeouts::new(config, *timeouts),
         max_body: *max_body,
         priority: route.policy.priority,
