@@ -20,6 +20,7 @@ pub use problems::Problems;
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
+use ipnet::IpNet;
 use problems::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -153,6 +154,8 @@ pub struct Config {
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
     pub drain: Drain,
+    /// Networks whose word on clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Config {

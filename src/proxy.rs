@@ -50,6 +50,7 @@ mod session;
 mod settings;
 mod tls;
 mod trail;
+mod trust;
 mod upstream;
 
 pub use activity::Activity;

@@ -4,7 +4,7 @@ use crate::domain::name::{RegionId, RouteId, ServiceId};
 use http::{HeaderValue, Method, Uri, Version};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
@@ -19,7 +19,10 @@ pub struct Record {
     /// When the head had arrived.
     pub began: SystemTime,
     pub listener: &'static str,
-    pub client: SocketAddr,
+    /// As far as trusted proxies tell.
+    pub client: IpAddr,
+    /// Where the connection came from.
+    pub remote: SocketAddr,
     pub tls: Option<Arc<Tls>>,
     pub method: Method,
     pub uri: Uri,
@@ -28,6 +31,8 @@ pub struct Record {
     pub version: Version,
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<HeaderValue>,
+    /// Of the W3C trace that the request belongs to.
+    pub trace_id: Option<String>,
     pub route: Option<RouteId>,
     pub service: Option<ServiceId>,
     /// Whose answer the client got; `None`: this edge's own.
@@ -74,12 +79,12 @@ pub(super) struct Line<'a>(pub(super) &'a Record);
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Record { began, listener, client, tls, method, uri, .. } = self.0;
+        let Record { began, listener, client, remote, tls, method, uri, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("time", &time(*began))?;
         map.serialize_entry("listener", listener)?;
-        map.serialize_entry("client", &client.ip())?;
-        map.serialize_entry("client_port", &client.port())?;
+        map.serialize_entry("client", client)?;
+        map.serialize_entry("remote", remote)?;
         if let Some(tls) = tls {
             map.serialize_entry("tls", &tls.version)?;
             map.serialize_entry("cipher", &tls.cipher)?;
@@ -103,6 +108,9 @@ impl Line<'_> {
         let record = self.0;
         if let Some(id) = &record.request_id {
             map.serialize_entry("request_id", &text(id))?;
+        }
+        if let Some(trace) = &record.trace_id {
+            map.serialize_entry("trace_id", trace)?;
         }
         map.serialize_entry("route", &record.route.as_ref().map(RouteId::as_str))?;
         map.serialize_entry("service", &record.service.as_ref().map(ServiceId::as_str))?;

@@ -53,6 +53,7 @@ pub(super) fn convert(
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
+    let trusted_proxies = edge::trusted_proxies(file, report);
 
     let policy = Policy {
         own: own?,
@@ -80,6 +81,7 @@ pub(super) fn convert(
         admin,
         access_log,
         drain,
+        trusted_proxies,
     })
 }
 

@@ -205,6 +205,7 @@ sections! {
     }
     EdgeSection {
         region: Key<RegionId>,
+        trusted_proxies: List<IpNet>,
         drain_notice: Key<Duration>,
         drain_deadline: Key<Duration>,
     }

@@ -90,6 +90,8 @@ pub struct ClientFacts<'a> {
     pub scheme: Scheme,
     /// As the client wrote it, with the port.
     pub authority: &'a str,
+    /// The words of trusted proxies, and this hop's; `None`: the address alone.
+    pub forwarded_for: Option<&'a str>,
 }
 
 /// The client's request id if it is sane, else one made of `random`.
@@ -111,7 +113,7 @@ pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
 /// The edits to a request on its way to a service, here or in another region.
 ///
 /// From a client (`Some`): whatever it claims about forwarding is dropped and
-/// said anew from the connection (no network is trusted yet). From a peer
+/// said anew from the connection, and from what trusted proxies said of it. From a peer
 /// (`None`): the first edge's words are believed and kept.
 pub fn request_edits(
     headers: &HeaderMap,
@@ -129,11 +131,14 @@ pub fn request_edits(
             edits.remove.push(name.clone());
         }
     }
-    if let Some(ClientFacts { address, scheme, authority }) = client {
+    if let Some(ClientFacts { address, scheme, authority, forwarded_for }) = client {
         // Listeners on `[::]` see IPv4 clients as mapped addresses.
         let address = address.to_canonical();
         let scheme = scheme.as_str();
-        edits.set(FORWARDED_FOR, &address.to_string());
+        match forwarded_for {
+            Some(list) => edits.set(FORWARDED_FOR, list),
+            None => edits.set(FORWARDED_FOR, &address.to_string()),
+        }
         edits.set(FORWARDED_PROTO, scheme);
         edits.set(FORWARDED_HOST, authority);
         edits.set(FORWARDED, &forwarded(address, scheme, authority));
@@ -157,6 +162,20 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     let region = RegionId::parse(text(&FORWARDED_BY)?).ok()?;
     let service = ServiceId::parse(text(&SERVICE)?).ok()?;
     Some((region, service))
+}
+
+/// The id of the trace that a request belongs to; `None`: it says none that is well-formed.
+///
+/// Source: W3C Trace Context, section 3.2. The header itself goes on as it is.
+pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let hex = |part: &&str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let version = parts.next().filter(|v| v.len() == 2 && *v != "ff").filter(hex)?;
+    let trace = parts.next().filter(|t| t.len() == 32 && t.bytes().any(|b| b != b'0')).filter(hex)?;
+    parts.next().filter(|p| p.len() == 16 && p.bytes().any(|b| b != b'0')).filter(hex)?;
+    parts.next().filter(|f| f.len() == 2).filter(hex)?;
+    (version != "00" || parts.next().is_none()).then_some(trace)
 }
 
 /// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
@@ -226,7 +245,12 @@ mod tests {
 
     fn client(address: &str) -> Option<ClientFacts<'static>> {
         let address = address.parse().unwrap();
-        Some(ClientFacts { address, scheme: Scheme::Https, authority: "www.example.com:8443" })
+        Some(ClientFacts {
+            address,
+            scheme: Scheme::Https,
+            authority: "www.example.com:8443",
+            forwarded_for: None,
+        })
     }
 
     #[test]
@@ -335,6 +359,24 @@ mod tests {
         ]);
         strip_answer(&mut answer);
         assert_eq!(answer.keys().collect::<Vec<_>>(), ["content-type"]);
+    }
+
+    #[test]
+    fn a_trace_is_known_by_a_well_formed_header_only() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (text, known) in [
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes", true),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false),
+            ("", false),
+        ] {
+            assert_eq!(trace_id(&headers(&[("traceparent", text)])), known.then_some(trace), "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
 use crate::proxy::session::Downstream;
 use crate::proxy::trail::{End, Trail};
+use crate::proxy::trust;
 use crate::proxy::upstream::h1::Exchange as Http1;
 use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
@@ -84,9 +85,11 @@ impl Pipeline {
         let mut progress = Progress::new(&self.shared);
         let method = head.parts.method.clone();
         let style = Style::of(head.parts.version, &head.parts.headers);
-        let decision = self.decide(connection, &head, &progress);
+        let client = Self::client(connection, &head, &progress);
+        let decision = self.decide(client.as_ref(), &head, &progress);
         if self.is_logged(&decision, &progress) {
-            progress.trail = Some(Box::new(Trail::new(&head, down.written())));
+            let address = client.map_or(connection.remote.ip(), |client| client.address);
+            progress.trail = Some(Box::new(Trail::new(&head, address, down.written())));
         }
         let mut call = Call {
             connection,
@@ -142,14 +145,20 @@ impl Pipeline {
         }
     }
 
-    fn decide(&self, connection: &Connection, head: &RequestHead, progress: &Progress) -> Decision {
-        let address = connection.remote.ip();
-        let origin = match connection.kind {
-            ListenerKind::Http => Origin::Client { address, scheme: Scheme::Http },
-            ListenerKind::Https => Origin::Client { address, scheme: Scheme::Https },
-            ListenerKind::Peer => Origin::Peer,
+    /// Who asks; `None`: another region.
+    fn client(connection: &Connection, head: &RequestHead, progress: &Progress) -> Option<trust::Client> {
+        let scheme = match connection.kind {
+            ListenerKind::Http => Scheme::Http,
+            ListenerKind::Https => Scheme::Https,
+            ListenerKind::Peer => return None,
         };
+        let trusted = &progress.settings.config.trusted_proxies;
+        Some(trust::client(connection.remote.ip(), scheme, &head.parts.headers, trusted))
+    }
+
+    fn decide(&self, client: Option<&trust::Client>, head: &RequestHead, progress: &Progress) -> Decision {
         let parts = &head.parts;
+        let origin = client.map_or(Origin::Peer, |c| Origin::Client { address: c.address, scheme: c.scheme });
         let head = policy::RequestHead {
             method: &parts.method,
             version: parts.version,
@@ -158,6 +167,7 @@ impl Pipeline {
             query: parts.uri.query().unwrap_or_default(),
             length: head.framing.length(),
             headers: &parts.headers,
+            forwarded_for: client.and_then(|client| client.forwarded_for.as_deref()),
         };
         let snapshot = self.shared.wiring.snapshot.load();
         let settings = &progress.settings;

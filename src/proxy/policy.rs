@@ -47,6 +47,8 @@ pub struct RequestHead<'a> {
     /// Of the body, where it is told beforehand.
     pub length: Option<u64>,
     pub headers: &'a HeaderMap,
+    /// `X-Forwarded-For` as it goes on, where trusted proxies have said one.
+    pub forwarded_for: Option<&'a str>,
 }
 
 /// Where a request came from.
@@ -179,7 +181,12 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
     let decision = match origin {
         Origin::Client { address, scheme } => health(&head, world.snapshot, &request_id).map_or_else(
             || {
-                let client = ClientFacts { address, scheme, authority: head.authority };
+                let client = ClientFacts {
+                    address,
+                    scheme,
+                    authority: head.authority,
+                    forwarded_for: head.forwarded_for,
+                };
                 routed::decide(head, client, world, &request_id, random)
             },
             Err,

@@ -6,18 +6,22 @@ use crate::domain::name::{RegionId, RouteId};
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
+use crate::proxy::headers::trace_id;
 use crate::proxy::policy::{Cause, Exchange, OwnAnswer};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 /// A request's words, kept past its head, and its attempts so far.
 #[derive(Debug)]
 pub(super) struct Trail {
     began: SystemTime,
+    client: IpAddr,
     method: Method,
     uri: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
+    trace_id: Option<String>,
     attempts: Vec<Attempt>,
     /// Of an answer of our own.
     request_id: Option<HeaderValue>,
@@ -39,14 +43,16 @@ pub(super) struct End<'a> {
 }
 
 impl Trail {
-    pub(super) fn new(head: &RequestHead, written: u64) -> Self {
+    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64) -> Self {
         let parts = &head.parts;
         Self {
             began: wall_clock(),
+            client,
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             version: parts.version,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            trace_id: trace_id(&parts.headers).map(str::to_owned),
             attempts: Vec::new(),
             request_id: None,
             route: None,
@@ -84,13 +90,15 @@ impl Trail {
         Some(Record {
             began: self.began,
             listener: end.connection.kind.as_str(),
-            client: end.connection.remote,
+            client: self.client,
+            remote: end.connection.remote,
             tls: end.connection.tls.clone(),
             method: self.method,
             uri: self.uri,
             query: rules.query,
             version: self.version,
             user_agent: self.user_agent,
+            trace_id: self.trace_id,
             request_id: end.exchange.map(|exchange| exchange.request_id.clone()).or(self.request_id),
             route: end.exchange.and_then(|exchange| Some(exchange.route.as_ref()?.id.clone())).or(self.route),
             service: end.exchange.map(|exchange| exchange.service.clone()),

@@ -2,7 +2,8 @@
 
 use crate::client::{curl, get, parse, post, raw};
 use crate::origin::{Nginx, Origin, answer, ok};
-use crate::support::{Authority, Plan, service, start};
+use crate::support::{Authority, Plan, service, start, start_with};
+use proxima::config::{Config, Environment};
 use proxima::domain::fleet::OutcomeResult;
 use proxima::domain::name::DnsName;
 use proxima::domain::snapshot::Gate;
@@ -236,5 +237,26 @@ async fn an_error_of_the_edge_is_told_in_words_that_its_client_can_read() {
     assert_eq!(answer.headers()["content-type"], "application/grpc");
     drop((client, answer));
     driver.await.unwrap().unwrap();
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_says_who_the_client_is_and_its_words_go_on() {
+    let authority = Authority::new();
+    let trusting = "[edge]\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let text = Plan::default().toml(&authority).replacen("[edge]\n", trusting, 1);
+    let config = Config::from_text("proxima.toml", &text, &Environment::default()).unwrap();
+    let edge = start_with(config.into()).await.unwrap();
+    let origin = Origin::start(|_, _| ok("hello")).await;
+    edge.route(&[("home", &[origin.address])]);
+    get(edge.http(), "/", "x-forwarded-for: 1.2.3.4, 192.0.2.1\r\nx-forwarded-proto: https\r\n").await;
+    let seen = &origin.seen()[0];
+    for (name, value) in [
+        ("x-forwarded-for", "1.2.3.4, 192.0.2.1, 127.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=192.0.2.1;proto=https;host=\"www.example.com\""),
+    ] {
+        assert_eq!(seen.header(name), Some(value), "{name}\n{}", seen.head);
+    }
     edge.close().await;
 }

@@ -1,11 +1,13 @@
 //! Where the edge listens, with which certificates, and how it leaves.
 
+use super::routes::policy::networks;
 use crate::config::file::{File, Key, Placed};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::FilePath;
 use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Listener, Peer, Protocol, Tls};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -99,6 +101,11 @@ pub(super) fn access_log(file: &File, folder: &Path, report: &mut Report) -> Opt
         path => AccessLogOutput::File(folder.join(path)),
     };
     Some(AccessLog { output, sample, query: log.query.as_ref().is_some_and(|query| query.value) })
+}
+
+pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> Vec<IpNet> {
+    let Some(section) = &file.edge else { return Vec::new() };
+    networks(&section.get_ref().trusted_proxies, report)
 }
 
 pub(super) fn admin(file: &File) -> Admin {

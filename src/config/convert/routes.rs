@@ -3,7 +3,7 @@
 mod action;
 mod matching;
 mod overlaps;
-mod policy;
+pub(super) mod policy;
 
 use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;

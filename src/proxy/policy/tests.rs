@@ -103,6 +103,7 @@ impl Fixture {
             query,
             length: Some(0),
             headers: &map,
+            forwarded_for: None,
         };
         decide(
             head,

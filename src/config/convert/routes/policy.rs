@@ -75,7 +75,7 @@ fn retries(route: &RouteSection, report: &mut Report) -> Retries {
     }
 }
 
-fn networks(list: &List<IpNet>, report: &mut Report) -> Vec<IpNet> {
+pub(in crate::config::convert) fn networks(list: &List<IpNet>, report: &mut Report) -> Vec<IpNet> {
     let placed = list.iter().flat_map(|list| list.get_ref());
     let networks = placed.map(|Placed { value, span }| {
         if value.addr() != value.network() {

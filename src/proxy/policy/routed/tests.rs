@@ -114,6 +114,7 @@ fn a_split_picks_by_its_own_random_number() {
             query: "",
             length: Some(0),
             headers: &headers,
+            forwarded_for: None,
         };
         let world = World {
             snapshot: &fixture.snapshot,
