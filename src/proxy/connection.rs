@@ -91,8 +91,9 @@ impl Server {
         let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, kind).await else { return };
         let connection = Arc::new(Connection { kind, remote, tls });
         match version {
+            // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(stream, &connection).await,
-            Version::Http2 => self.http2(stream, &connection).await,
+            Version::Http2 => Box::pin(self.http2(stream, &connection)).await,
         }
     }
 
@@ -106,7 +107,7 @@ impl Server {
             ListenerKind::Https => self.shared.client_tls.load_full(),
             ListenerKind::Peer => self.shared.peer_tls.load_full(),
         };
-        self.handshake(&*acceptor?, tcp, remote, kind).await
+        Box::pin(self.handshake(&*acceptor?, tcp, remote, kind)).await
     }
 
     async fn handshake(
@@ -166,7 +167,7 @@ impl Server {
             match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
-                    if !self.pipeline.serve(connection, down, *head, &mut timer).await {
+                    if !Box::pin(self.pipeline.serve(connection, down, *head, &mut timer)).await {
                         break None;
                     }
                     conn.release();
@@ -185,7 +186,7 @@ impl Server {
             let (parts, body) = refusal(status);
             session::refuse(&mut conn, &parts, &body);
         }
-        conn.linger().await;
+        Box::pin(conn.linger()).await;
     }
 
     /// Returns `grace` after the edge began to close.

@@ -56,15 +56,16 @@ impl HeaderEdits {
         self.add.extend(changes.add.iter().filter_map(line));
     }
 
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
+    /// Used up by it: nothing is copied.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for name in self.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
-            headers.insert(name.clone(), value.clone());
+        for (name, value) in self.set {
+            headers.insert(name, value);
         }
-        for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
+        for (name, value) in self.add {
+            headers.append(name, value);
         }
     }
 
@@ -118,7 +119,8 @@ pub fn request_edits(
     version: Version,
     id: &HeaderValue,
 ) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
+    // Those below.
+    let mut edits = HeaderEdits { set: Vec::with_capacity(6), ..HeaderEdits::default() };
     for name in headers.keys() {
         let text = name.as_str();
         let claim = client.is_some()

@@ -100,15 +100,15 @@ impl Pipeline {
             deadline: None,
         };
         let status = match decision {
-            Decision::Respond(answer) => self.respond(&mut call, answer).await,
+            Decision::Respond(answer) => Box::pin(self.respond(&mut call, answer)).await,
             Decision::Proxy(exchange) => {
                 if !exchange.is_forwarded() {
                     self.shared.wiring.metrics.entered.inc();
                 }
                 call.deadline = exchange.timeouts.request.map(|whole| Instant::now() + whole);
                 match call.progress.begin(exchange, &self.shared) {
-                    Some(nowhere) => self.respond(&mut call, nowhere).await,
-                    None => Box::pin(self.proxy(&mut call, head)).await,
+                    Some(nowhere) => Box::pin(self.respond(&mut call, nowhere)).await,
+                    None => self.proxy(&mut call, head).await,
                 }
             }
         };
@@ -173,12 +173,14 @@ impl Pipeline {
 
     /// Sends a request to one upstream after the other, and an answer back; its status.
     async fn proxy(&self, call: &mut Call<'_>, head: RequestHead) -> Option<StatusCode> {
-        let Some(out) = outgoing(head, &call.progress) else { return self.fail(call, None).await };
+        let Some(out) = outgoing(head, &mut call.progress) else {
+            return Box::pin(self.fail(call, None)).await;
+        };
         loop {
             let broken = match self.attempt(call, &out).await {
                 Ok((Head::Switching { parts, upgrade: Some(protocol) }, transfer)) => {
                     self.judge(call, &parts);
-                    return self.switch(call, parts, &protocol, transfer.into_upstream()).await;
+                    return Box::pin(self.switch(call, parts, &protocol, transfer.into_upstream())).await;
                 }
                 Ok((Head::Final { parts, framing }, transfer)) => {
                     if self.judge(call, &parts) {
@@ -187,7 +189,7 @@ impl Pipeline {
                     return self.relay(call, parts, framing, transfer).await;
                 }
                 Ok(_) => UpstreamError::Nonsense,
-                Err(Broken::Client(e)) => return self.lost(call, e).await,
+                Err(Broken::Client(e)) => return Box::pin(self.lost(call, e)).await,
                 Err(Broken::Upstream(e)) => e,
             };
             if let UpstreamError::Malformed(malformed) = broken {
@@ -200,7 +202,7 @@ impl Pipeline {
                 call.progress.failed(failure, body, &self.shared)
             });
             if !retry || overdue {
-                return self.fail(call, Some(broken)).await;
+                return Box::pin(self.fail(call, Some(broken))).await;
             }
         }
     }
@@ -236,7 +238,7 @@ impl Pipeline {
             };
             let open = open.map_err(Broken::Upstream)?;
             let reused = matches!(open, Open::Http1 { reused: true, .. });
-            let up = begin(open, out, forward.as_ref()).map_err(Broken::Upstream)?;
+            let up = begin(open, out, forward.clone()).map_err(Broken::Upstream)?;
             let mut transfer = Transfer::new(up, patience);
             match transfer.head(call).await {
                 Ok(head) => return Ok((head, transfer)),
@@ -301,10 +303,11 @@ impl Pipeline {
 }
 
 /// What goes out: the request with its edits; `None`: it names no host that can be asked for.
-fn outgoing(head: RequestHead, progress: &Progress) -> Option<Outgoing> {
+fn outgoing(head: RequestHead, progress: &mut Progress) -> Option<Outgoing> {
     let RequestHead { mut parts, framing, upgrade, te_trailers, .. } = head;
+    // They are for every attempt, and said once.
+    std::mem::take(&mut progress.exchange.as_mut()?.edits).apply(&mut parts.headers);
     let (exchange, attempt) = progress.current()?;
-    exchange.edits.apply(&mut parts.headers);
     let endpoint = || attempt.endpoint.endpoint().address().to_string().parse().ok();
     let authority = match (&exchange.target.host, parts.uri.authority()) {
         (TargetHost::Fixed(authority), _) => authority.clone(),
@@ -320,14 +323,14 @@ fn outgoing(head: RequestHead, progress: &Progress) -> Option<Outgoing> {
 }
 
 /// The last word on an answer is the route's.
-fn edit_answer(call: &Call<'_>, parts: &mut response::Parts) {
-    if let Some(exchange) = &call.progress.exchange {
-        exchange.response_edits.apply(&mut parts.headers);
+fn edit_answer(call: &mut Call<'_>, parts: &mut response::Parts) {
+    if let Some(exchange) = &mut call.progress.exchange {
+        std::mem::take(&mut exchange.response_edits).apply(&mut parts.headers);
     }
 }
 
 /// Begins an exchange; the head is written with the first piece of the body.
-fn begin(open: Open, out: &Outgoing, forward: Option<&HeaderEdits>) -> Result<Upstream, UpstreamError> {
+fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Upstream, UpstreamError> {
     let edited = forward.map(|edits| {
         let mut parts = out.parts.clone();
         edits.apply(&mut parts.headers);

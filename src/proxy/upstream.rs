@@ -255,15 +255,16 @@ impl Upstreams {
                 if let Some(conn) = (!fresh).then(|| self.pool.take(*address)).flatten() {
                     return Ok(Open::Http1 { conn, reused: true, home: Some(*address) });
                 }
-                let conn = plain(*address, target.connect).await?;
+                // Boxed, as the others below: a request that finds an open connection pays for none of it.
+                let conn = Box::pin(plain(*address, target.connect)).await?;
                 Ok(Open::Http1 { conn, reused: false, home: Some(*address) })
             }
-            Way::Single(peer) => match self.tls.new_stream(peer.as_ref()).await {
+            Way::Single(peer) => match Box::pin(self.tls.new_stream(peer.as_ref())).await {
                 Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
                 Err(e) => Err(unconnected(&e)),
             },
             Way::Http2(peer) => {
-                let session = timeout(target.connect, self.stream(peer)).await;
+                let session = Box::pin(timeout(target.connect, self.stream(peer))).await;
                 let session = session.map_err(|_| UpstreamError::Connect)??;
                 Ok(Open::Http2(Box::new(session), peer.clone()))
             }

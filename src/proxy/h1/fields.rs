@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 const NOMINATED_MAX: usize = 10;
 /// A field line is rarely shorter; sizes the map once.
 const LINE_BYTES_GUESS: usize = 32;
+/// Fields that an edge adds to a request.
+const ADDED_GUESS: usize = 8;
 
 /// A field of which one line is meant to be there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -143,7 +145,9 @@ impl Fields {
     pub fn parse(head: &RawHead, from: usize) -> Result<Self, Malformed> {
         let head = head.bytes();
         let lines_guess = (head.len() - from.min(head.len())) / LINE_BYTES_GUESS;
-        let mut fields = Self { map: HeaderMap::with_capacity(lines_guess), ..Self::default() };
+        // Room for what is added on the way, too: a map that grows moves everything.
+        let map = HeaderMap::with_capacity(lines_guess + ADDED_GUESS);
+        let mut fields = Self { map, ..Self::default() };
         let mut at = from;
         while let Some((text, next)) = line(head, at) {
             let (name, value) = field(text)?;

@@ -26,6 +26,9 @@ pub struct Hop<'a> {
     pub te_trailers: bool,
 }
 
+/// Room that most heads need: one that fits does not grow on the way.
+const HEAD_BYTES: usize = 1024;
+
 /// Appends a request head in HTTP/1.1.
 ///
 /// The target is the path and query of `parts.uri`, `Host` is `authority`.
@@ -38,6 +41,7 @@ pub fn write_request(
     out: &mut BytesMut,
 ) {
     debug_assert!(framing != Framing::Close, "a request does not end with its connection");
+    out.reserve(HEAD_BYTES);
     out.put_slice(parts.method.as_str().as_bytes());
     out.put_slice(b" ");
     target(parts.uri.path_and_query(), out);
@@ -77,6 +81,7 @@ pub fn write_response(
     out: &mut BytesMut,
 ) {
     let framing = framing.for_version(to);
+    out.reserve(HEAD_BYTES);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(parts.status.as_str().as_bytes());
     out.put_slice(b" ");
@@ -162,8 +167,26 @@ fn connection(first: &str, second: &str, out: &mut BytesMut) {
 fn framing(framing: Framing, out: &mut BytesMut) {
     match framing {
         Framing::None | Framing::Close => {}
-        Framing::Length(length) => line(b"content-length", HeaderValue::from(length).as_bytes(), out),
+        Framing::Length(length) => {
+            out.put_slice(b"content-length: ");
+            decimal(length, out);
+            out.put_slice(b"\r\n");
+        }
         Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+fn decimal(mut number: u64, out: &mut BytesMut) {
+    // 2^64 has twenty digits.
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break out.put_slice(&digits[at..]);
+        }
     }
 }
 
