@@ -44,6 +44,7 @@ mod listen;
 mod pipeline;
 mod policy;
 mod progress;
+pub mod proxy_protocol;
 mod session;
 mod settings;
 mod tls;
