@@ -86,18 +86,18 @@ impl Family {
     fn addresses(self, bytes: &[u8]) -> Option<Addresses> {
         match self {
             Self::None | Self::Unix => None,
-            Self::Ipv4 => pair::<4>(bytes, |octets| Ipv4Addr::from(octets).into()),
-            Self::Ipv6 => pair::<16>(bytes, |octets| Ipv6Addr::from(octets).into()),
+            Self::Ipv4 => pair(bytes, |octets: [u8; 4]| Ipv4Addr::from(octets).into()),
+            Self::Ipv6 => pair(bytes, |octets: [u8; 16]| Ipv6Addr::from(octets).into()),
         }
     }
 }
 
 /// Source address, destination address, source port, destination port.
 fn pair<const N: usize>(bytes: &[u8], ip: fn([u8; N]) -> IpAddr) -> Option<Addresses> {
-    let (source, rest) = bytes.split_first_chunk::<N>()?;
-    let (destination, rest) = rest.split_first_chunk::<N>()?;
-    let (from, rest) = rest.split_first_chunk::<2>()?;
-    let to = rest.first_chunk::<2>()?;
+    let (source, rest) = bytes.split_first_chunk()?;
+    let (destination, rest) = rest.split_first_chunk()?;
+    let (from, rest) = rest.split_first_chunk()?;
+    let to = rest.first_chunk()?;
     let address = |octets: [u8; N], port: [u8; 2]| SocketAddr::new(ip(octets), u16::from_be_bytes(port));
     Some(Addresses { source: address(*source, *from), destination: address(*destination, *to) })
 }
@@ -107,7 +107,7 @@ fn facts(header: &[u8], addresses: usize) -> Result<Facts, Malformed> {
     let (mut facts, mut checked) = (Facts::default(), false);
     let mut at = FIXED + addresses;
     while let Some((kind, rest)) = header.get(at..).and_then(<[u8]>::split_first) {
-        let (length, rest) = rest.split_first_chunk::<2>().ok_or(Malformed::Field)?;
+        let (length, rest) = rest.split_first_chunk().ok_or(Malformed::Field)?;
         let value = rest.get(..usize::from(u16::from_be_bytes(*length))).ok_or(Malformed::Field)?;
         let begin = at + 3;
         match *kind {
