@@ -3,6 +3,7 @@
 mod dns;
 mod edge;
 mod limits;
+mod listeners;
 mod names;
 mod policy;
 mod regions;
@@ -33,7 +34,7 @@ pub(super) fn convert(
     let own = own_region(file, environment, &regions_known, report);
     let several = regions_known.names.len() > 1;
 
-    let listeners = edge::listeners(file, report);
+    let listeners = listeners::listeners(file, report);
     let tls = edge::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);

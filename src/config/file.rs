@@ -213,6 +213,13 @@ sections! {
         name: Key<Label>,
         address: Key<SocketAddr>,
         protocol: Key<Protocol>,
+        proxy_protocol: Key<bool>,
+        trusted: List<IpNet>,
+        max_connections: Key<Whole>,
+        max_connections_per_client: Key<Whole>,
+        head_timeout: Key<Duration>,
+        idle_timeout: Key<Duration>,
+        handshake_timeout: Key<Duration>,
     }
     TlsSection {
         certificate: Key<FilePath>,

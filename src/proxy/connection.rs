@@ -5,13 +5,15 @@
 //! finishes it.
 
 use crate::access_log::Tls;
+use crate::config::ListenerLimits;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
+use crate::proxy::door::{self, Door, Inside, Refusal};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Scan;
 use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
-use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
+use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
 use bytes::Bytes;
@@ -40,19 +42,19 @@ pub(super) struct Deadlines {
     first_head: Duration,
     /// The same once the edge closes: a client that has just connected is about to send.
     first_head_closing: Duration,
-    /// For a TLS handshake.
+    /// For a PROXY header, and for a TLS handshake.
     handshake: Duration,
     /// Between an answer and the end of the next request's head.
     idle: Duration,
 }
 
-impl Default for Deadlines {
-    fn default() -> Self {
+impl Deadlines {
+    pub(super) const fn new(limits: &ListenerLimits) -> Self {
         Self {
-            first_head: Duration::from_secs(15),
+            first_head: limits.head_timeout,
             first_head_closing: Duration::from_secs(1),
-            handshake: Duration::from_secs(10),
-            idle: CLIENT_PATIENCE,
+            handshake: limits.handshake_timeout,
+            idle: limits.idle_timeout,
         }
     }
 }
@@ -61,8 +63,10 @@ impl Default for Deadlines {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) kind: ListenerKind,
+    /// The client's, as the PROXY header tells it where one is read.
     pub(super) remote: SocketAddr,
     pub(super) tls: Option<Arc<Tls>>,
+    deadlines: Deadlines,
 }
 
 impl Connection {
@@ -77,19 +81,24 @@ pub(super) struct Server {
     pub(super) pipeline: Arc<Pipeline>,
     /// True once idle connections have to go.
     pub(super) closing: watch::Receiver<bool>,
-    pub(super) deadlines: Deadlines,
 }
 
 impl Server {
     /// Serves a connection to its end.
-    pub(super) async fn serve(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) {
+    pub(super) async fn serve(&self, tcp: TcpStream, socket: SocketAddr, door: &Door, inside: Inside) {
+        let kind = door.kind;
         let _guard = self.shared.connection(kind);
-        if let Err(e) = tcp.set_nodelay(true) {
-            debug!(%remote, error = %e, "the connection ended at once");
+        let mut arrived = Arrived { tcp, remote: socket, inside };
+        if let Err(e) = arrived.tcp.set_nodelay(true) {
+            debug!(remote = %socket, error = %e, "the connection ended at once");
             return;
         }
-        let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, kind).await else { return };
-        let connection = Arc::new(Connection { kind, remote, tls });
+        if door.reads_header() && !Box::pin(self.header(door, &mut arrived)).await {
+            return;
+        }
+        let Arrived { tcp, remote, inside: _inside } = arrived;
+        let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, door).await else { return };
+        let connection = Arc::new(Connection { kind, remote, tls, deadlines: door.deadlines });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(stream, &connection).await,
@@ -97,17 +106,49 @@ impl Server {
         }
     }
 
+    /// Takes the PROXY header and believes it; `false`: the connection is not to be served.
+    async fn header(&self, door: &Door, arrived: &mut Arrived) -> bool {
+        let socket = arrived.remote;
+        let read = tokio::select! {
+            biased;
+            read = timeout(door.deadlines.handshake, door::header(&mut arrived.tcp)) => read,
+            () = self.closed(door.deadlines.first_head_closing) => return false,
+        };
+        let refusal = match read {
+            Ok(Ok(Ok(header))) => {
+                arrived.remote = header.addresses.map_or(socket, |addresses| addresses.source);
+                if let Some(endpoint) = header.facts.vpc_endpoint {
+                    debug!(remote = %arrived.remote, endpoint, "a client came through a VPC endpoint");
+                }
+                match arrived.inside.name(arrived.remote.ip()) {
+                    Ok(()) => return true,
+                    Err(refusal) => refusal,
+                }
+            }
+            Ok(Ok(Err(malformed))) => Refusal::Malformed(malformed),
+            Ok(Err(error)) => {
+                // Load balancers look whether the port is open.
+                debug!(%socket, %error, "left before a PROXY header was whole");
+                return false;
+            }
+            Err(_) => Refusal::Late,
+        };
+        door.refuse(refusal);
+        debug!(%socket, ?refusal, "refused");
+        false
+    }
+
     /// The stream to speak HTTP on; `None`: the client left or was too slow.
-    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) -> Option<Begun> {
-        let acceptor = match kind {
+    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, door: &Door) -> Option<Begun> {
+        let acceptor = match door.kind {
             ListenerKind::Http => {
-                let version = self.sniff(&tcp).await?;
+                let version = self.sniff(&tcp, &door.deadlines).await?;
                 return Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None });
             }
             ListenerKind::Https => self.shared.client_tls.load_full(),
             ListenerKind::Peer => self.shared.peer_tls.load_full(),
         };
-        Box::pin(self.handshake(&*acceptor?, tcp, remote, kind)).await
+        Box::pin(self.handshake(&*acceptor?, tcp, remote, door)).await
     }
 
     async fn handshake(
@@ -115,10 +156,10 @@ impl Server {
         acceptor: &Acceptor,
         tcp: TcpStream,
         remote: SocketAddr,
-        kind: ListenerKind,
+        door: &Door,
     ) -> Option<Begun> {
-        let failed = || self.shared.wiring.metrics.handshake_failures(kind).inc();
-        match timeout(self.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
+        let failed = || self.shared.wiring.metrics.handshake_failures(door.kind).inc();
+        match timeout(door.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
             Ok(Ok(stream)) => {
                 let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 let version = if http2 { Version::Http2 } else { Version::Http1 };
@@ -141,17 +182,17 @@ impl Server {
     }
 
     /// Waits for the first bytes and tells HTTP/2 by prior knowledge from HTTP/1.
-    async fn sniff(&self, tcp: &TcpStream) -> Option<Version> {
+    async fn sniff(&self, tcp: &TcpStream, deadlines: &Deadlines) -> Option<Version> {
         tokio::select! {
             biased;
-            version = timeout(self.deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
-            () = self.closed(self.deadlines.first_head_closing) => None,
+            version = timeout(deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
+            () = self.closed(deadlines.first_head_closing) => None,
         }
     }
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, stream: Stream, connection: &Connection) {
-        let Deadlines { first_head, first_head_closing, idle, .. } = self.deadlines;
+        let Deadlines { first_head, first_head_closing, idle, .. } = connection.deadlines;
         let scheme = connection.scheme();
         let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
         let mut scan = Scan::requests();
@@ -211,6 +252,13 @@ async fn until_closed(mut closing: watch::Receiver<bool>) {
     if closing.wait_for(|closing| *closing).await.is_err() {
         debug!("closing without a word");
     }
+}
+
+/// A connection of which only the socket is known, or what a PROXY header says.
+struct Arrived {
+    tcp: TcpStream,
+    remote: SocketAddr,
+    inside: Inside,
 }
 
 /// A connection on which HTTP can be spoken.

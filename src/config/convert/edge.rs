@@ -6,58 +6,11 @@ use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::FilePath;
-use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Listener, Peer, Protocol, Tls};
+use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer, Tls};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
-
-/// Names of the listeners that have sections of their own, in logs and `/snapshot`.
-const RESERVED: [&str; 2] = ["admin", "peer"];
-
-pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
-    let sections = file.listeners.as_deref().unwrap_or_default();
-    if sections.is_empty() {
-        let right = "[[listeners]] with name, address and protocol";
-        report.missing_section("listeners", "no listener: nobody could connect", right);
-    }
-    let mut names: BTreeMap<String, Range<usize>> = BTreeMap::new();
-    let mut listeners = Vec::new();
-    for section in sections {
-        let (span, listener) = (section.span(), section.get_ref());
-        let name = report.required(&span, "name", &listener.name, "name = \"http\"");
-        let address = report.required(&span, "address", &listener.address, "address = \"0.0.0.0:8080\"");
-        let protocol = listener.protocol.as_ref().map_or(Protocol::Http, |p| p.value);
-        if let Some(placed) = &listener.name
-            && let Some(first) = names.insert(placed.value.0.clone(), placed.span.clone())
-        {
-            let wrong = format!("two listeners are named `{}`", placed.value.0);
-            let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
-            report.add(
-                problem.right("expected a name of its own for each: logs and problems tell them apart by it"),
-            );
-        }
-        if let Some(placed) = &listener.name
-            && RESERVED.contains(&placed.value.0.as_str())
-        {
-            let wrong = format!("`{}` is the name of the listener of [{0}]", placed.value.0);
-            let problem = Problem::at(&placed.span, wrong).here("taken");
-            report.add(problem.right("expected another name, such as \"http\""));
-        }
-        if let (Protocol::Https, None, Some(placed)) = (protocol, &file.tls, &listener.protocol)
-            && !report.damaged("tls")
-        {
-            let problem = Problem::at(&placed.span, "a listener speaks https but there is no [tls]");
-            report.add(problem.here("needs a certificate").right("expected [tls] with certificate and key"));
-        }
-        if let (Some(name), Some(address)) = (name, address) {
-            listeners.push(Listener { name: name.0, address, protocol });
-        }
-    }
-    listeners
-}
 
 pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls> {
     let section = file.tls.as_ref()?;

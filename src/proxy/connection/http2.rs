@@ -48,7 +48,7 @@ impl Server {
     ///
     /// When it closes, the client is told by GOAWAY, and what it has asked is answered.
     pub(super) async fn http2(&self, stream: Stream, connection: &Arc<Connection>) {
-        let begun = timeout(self.deadlines.first_head, handshake(stream, Some(options()))).await;
+        let begun = timeout(connection.deadlines.first_head, handshake(stream, Some(options()))).await;
         let mut conn = match begun {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return debug!(remote = %connection.remote, %error, "no HTTP/2"),
@@ -57,14 +57,14 @@ impl Server {
         let mut streams = JoinSet::new();
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
         let (mut closing, mut malformed) = (false, 0);
-        let mut idle_until = Instant::now() + self.deadlines.idle;
+        let mut idle_until = Instant::now() + connection.deadlines.idle;
         loop {
             tokio::select! {
                 biased;
                 () = &mut closed, if !closing => {
                     closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + self.deadlines.first_head_closing;
+                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
                 }
                 accepted = conn.accept() => match accepted {
                     Some(Ok((request, respond))) => {
@@ -81,7 +81,7 @@ impl Server {
                 },
                 Some(_) = streams.join_next() => {
                     let patience =
-                        if closing { self.deadlines.first_head_closing } else { self.deadlines.idle };
+                        if closing { connection.deadlines.first_head_closing } else { connection.deadlines.idle };
                     idle_until = Instant::now() + patience;
                 }
                 () = sleep_until(idle_until), if streams.is_empty() => {
@@ -91,7 +91,7 @@ impl Server {
                     // As at the end of the edge: a request may be on its way.
                     closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + self.deadlines.first_head_closing;
+                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
                 }
             }
         }
