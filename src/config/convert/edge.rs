@@ -1,23 +1,13 @@
-//! Where the edge listens, with which certificates, and how it leaves.
+//! Where other regions and operators connect, what is logged, and how the edge leaves.
 
-use crate::config::file::{File, Key, Placed};
+use crate::config::file::{File, Placed};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::units::FilePath;
-use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer, Tls};
+use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
-
-pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls> {
-    let section = file.tls.as_ref()?;
-    let (span, tls) = (section.span(), section.get_ref());
-    let certificate =
-        report.required(&span, "certificate", &tls.certificate, "certificate = \"tls/server.pem\"");
-    let key = report.required(&span, "key", &tls.key, "key = \"tls/server.key\"");
-    Some(Tls { certificate: folder.join(certificate?.0), key: folder.join(key?.0) })
-}
 
 pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Report) -> Option<Peer> {
     let Some(section) = &file.peer else {
@@ -111,16 +101,9 @@ pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
     }
 }
 
+/// Files of the listener for other regions.
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
-    let tls = file.tls.as_ref().map(|tls| tls.get_ref());
-    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
-    let named = |key: &Key<FilePath>| -> Option<NamedFile> {
-        let placed = key.as_ref()?;
-        Some(NamedFile { path: folder.join(&placed.value.0), span: placed.span.clone() })
-    };
-    let identity = |certificate, key| Named::Identity { certificate: named(certificate), key: named(key) };
-    let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
-    let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
-    let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
-    [tls, peer, roots].into_iter().flatten().collect()
+    let Some(peer) = file.peer.as_ref().map(|peer| peer.get_ref()) else { return Vec::new() };
+    let roots = NamedFile::of(&peer.ca, folder).map(Named::Roots);
+    [Some(Named::identity(&peer.certificate, &peer.key, folder)), roots].into_iter().flatten().collect()
 }
