@@ -15,10 +15,12 @@ mod listener;
 mod problems;
 mod read;
 mod report;
+mod tls;
 mod units;
 
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
 pub use problems::Problems;
+pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
@@ -168,14 +170,6 @@ impl Config {
     pub fn from_text(file_name: &str, text: &str, environment: &Environment) -> Result<Self, Problems> {
         parse(file_name, text, environment, NamedFiles::Leave).map(|checked| checked.config)
     }
-}
-
-/// The server certificate of the `https` listeners.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM files: chain, then private key.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 /// The listener for other regions and the identity shown to them (mutual TLS).

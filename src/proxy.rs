@@ -129,7 +129,7 @@ struct Bound {
 struct Shared {
     wiring: Wiring,
     settings: ArcSwap<settings::Settings>,
-    client_tls: ArcSwapOption<Acceptor>,
+    client_tls: ArcSwapOption<tls::ServerTls>,
     peer_tls: ArcSwapOption<Acceptor>,
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
@@ -178,7 +178,7 @@ impl Shared {
 
 /// What an applied configuration brings besides itself.
 struct Loaded {
-    client: Option<Acceptor>,
+    client: Option<tls::ServerTls>,
     peer: Option<tls::PeerTls>,
     secrets: guards::Secrets,
 }
@@ -289,8 +289,8 @@ async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets
         (None, _) => None,
         (Some(listener), None) => return Err(Error::NoCertificate { listener: listener.name.clone() }),
         (Some(listener), Some(files)) => {
-            let acceptor = tls::client_acceptor(files, Arc::clone(tickets)).await;
-            Some(acceptor.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
+            let server = tls::server(files, tickets).await;
+            Some(server.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
         }
     };
     let peer = match &config.peer {

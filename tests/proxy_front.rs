@@ -16,6 +16,8 @@ mod client;
 
 #[path = "proxy_front/caps.rs"]
 mod caps;
+#[path = "proxy_front/certificates.rs"]
+mod certificates;
 #[path = "proxy_front/proxied.rs"]
 mod proxied;
 

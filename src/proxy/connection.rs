@@ -6,7 +6,7 @@
 
 use crate::access_log::Tls;
 use crate::config::ListenerLimits;
-use crate::metrics::request::{ListenerKind, Message};
+use crate::metrics::request::{ListenerKind, Message, RejectReason};
 use crate::proxy::Shared;
 use crate::proxy::door::{self, Door, Inside, Refusal};
 use crate::proxy::errors::{self, Style};
@@ -16,12 +16,14 @@ use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
+use crate::proxy::tls::{Handshaken, ServerTls};
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, Uri, response};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::{ALPN, Ssl, Stream};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,11 +69,19 @@ pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     pub(super) tls: Option<Arc<Tls>>,
     deadlines: Deadlines,
+    certificate: Option<Shown>,
 }
 
 impl Connection {
     fn scheme(&self) -> Scheme {
         if self.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS }
+    }
+
+    /// Whether a request is for a host of another certificate than the one shown here: whom that one
+    /// asks for a certificate of theirs could otherwise come in by this one. RFC 9110, section 15.5.20.
+    fn misdirects(&self, uri: &Uri) -> bool {
+        let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
+        shown.by.entry(host) != shown.entry
     }
 }
 
@@ -97,8 +107,9 @@ impl Server {
             return;
         }
         let Arrived { tcp, remote, inside: _inside } = arrived;
-        let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, door).await else { return };
-        let connection = Arc::new(Connection { kind, remote, tls, deadlines: door.deadlines });
+        let Some(begun) = self.begin(tcp, remote, door).await else { return };
+        let Begun { stream, version, tls, certificate } = begun;
+        let connection = Arc::new(Connection { kind, remote, tls, deadlines: door.deadlines, certificate });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(stream, &connection).await,
@@ -140,45 +151,37 @@ impl Server {
 
     /// The stream to speak HTTP on; `None`: the client left or was too slow.
     async fn begin(&self, tcp: TcpStream, remote: SocketAddr, door: &Door) -> Option<Begun> {
-        let acceptor = match door.kind {
+        match door.kind {
             ListenerKind::Http => {
                 let version = self.sniff(&tcp, &door.deadlines).await?;
-                return Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None });
+                Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None, certificate: None })
             }
-            ListenerKind::Https => self.shared.client_tls.load_full(),
-            ListenerKind::Peer => self.shared.peer_tls.load_full(),
-        };
-        Box::pin(self.handshake(&*acceptor?, tcp, remote, door)).await
+            ListenerKind::Https => {
+                let server = self.shared.client_tls.load_full()?;
+                Box::pin(self.handshake(client(server, tcp), remote, door)).await
+            }
+            ListenerKind::Peer => {
+                let acceptor = self.shared.peer_tls.load_full()?;
+                Box::pin(self.handshake(peer(acceptor, tcp), remote, door)).await
+            }
+        }
     }
 
+    /// A handshake in time.
     async fn handshake(
         &self,
-        acceptor: &Acceptor,
-        tcp: TcpStream,
+        handshake: impl Future<Output = Result<Begun, String>>,
         remote: SocketAddr,
         door: &Door,
     ) -> Option<Begun> {
-        let failed = || self.shared.wiring.metrics.handshake_failures(door.kind).inc();
-        match timeout(door.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
-            Ok(Ok(stream)) => {
-                let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                let version = if http2 { Version::Http2 } else { Version::Http1 };
-                let tls = stream.get_ssl_digest().map(|digest| {
-                    Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
-                });
-                Some(Begun { stream: Box::new(stream), version, tls })
-            }
-            Ok(Err(e)) => {
-                failed();
-                debug!(%remote, error = %e, "TLS handshake failed");
-                None
-            }
-            Err(_) => {
-                failed();
-                debug!(%remote, "TLS handshake timed out");
-                None
-            }
-        }
+        let error = match timeout(door.deadlines.handshake, handshake).await {
+            Ok(Ok(begun)) => return Some(begun),
+            Ok(Err(error)) => error,
+            Err(_) => "timed out".to_owned(),
+        };
+        self.shared.wiring.metrics.handshake_failures(door.kind).inc();
+        debug!(%remote, error, "TLS handshake failed");
+        None
     }
 
     /// Waits for the first bytes and tells HTTP/2 by prior knowledge from HTTP/1.
@@ -206,6 +209,9 @@ impl Server {
         };
         let refused = loop {
             match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
+                Next::Head(head) if connection.misdirects(&head.parts.uri) => {
+                    break Some(self.misdirected());
+                }
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
                     if !Box::pin(self.pipeline.serve(connection, down, *head, &mut timer)).await {
@@ -230,6 +236,12 @@ impl Server {
         Box::pin(conn.linger()).await;
     }
 
+    /// Counts a request that came by the wrong connection; the status that says so.
+    fn misdirected(&self) -> StatusCode {
+        self.shared.wiring.metrics.rejected(RejectReason::Misdirected).inc();
+        StatusCode::MISDIRECTED_REQUEST
+    }
+
     /// Returns `grace` after the edge began to close.
     async fn closed(&self, grace: Duration) {
         until_closed(self.closing.clone()).await;
@@ -240,7 +252,11 @@ impl Server {
 /// The answer to what was no request: nobody knows what its sender can read.
 fn refusal(status: StatusCode) -> (response::Parts, Bytes) {
     let id = headers::request_id(&HeaderMap::new(), rand::random());
-    let told = errors::tell(status, "the request breaks the rules of HTTP", &id, Style::Text);
+    let text = match status {
+        StatusCode::MISDIRECTED_REQUEST => "this host is served on connections of its own",
+        _ => "the request breaks the rules of HTTP",
+    };
+    let told = errors::tell(status, text, &id, Style::Text);
     let mut parts = Response::new(()).into_parts().0;
     parts.status = told.status;
     parts.headers.extend(told.headers);
@@ -266,6 +282,34 @@ struct Begun {
     stream: Stream,
     version: Version,
     tls: Option<Arc<Tls>>,
+    certificate: Option<Shown>,
+}
+
+/// The certificate that a client was shown.
+#[derive(Debug)]
+struct Shown {
+    by: Arc<ServerTls>,
+    entry: usize,
+}
+
+/// A client's handshake.
+async fn client(server: Arc<ServerTls>, tcp: TcpStream) -> Result<Begun, String> {
+    let Handshaken { stream, entry, http2, tls } =
+        server.accept(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+    let version = if http2 { Version::Http2 } else { Version::Http1 };
+    let certificate = Some(Shown { by: server, entry });
+    Ok(Begun { stream: Box::new(stream), version, tls: Some(Arc::new(tls)), certificate })
+}
+
+/// The handshake of another region.
+async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> {
+    let stream = acceptor.tls_handshake(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+    let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+    let version = if http2 { Version::Http2 } else { Version::Http1 };
+    let tls = stream.get_ssl_digest().map(|digest| {
+        Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
+    });
+    Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

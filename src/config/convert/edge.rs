@@ -1,25 +1,15 @@
-//! Where the edge listens, with which certificates, and how it leaves.
+//! Where other regions and operators connect, what is logged, and how the edge leaves.
 
 use super::routes::policy::networks;
-use crate::config::file::{File, Key, Placed};
+use crate::config::file::{File, Placed};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::units::FilePath;
-use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer, Tls};
+use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
-
-pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls> {
-    let section = file.tls.as_ref()?;
-    let (span, tls) = (section.span(), section.get_ref());
-    let certificate =
-        report.required(&span, "certificate", &tls.certificate, "certificate = \"tls/server.pem\"");
-    let key = report.required(&span, "key", &tls.key, "key = \"tls/server.key\"");
-    Some(Tls { certificate: folder.join(certificate?.0), key: folder.join(key?.0) })
-}
 
 pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Report) -> Option<Peer> {
     let Some(section) = &file.peer else {
@@ -118,21 +108,15 @@ pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
     }
 }
 
+/// Files of the listener for other regions, and secrets of services.
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
-    let tls = file.tls.as_ref().map(|tls| tls.get_ref());
-    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
-    let named = |key: &Key<FilePath>| -> Option<NamedFile> {
-        let placed = key.as_ref()?;
-        Some(NamedFile { path: folder.join(&placed.value.0), span: placed.span.clone() })
-    };
-    let identity = |certificate, key| Named::Identity { certificate: named(certificate), key: named(key) };
-    let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
-    let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
-    let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
     let services = file.services.iter().flat_map(|services| &services.0);
     let secrets = services.filter_map(|(_, service)| {
         let affinity = service.get_ref().affinity.as_ref()?;
-        named(&affinity.get_ref().secret).map(Named::Secret)
+        NamedFile::of(&affinity.get_ref().secret, folder).map(Named::Secret)
     });
-    [tls, peer, roots].into_iter().flatten().chain(secrets).collect()
+    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
+    let roots = peer.and_then(|peer| NamedFile::of(&peer.ca, folder)).map(Named::Roots);
+    let peer = peer.map(|peer| Named::identity(&peer.certificate, &peer.key, folder));
+    [peer, roots].into_iter().flatten().chain(secrets).collect()
 }

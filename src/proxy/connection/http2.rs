@@ -2,14 +2,13 @@
 
 use super::{Connection, Server, refusal, until_closed};
 use crate::metrics::request::Message;
-use crate::proxy::h1::Malformed;
 use crate::proxy::io::Timer;
 use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::{Downstream, h2 as session};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use std::sync::Arc;
@@ -109,6 +108,12 @@ impl Server {
     ) -> bool {
         let (parts, body) = request.into_parts();
         match session::head(parts, &body, &connection.scheme()) {
+            Ok(head) if connection.misdirects(&head.parts.uri) => {
+                if let Err(error) = refuse(&mut respond, self.misdirected()) {
+                    debug!(%error, "it could not be told");
+                }
+                true
+            }
             Ok(head) => {
                 let (pipeline, connection) = (Arc::clone(&self.pipeline), Arc::clone(connection));
                 streams.spawn(async move {
@@ -120,7 +125,7 @@ impl Server {
             Err(malformed) => {
                 self.shared.malformed(Message::Request, malformed);
                 debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
-                if let Err(error) = refuse(&mut respond, malformed) {
+                if let Err(error) = refuse(&mut respond, malformed.status()) {
                     debug!(%error, "it could not be told");
                 }
                 false
@@ -129,7 +134,7 @@ impl Server {
     }
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, malformed: Malformed) -> Result<(), h2::Error> {
-    let (parts, body) = refusal(malformed.status());
+fn refuse(respond: &mut SendResponse<Bytes>, status: StatusCode) -> Result<(), h2::Error> {
+    let (parts, body) = refusal(status);
     respond.send_response(Response::from_parts(parts, ()), false)?.send_data(body, true)
 }

@@ -81,7 +81,7 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
         let config = rustls::ServerConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = config.with_single_cert(chain, secret).unwrap();
-        edge.shared.client_tls.store(Some(Arc::new(Acceptor::from_server_config(Arc::new(config)))));
+        edge.shared.client_tls.store(Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)]))));
     }
     let server = Server {
         shared: Arc::clone(&edge.shared),

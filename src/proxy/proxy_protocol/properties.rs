@@ -3,6 +3,9 @@
 use super::tests::{IPV4, checksummed, field, v2};
 use super::*;
 
+const TEXT: &[u8] = super::text::SIGNATURE;
+const BINARY: &[u8] = super::binary::SIGNATURE;
+
 const RUNS: u64 = 2000;
 
 /// SplitMix64: small, and the same everywhere.
@@ -70,12 +73,12 @@ fn the_verdict_does_not_depend_on_where_the_bytes_were_cut() {
 fn any_bytes_have_a_verdict_within_the_longest_header() {
     for seed in 0..RUNS {
         let mut bytes = Dice(seed).octets(300);
-        for signature in [text::SIGNATURE, binary::SIGNATURE, &[]] {
+        for signature in [TEXT, BINARY, &[]] {
             let begun = [signature, &bytes].concat();
             scan(&begun);
         }
         bytes.resize(LENGTH_MAX, 0);
-        for signature in [text::SIGNATURE, binary::SIGNATURE, &[]] {
+        for signature in [TEXT, BINARY, &[]] {
             let all = [signature, &bytes].concat();
             assert_ne!(scan(&all[..LENGTH_MAX]), Scan::NeedMore, "seed {seed}");
         }

@@ -1,10 +1,11 @@
+use super::binary::SIGNATURE;
 use super::crc32c::crc32c;
 use super::*;
 
 /// Version 2: command, family and transport, and what follows.
 pub(super) fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
-    [binary::SIGNATURE, &[0x20 | command, family], &length, rest].concat()
+    [SIGNATURE, &[0x20 | command, family], &length, rest].concat()
 }
 
 pub(super) const IPV4: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 0xdc, 4, 1, 0xbb];

@@ -1,8 +1,7 @@
 //! Version 1: one line of text.
 
 use super::{Addresses, Header, Malformed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(super) const SIGNATURE: &[u8] = b"PROXY";
 /// With CR LF; section 2.1 reckons the longest one.
@@ -29,22 +28,22 @@ fn line(line: &[u8]) -> Result<Header, Malformed> {
     let addresses = match words.next() {
         // Whatever else stands there is to be ignored.
         Some("UNKNOWN") => return Ok(Header::default()),
-        Some("TCP4") => addresses::<Ipv4Addr>(words),
-        Some("TCP6") => addresses::<Ipv6Addr>(words),
+        Some("TCP4") => addresses(words, |word| word.parse().ok().map(IpAddr::V4)),
+        Some("TCP6") => addresses(words, |word| word.parse().ok().map(IpAddr::V6)),
         _ => None,
     };
     Ok(Header { addresses: Some(addresses.ok_or(Malformed::Address)?), ..Header::default() })
 }
 
 /// Source, destination, and the port of each; nothing else.
-fn addresses<'a, A: FromStr + Into<IpAddr>>(mut words: impl Iterator<Item = &'a str>) -> Option<Addresses> {
-    let source: A = words.next()?.parse().ok()?;
-    let destination: A = words.next()?.parse().ok()?;
+fn addresses<'a>(
+    mut words: impl Iterator<Item = &'a str>,
+    ip: fn(&str) -> Option<IpAddr>,
+) -> Option<Addresses> {
+    let (source, destination) = (ip(words.next()?)?, ip(words.next()?)?);
     let (from, to) = (port(words.next()?)?, port(words.next()?)?);
-    let addresses = Addresses {
-        source: SocketAddr::new(source.into(), from),
-        destination: SocketAddr::new(destination.into(), to),
-    };
+    let addresses =
+        Addresses { source: SocketAddr::new(source, from), destination: SocketAddr::new(destination, to) };
     words.next().is_none().then_some(addresses)
 }
 
