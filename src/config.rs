@@ -11,12 +11,16 @@ mod decode;
 mod file;
 mod files;
 pub mod limits;
+mod listener;
 mod problems;
 mod read;
 mod report;
+mod tls;
 mod units;
 
+pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
 pub use problems::Problems;
+pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
@@ -166,31 +170,6 @@ impl Config {
     pub fn from_text(file_name: &str, text: &str, environment: &Environment) -> Result<Self, Problems> {
         parse(file_name, text, environment, NamedFiles::Leave).map(|checked| checked.config)
     }
-}
-
-/// Where clients connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    pub name: String,
-    pub address: SocketAddr,
-    pub protocol: Protocol,
-}
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, and HTTP/2 by prior knowledge.
-    Http,
-    /// TLS; HTTP/2 or HTTP/1.1 by ALPN.
-    Https,
-}
-
-/// The server certificate of the `https` listeners.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM files: chain, then private key.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 /// The listener for other regions and the identity shown to them (mutual TLS).

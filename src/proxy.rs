@@ -1,10 +1,10 @@
 //! The proxy: listeners, and requests on their way to services.
 //!
 //! ```text
-//! accept -> connection (TLS, HTTP version, deadlines) -> session -> pipeline -> upstream
-//!                                                           |          |           |
-//!                                                          h1   policy, attempts,  h1
-//!                                                               headers (pure)
+//! accept -> door (caps, PROXY) -> connection (TLS, HTTP version, deadlines) -> session -> pipeline -> upstream
+//!                                                                                |          |           |
+//!                                                                               h1   policy, attempts,  h1
+//!                                                                                    headers (pure)
 //! ```
 //!
 //! `policy`, `attempts` and `headers` compute what happens to a request as
@@ -37,6 +37,7 @@ use tokio::task::JoinSet;
 mod activity;
 mod attempts;
 mod connection;
+mod door;
 mod errors;
 mod guards;
 pub mod h1;
@@ -46,6 +47,7 @@ mod listen;
 mod pipeline;
 mod policy;
 mod progress;
+pub mod proxy_protocol;
 mod session;
 mod settings;
 mod tls;
@@ -119,7 +121,7 @@ pub struct Edge {
 /// A listener that is bound but does not accept yet.
 struct Bound {
     name: String,
-    kind: ListenerKind,
+    door: Arc<door::Door>,
     listener: TcpListener,
 }
 
@@ -127,7 +129,7 @@ struct Bound {
 struct Shared {
     wiring: Wiring,
     settings: ArcSwap<settings::Settings>,
-    client_tls: ArcSwapOption<Acceptor>,
+    client_tls: ArcSwapOption<tls::ServerTls>,
     peer_tls: ArcSwapOption<Acceptor>,
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
@@ -176,7 +178,7 @@ impl Shared {
 
 /// What an applied configuration brings besides itself.
 struct Loaded {
-    client: Option<Acceptor>,
+    client: Option<tls::ServerTls>,
     peer: Option<tls::PeerTls>,
     secrets: guards::Secrets,
 }
@@ -190,7 +192,7 @@ impl Edge {
         let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
         let Loaded { client, peer, secrets } = load(&config, &tickets).await?;
         let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
-        let (bound, addresses) = listen::bind(&config)?;
+        let (bound, addresses) = listen::bind(&config, &wiring.metrics)?;
         let guards = guards::Guards::new(
             &config,
             &secrets,
@@ -216,7 +218,6 @@ impl Edge {
                 upstreams: upstream::Upstreams::new(),
             }),
             closing: closed,
-            deadlines: connection::Deadlines::default(),
         };
         Ok(Self { server: Arc::new(server), shared, addresses, bound: Mutex::new(bound), closing, tickets })
     }
@@ -288,8 +289,8 @@ async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets
         (None, _) => None,
         (Some(listener), None) => return Err(Error::NoCertificate { listener: listener.name.clone() }),
         (Some(listener), Some(files)) => {
-            let acceptor = tls::client_acceptor(files, Arc::clone(tickets)).await;
-            Some(acceptor.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
+            let server = tls::server(files, tickets).await;
+            Some(server.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
         }
     };
     let peer = match &config.peer {

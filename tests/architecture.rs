@@ -143,21 +143,24 @@ fn purity(path: &str, text: &str) -> Vec<Problem> {
     found
 }
 
-/// Crates that reading and writing HTTP/1 may name: no socket, clock or Pingora.
-const HTTP1_CRATES: &[&str] = &["std", "core", "bytes", "http", "thiserror"];
+/// Modules of `proxy` that read and write octets, and know nothing else.
+const CODECS: &[&str] = &["h1", "proxy_protocol"];
+/// Crates that they may name: no socket, clock or Pingora.
+const CODEC_CRATES: &[&str] = &["std", "core", "bytes", "http", "thiserror"];
 
-/// Anything in `proxy::h1` that is not about octets.
+/// Anything in a codec that is not about octets.
 fn octets_only(path: &str, text: &str) -> Vec<Problem> {
     let module = module_of(path);
-    if !module.starts_with(&["proxy".to_owned(), "h1".to_owned()]) {
+    let [proxy, codec, ..] = module.as_slice() else { return Vec::new() };
+    if proxy != "proxy" || !CODECS.contains(&codec.as_str()) {
         return Vec::new();
     }
     let mut found = Vec::new();
     for PathUse { line, segments } in paths(&blank(text), &module) {
-        let inside =
-            segments[0] == "crate" && segments.starts_with(&["crate", "proxy", "h1"].map(str::to_owned));
-        if !inside && !HTTP1_CRATES.contains(&segments[0].as_str()) {
-            found.push(problem(path, line, format!("`proxy::h1` must not use `{}`", segments.join("::"))));
+        let inside = segments.starts_with(&["crate", "proxy", codec].map(str::to_owned));
+        if !inside && !CODEC_CRATES.contains(&segments[0].as_str()) {
+            let what = format!("`proxy::{codec}` must not use `{}`", segments.join("::"));
+            found.push(problem(path, line, what));
         }
     }
     found
@@ -243,7 +246,7 @@ fn domain_is_pure() {
 }
 
 #[test]
-fn http1_is_read_and_written_without_io() {
+fn octets_are_read_and_written_without_io() {
     hold(octets_only, &code());
 }
 
@@ -305,6 +308,8 @@ const CAUGHT: &[(Check, &str, &str, &str)] = &[
     (octets_only, "src/proxy/h1.rs", "use tokio::io::AsyncRead;", "tokio"),
     (octets_only, "src/proxy/h1/scan.rs", "use super::super::policy::Route;", "policy"),
     (octets_only, "src/proxy/h1/scan.rs", "fn f() { pingora::go() }", "pingora"),
+    (octets_only, "src/proxy/proxy_protocol.rs", "use std::net::IpAddr; use tokio::net::TcpStream;", "tokio"),
+    (octets_only, "src/proxy/proxy_protocol/text.rs", "use super::super::h1::Malformed;", "h1"),
     (machine_paths, "config/a.toml", concat!("key = \"/ho", "me/ann/key.pem\""), "home"),
     (machine_paths, "scripts/a.sh", concat!("cd /ro", "ot/x"), "root"),
 ];

@@ -149,9 +149,11 @@ fn the_reference_shows_every_key_that_the_code_knows() {
                 blocks.contains_key(key)
             } else {
                 let starts = [format!("{key} = "), format!("# {key} = "), format!("{key}.")];
-                let table = format!(".{key}]");
-                let shows =
-                    |line: &str| starts.iter().any(|start| line.starts_with(start)) || line.ends_with(&table);
+                let table = format!(".{key}");
+                let shows = |line: &str| {
+                    starts.iter().any(|start| line.starts_with(start))
+                        || line.starts_with('[') && line.trim_end_matches(']').ends_with(&table)
+                };
                 blocks[&section].lines().any(shows)
             };
             assert!(shown, "config/proxima.toml does not show `{key}` of [{section}]");

@@ -30,7 +30,9 @@ fn requests_are_told_with_their_route_and_attempts_and_the_file_may_be_rotated()
         &format!("[{:?}]", web.address.to_string()),
         &format!("[{:?}, {:?}]", web.address.to_string(), dead.to_string()),
     );
-    assert!(dead_too.contains(&dead.to_string()), "{dead_too}");
+    // Probes must not find it before a request does.
+    let dead_too = dead_too.replace("timeout = \"150ms\"", "timeout = \"150ms\"\nfall = 20");
+    assert!(dead_too.contains(&dead.to_string()) && dead_too.contains("fall"), "{dead_too}");
     let log = "[access_log]\noutput = \"access.log\"\nquery = true\n";
     let mut edge = Edge::ready(&folder.write("proxima.toml", &format!("{dead_too}{log}")));
     until_served(&edge, "/first?q=1", "web");

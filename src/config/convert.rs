@@ -3,11 +3,13 @@
 mod dns;
 mod edge;
 mod limits;
+mod listeners;
 mod names;
 mod policy;
 mod regions;
 mod routes;
 mod services;
+mod tls;
 
 use crate::config::file::{Entries, File, Placed};
 use crate::config::files::Named;
@@ -33,8 +35,8 @@ pub(super) fn convert(
     let own = own_region(file, environment, &regions_known, report);
     let several = regions_known.names.len() > 1;
 
-    let listeners = edge::listeners(file, report);
-    let tls = edge::tls(file, folder, report);
+    let listeners = listeners::listeners(file, report);
+    let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);
     let access_log = edge::access_log(file, folder, report);
@@ -87,7 +89,9 @@ pub(super) fn convert(
 
 /// Files that the configuration names, wherever it is right enough to name them.
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
-    edge::named_files(file, folder)
+    let mut named = tls::named_files(file, folder);
+    named.extend(edge::named_files(file, folder));
+    named
 }
 
 fn known<K: Display, V>(kind: &'static str, section: &'static str, entries: Option<&Entries<K, V>>) -> Known {

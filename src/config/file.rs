@@ -5,10 +5,10 @@
 //! that all problems are told at once.
 
 use crate::config::units::{
-    BoundKind, Bytes, Capacity, CookieName, FilePath, KeySource, Label, Replacement, RetryOn, ServerUrl,
-    SessionSource, Text, UrlPath, Whole, ZoneId,
+    BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FilePath, KeySource, Label, Replacement, RetryOn,
+    ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
-use crate::config::{DnsMode, Form, HostPort, Protocol, UpstreamProtocol};
+use crate::config::{DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
@@ -213,10 +213,27 @@ sections! {
         name: Key<Label>,
         address: Key<SocketAddr>,
         protocol: Key<Protocol>,
+        proxy_protocol: Key<bool>,
+        trusted: List<IpNet>,
+        max_connections: Key<Whole>,
+        max_connections_per_client: Key<Whole>,
+        head_timeout: Key<Duration>,
+        idle_timeout: Key<Duration>,
+        handshake_timeout: Key<Duration>,
     }
     TlsSection {
         certificate: Key<FilePath>,
         key: Key<FilePath>,
+        client_auth: Key<ClientAuthKind>,
+        client_ca: Key<FilePath>,
+        policy: Key<TlsPolicy>,
+        certificates: Option<Vec<Section<CertificateSection>>>,
+    }
+    CertificateSection {
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
+        client_auth: Key<ClientAuthKind>,
+        client_ca: Key<FilePath>,
     }
     PeerSection {
         address: Key<SocketAddr>,

@@ -1,7 +1,9 @@
 //! Files that the configuration names: whether they are there and hold what they should.
 
+use crate::config::file::Key;
 use crate::config::problems::Problem;
 use crate::config::read;
+use crate::config::units::FilePath;
 use rustls::crypto::ring;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -34,6 +36,10 @@ pub(super) enum Named {
 }
 
 impl Named {
+    pub(super) fn identity(certificate: &Key<FilePath>, key: &Key<FilePath>, folder: &Path) -> Self {
+        Self::Identity { certificate: NamedFile::of(certificate, folder), key: NamedFile::of(key, folder) }
+    }
+
     /// The files, in a fixed order.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let files = match self {
@@ -87,6 +93,12 @@ fn no_pair(
 }
 
 impl NamedFile {
+    /// A relative path is taken from the configuration's folder.
+    pub(super) fn of(key: &Key<FilePath>, folder: &Path) -> Option<Self> {
+        let placed = key.as_ref()?;
+        Some(Self { path: folder.join(&placed.value.0), span: placed.span.clone() })
+    }
+
     fn read(&self) -> Result<Vec<u8>, Problem> {
         read::bytes(&self.path, PEM_BYTES_MAX).map_err(|problem| problem.named_at(&self.span))
     }

@@ -1,7 +1,7 @@
 //! What single values of the file look like: one rule a type, told in words when it is broken.
 
 use crate::config::file::FromFile;
-use crate::config::{DnsMode, Form, Host, HostPort, Protocol, UpstreamProtocol};
+use crate::config::{DnsMode, Form, Host, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
@@ -71,6 +71,14 @@ pub(super) enum BoundKind {
     Adaptive,
 }
 
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientAuthKind {
+    Off,
+    Optional,
+    Required,
+}
+
 /// Whose requests a rate limit counts together; a header's name in lower case.
 #[derive(Debug, Clone)]
 pub(super) enum KeySource {
@@ -136,6 +144,17 @@ from_text! {
     DnsMode, r#""observe" or "act""#, |text| match text {
         "observe" => Some(Self::Observe),
         "act" => Some(Self::Act),
+        _ => None,
+    };
+    TlsPolicy, r#""modern" (TLS 1.3) or "intermediate" (TLS 1.2 and 1.3)"#, |text| match text {
+        "modern" => Some(Self::Modern),
+        "intermediate" => Some(Self::Intermediate),
+        _ => None,
+    };
+    ClientAuthKind, r#""off", "optional" or "required""#, |text| match text {
+        "off" => Some(Self::Off),
+        "optional" => Some(Self::Optional),
+        "required" => Some(Self::Required),
         _ => None,
     };
     BoundKind, r#""fixed" or "adaptive""#, |text| match text {

@@ -29,6 +29,7 @@ pub struct RequestMetrics {
     refused: [IntCounter; 3],
     rejected: [IntCounter; RejectReason::ALL.len()],
     connections: [IntGauge; 3],
+    connections_refused: IntCounterVec,
     handshake_failures: [IntCounter; 3],
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
@@ -79,6 +80,11 @@ impl RequestMetrics {
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL
                 .map(|kind| handshake_failures.with_label_values(&[kind.as_str()])),
+            connections_refused: new.counters(
+                "proxima_connections_refused_total",
+                "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
+                &["listener", "reason"],
+            )?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -127,6 +133,15 @@ impl RequestMetrics {
     /// The number of open connections.
     pub fn connections(&self, kind: ListenerKind) -> &IntGauge {
         &self.connections[kind as usize]
+    }
+
+    /// The counts of refused connections, by their reasons; for those who know the reasons.
+    pub fn connections_refused<const N: usize>(
+        &self,
+        kind: ListenerKind,
+        reasons: [&str; N],
+    ) -> [IntCounter; N] {
+        reasons.map(|reason| self.connections_refused.with_label_values(&[kind.as_str(), reason]))
     }
 
     /// The count of failed TLS handshakes.

@@ -5,21 +5,25 @@
 //! finishes it.
 
 use crate::access_log::Tls;
-use crate::metrics::request::{ListenerKind, Message};
+use crate::config::ListenerLimits;
+use crate::metrics::request::{ListenerKind, Message, RejectReason};
 use crate::proxy::Shared;
+use crate::proxy::door::{self, Door, Inside, Refusal};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Scan;
 use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
-use crate::proxy::pipeline::{CLIENT_PATIENCE, Pipeline};
+use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
+use crate::proxy::tls::{Handshaken, ServerTls};
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, Uri, response};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::{ALPN, Ssl, Stream};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,19 +44,19 @@ pub(super) struct Deadlines {
     first_head: Duration,
     /// The same once the edge closes: a client that has just connected is about to send.
     first_head_closing: Duration,
-    /// For a TLS handshake.
+    /// For a PROXY header, and for a TLS handshake.
     handshake: Duration,
     /// Between an answer and the end of the next request's head.
     idle: Duration,
 }
 
-impl Default for Deadlines {
-    fn default() -> Self {
+impl Deadlines {
+    pub(super) const fn new(limits: &ListenerLimits) -> Self {
         Self {
-            first_head: Duration::from_secs(15),
+            first_head: limits.head_timeout,
             first_head_closing: Duration::from_secs(1),
-            handshake: Duration::from_secs(10),
-            idle: CLIENT_PATIENCE,
+            handshake: limits.handshake_timeout,
+            idle: limits.idle_timeout,
         }
     }
 }
@@ -61,13 +65,23 @@ impl Default for Deadlines {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) kind: ListenerKind,
+    /// The client's, as the PROXY header tells it where one is read.
     pub(super) remote: SocketAddr,
     pub(super) tls: Option<Arc<Tls>>,
+    deadlines: Deadlines,
+    certificate: Option<Shown>,
 }
 
 impl Connection {
     fn scheme(&self) -> Scheme {
         if self.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS }
+    }
+
+    /// Whether a request is for a host of another certificate than the one shown here: whom that one
+    /// asks for a certificate of theirs could otherwise come in by this one. RFC 9110, section 15.5.20.
+    fn misdirects(&self, uri: &Uri) -> bool {
+        let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
+        shown.by.entry(host) != shown.entry
     }
 }
 
@@ -77,19 +91,25 @@ pub(super) struct Server {
     pub(super) pipeline: Arc<Pipeline>,
     /// True once idle connections have to go.
     pub(super) closing: watch::Receiver<bool>,
-    pub(super) deadlines: Deadlines,
 }
 
 impl Server {
     /// Serves a connection to its end.
-    pub(super) async fn serve(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) {
+    pub(super) async fn serve(&self, tcp: TcpStream, socket: SocketAddr, door: &Door, inside: Inside) {
+        let kind = door.kind;
         let _guard = self.shared.connection(kind);
-        if let Err(e) = tcp.set_nodelay(true) {
-            debug!(%remote, error = %e, "the connection ended at once");
+        let mut arrived = Arrived { tcp, remote: socket, inside };
+        if let Err(e) = arrived.tcp.set_nodelay(true) {
+            debug!(remote = %socket, error = %e, "the connection ended at once");
             return;
         }
-        let Some(Begun { stream, version, tls }) = self.begin(tcp, remote, kind).await else { return };
-        let connection = Arc::new(Connection { kind, remote, tls });
+        if door.reads_header() && !Box::pin(self.header(door, &mut arrived)).await {
+            return;
+        }
+        let Arrived { tcp, remote, inside: _inside } = arrived;
+        let Some(begun) = self.begin(tcp, remote, door).await else { return };
+        let Begun { stream, version, tls, certificate } = begun;
+        let connection = Arc::new(Connection { kind, remote, tls, deadlines: door.deadlines, certificate });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(stream, &connection).await,
@@ -97,61 +117,85 @@ impl Server {
         }
     }
 
-    /// The stream to speak HTTP on; `None`: the client left or was too slow.
-    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, kind: ListenerKind) -> Option<Begun> {
-        let acceptor = match kind {
-            ListenerKind::Http => {
-                let version = self.sniff(&tcp).await?;
-                return Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None });
-            }
-            ListenerKind::Https => self.shared.client_tls.load_full(),
-            ListenerKind::Peer => self.shared.peer_tls.load_full(),
+    /// Takes the PROXY header and believes it; `false`: the connection is not to be served.
+    async fn header(&self, door: &Door, arrived: &mut Arrived) -> bool {
+        let socket = arrived.remote;
+        let read = tokio::select! {
+            biased;
+            read = timeout(door.deadlines.handshake, door::header(&mut arrived.tcp)) => read,
+            () = self.closed(door.deadlines.first_head_closing) => return false,
         };
-        Box::pin(self.handshake(&*acceptor?, tcp, remote, kind)).await
+        let refusal = match read {
+            Ok(Ok(Ok(header))) => {
+                arrived.remote = header.addresses.map_or(socket, |addresses| addresses.source);
+                if let Some(endpoint) = header.facts.vpc_endpoint {
+                    debug!(remote = %arrived.remote, endpoint, "a client came through a VPC endpoint");
+                }
+                match arrived.inside.name(arrived.remote.ip()) {
+                    Ok(()) => return true,
+                    Err(refusal) => refusal,
+                }
+            }
+            Ok(Ok(Err(malformed))) => Refusal::Malformed(malformed),
+            Ok(Err(error)) => {
+                // Load balancers look whether the port is open.
+                debug!(%socket, %error, "left before a PROXY header was whole");
+                return false;
+            }
+            Err(_) => Refusal::Late,
+        };
+        door.refuse(refusal);
+        debug!(%socket, ?refusal, "refused");
+        false
     }
 
-    async fn handshake(
-        &self,
-        acceptor: &Acceptor,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        kind: ListenerKind,
-    ) -> Option<Begun> {
-        let failed = || self.shared.wiring.metrics.handshake_failures(kind).inc();
-        match timeout(self.deadlines.handshake, acceptor.tls_handshake(TcpIo::from(tcp))).await {
-            Ok(Ok(stream)) => {
-                let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                let version = if http2 { Version::Http2 } else { Version::Http1 };
-                let tls = stream.get_ssl_digest().map(|digest| {
-                    Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
-                });
-                Some(Begun { stream: Box::new(stream), version, tls })
+    /// The stream to speak HTTP on; `None`: the client left or was too slow.
+    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, door: &Door) -> Option<Begun> {
+        match door.kind {
+            ListenerKind::Http => {
+                let version = self.sniff(&tcp, &door.deadlines).await?;
+                Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None, certificate: None })
             }
-            Ok(Err(e)) => {
-                failed();
-                debug!(%remote, error = %e, "TLS handshake failed");
-                None
+            ListenerKind::Https => {
+                let server = self.shared.client_tls.load_full()?;
+                Box::pin(self.handshake(client(server, tcp), remote, door)).await
             }
-            Err(_) => {
-                failed();
-                debug!(%remote, "TLS handshake timed out");
-                None
+            ListenerKind::Peer => {
+                let acceptor = self.shared.peer_tls.load_full()?;
+                Box::pin(self.handshake(peer(acceptor, tcp), remote, door)).await
             }
         }
     }
 
+    /// A handshake in time.
+    async fn handshake(
+        &self,
+        handshake: impl Future<Output = Result<Begun, String>>,
+        remote: SocketAddr,
+        door: &Door,
+    ) -> Option<Begun> {
+        let error = match timeout(door.deadlines.handshake, handshake).await {
+            Ok(Ok(begun)) => return Some(begun),
+            Ok(Err(error)) => error,
+            Err(_) => "timed out".to_owned(),
+        };
+        self.shared.wiring.metrics.handshake_failures(door.kind).inc();
+        debug!(%remote, error, "TLS handshake failed");
+        None
+    }
+
     /// Waits for the first bytes and tells HTTP/2 by prior knowledge from HTTP/1.
-    async fn sniff(&self, tcp: &TcpStream) -> Option<Version> {
+    async fn sniff(&self, tcp: &TcpStream, deadlines: &Deadlines) -> Option<Version> {
         tokio::select! {
             biased;
-            version = timeout(self.deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
-            () = self.closed(self.deadlines.first_head_closing) => None,
+            version = timeout(deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
+            () = self.closed(deadlines.first_head_closing) => None,
         }
     }
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, stream: Stream, connection: &Connection) {
-        let Deadlines { first_head, first_head_closing, idle, .. } = self.deadlines;
+        let Deadlines { first_head, first_head_closing, idle, .. } = connection.deadlines;
         let scheme = connection.scheme();
         let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
         let mut scan = Scan::requests();
@@ -165,6 +209,9 @@ impl Server {
         };
         let refused = loop {
             match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
+                Next::Head(head) if connection.misdirects(&head.parts.uri) => {
+                    break Some(self.misdirected());
+                }
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
                     if !Box::pin(self.pipeline.serve(connection, down, *head, &mut timer)).await {
@@ -189,6 +236,12 @@ impl Server {
         Box::pin(conn.linger()).await;
     }
 
+    /// Counts a request that came by the wrong connection; the status that says so.
+    fn misdirected(&self) -> StatusCode {
+        self.shared.wiring.metrics.rejected(RejectReason::Misdirected).inc();
+        StatusCode::MISDIRECTED_REQUEST
+    }
+
     /// Returns `grace` after the edge began to close.
     async fn closed(&self, grace: Duration) {
         until_closed(self.closing.clone()).await;
@@ -199,7 +252,11 @@ impl Server {
 /// The answer to what was no request: nobody knows what its sender can read.
 fn refusal(status: StatusCode) -> (response::Parts, Bytes) {
     let id = headers::request_id(&HeaderMap::new(), rand::random());
-    let told = errors::tell(status, "the request breaks the rules of HTTP", &id, Style::Text);
+    let text = match status {
+        StatusCode::MISDIRECTED_REQUEST => "this host is served on connections of its own",
+        _ => "the request breaks the rules of HTTP",
+    };
+    let told = errors::tell(status, text, &id, Style::Text);
     let mut parts = Response::new(()).into_parts().0;
     parts.status = told.status;
     parts.headers.extend(told.headers);
@@ -213,11 +270,46 @@ async fn until_closed(mut closing: watch::Receiver<bool>) {
     }
 }
 
+/// A connection of which only the socket is known, or what a PROXY header says.
+struct Arrived {
+    tcp: TcpStream,
+    remote: SocketAddr,
+    inside: Inside,
+}
+
 /// A connection on which HTTP can be spoken.
 struct Begun {
     stream: Stream,
     version: Version,
     tls: Option<Arc<Tls>>,
+    certificate: Option<Shown>,
+}
+
+/// The certificate that a client was shown.
+#[derive(Debug)]
+struct Shown {
+    by: Arc<ServerTls>,
+    entry: usize,
+}
+
+/// A client's handshake.
+async fn client(server: Arc<ServerTls>, tcp: TcpStream) -> Result<Begun, String> {
+    let Handshaken { stream, entry, http2, tls } =
+        server.accept(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+    let version = if http2 { Version::Http2 } else { Version::Http1 };
+    let certificate = Some(Shown { by: server, entry });
+    Ok(Begun { stream: Box::new(stream), version, tls: Some(Arc::new(tls)), certificate })
+}
+
+/// The handshake of another region.
+async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> {
+    let stream = acceptor.tls_handshake(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+    let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+    let version = if http2 { Version::Http2 } else { Version::Http1 };
+    let tls = stream.get_ssl_digest().map(|digest| {
+        Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
+    });
+    Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

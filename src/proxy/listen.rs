@@ -1,8 +1,9 @@
 //! Binding and accepting.
 
-use crate::config::{Config, Listener, Protocol};
-use crate::metrics::request::ListenerKind;
+use crate::config::{Config, Listener, ListenerLimits, Protocol};
+use crate::metrics::request::{ListenerKind, RequestMetrics};
 use crate::proxy::connection::Server;
+use crate::proxy::door::Door;
 use crate::proxy::{Addresses, Bound, Error};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -22,21 +23,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4096;
 
 /// Binds the listeners of a configuration.
-pub(super) fn bind(config: &Config) -> Result<(Vec<Bound>, Addresses), Error> {
+pub(super) fn bind(config: &Config, metrics: &RequestMetrics) -> Result<(Vec<Bound>, Addresses), Error> {
     let (mut bound, mut addresses) = (Vec::new(), Addresses::default());
-    for Listener { name, address, protocol } in &config.listeners {
+    for Listener { name, address, protocol, proxy_protocol, limits } in &config.listeners {
         let kind = match protocol {
             Protocol::Http => ListenerKind::Http,
             Protocol::Https => ListenerKind::Https,
         };
         let (listener, real) = listen(name, *address)?;
         addresses.listeners.insert(name.clone(), real);
-        bound.push(Bound { name: name.clone(), kind, listener });
+        let door = Arc::new(Door::new(kind, limits, proxy_protocol.as_ref(), metrics));
+        bound.push(Bound { name: name.clone(), door, listener });
     }
     if let Some(peer) = &config.peer {
         let (listener, real) = listen(PEER, peer.address)?;
         addresses.peer = Some(real);
-        bound.push(Bound { name: PEER.to_owned(), kind: ListenerKind::Peer, listener });
+        let door = Arc::new(Door::new(ListenerKind::Peer, &ListenerLimits::default(), None, metrics));
+        bound.push(Bound { name: PEER.to_owned(), door, listener });
     }
     Ok((bound, addresses))
 }
@@ -78,7 +81,7 @@ pub(super) fn accept(bound: Vec<Bound>, server: &Arc<Server>) -> JoinSet<()> {
     tasks
 }
 
-async fn accept_on(Bound { name, kind, listener }: Bound, server: Arc<Server>) {
+async fn accept_on(Bound { name, door, listener }: Bound, server: Arc<Server>) {
     let mut closing = server.closing.clone();
     loop {
         let accepted = tokio::select! {
@@ -86,7 +89,7 @@ async fn accept_on(Bound { name, kind, listener }: Bound, server: Arc<Server>) {
             _ = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((tcp, remote)) => take(tcp, remote, kind, &server),
+            Ok((tcp, remote)) => take(tcp, remote, &door, &server),
             Err(e) if e.kind() == ErrorKind::ConnectionAborted => left(&name, &e),
             Err(e) => {
                 warn!(listener = name, error = %e, "cannot accept");
@@ -95,7 +98,7 @@ async fn accept_on(Bound { name, kind, listener }: Bound, server: Arc<Server>) {
         }
     }
     match listener.into_std() {
-        Ok(listener) => take_backlog(&name, kind, &listener, &server),
+        Ok(listener) => take_backlog(&name, &door, &listener, &server),
         Err(e) => warn!(listener = name, error = %e, "clients that had just connected are reset"),
     }
     debug!(listener = name, "closed");
@@ -105,23 +108,32 @@ async fn accept_on(Bound { name, kind, listener }: Bound, server: Arc<Server>) {
 ///
 /// Asks the kernel itself: what Tokio says at once may be "nothing" only because the task
 /// has used up its turn, or because readiness was not looked at yet.
-fn take_backlog(name: &str, kind: ListenerKind, listener: &std::net::TcpListener, server: &Arc<Server>) {
+fn take_backlog(name: &str, door: &Arc<Door>, listener: &std::net::TcpListener, server: &Arc<Server>) {
     for _ in 0..BACKLOG {
         let accepted = listener.accept().and_then(|(tcp, remote)| {
             tcp.set_nonblocking(true)?;
             Ok((TcpStream::from_std(tcp)?, remote))
         });
         match accepted {
-            Ok((tcp, remote)) => take(tcp, remote, kind, server),
+            Ok((tcp, remote)) => take(tcp, remote, door, server),
             Err(e) if e.kind() == ErrorKind::WouldBlock => return,
             Err(e) => left(name, &e),
         }
     }
 }
 
-fn take(tcp: TcpStream, remote: SocketAddr, kind: ListenerKind, server: &Arc<Server>) {
-    let server = Arc::clone(server);
-    tokio::spawn(async move { server.serve(tcp, remote, kind).await });
+/// Serves a connection that the door lets in; another one is closed at once.
+fn take(tcp: TcpStream, remote: SocketAddr, door: &Arc<Door>, server: &Arc<Server>) {
+    match door.enter(remote.ip()) {
+        Ok(inside) => {
+            let (server, door) = (Arc::clone(server), Arc::clone(door));
+            tokio::spawn(async move { server.serve(tcp, remote, &door, inside).await });
+        }
+        Err(refusal) => {
+            door.refuse(refusal);
+            debug!(%remote, ?refusal, "refused");
+        }
+    }
 }
 
 fn left(name: &str, error: &std::io::Error) {

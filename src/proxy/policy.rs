@@ -346,6 +346,9 @@ pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
         RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
+        RejectReason::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "this host is served on connections of its own")
+        }
     };
     error(status, text, id, Cause::Rejected(reason))
 }

@@ -1,20 +1,30 @@
 //! Certificates from files to acceptors and to the identity shown to peers.
 //!
 //! Everything is parsed and proven usable here, so that a bad file is an error
-//! with its path at start or reload, never a panic in a connection. Versions
-//! 1.2 and 1.3; the provider is named, so that no process-wide default matters.
+//! with its path at start or reload, never a panic in a connection. The provider
+//! is named, so that no process-wide default matters.
 
-use crate::config;
+use crate::config::{self, ClientAuth, TlsPolicy};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::tls::CaType;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::crypto::ring;
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, ProducesTickets, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientCertVerifierBuilder, NoServerSessionStorage, ParsedCertificate, ProducesTickets,
+    WebPkiClientVerifier,
+};
+use rustls::version::{TLS12, TLS13};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+mod server;
+mod stream;
+
+pub use server::{Handshaken, ServerTls};
 
 /// Application protocols offered, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -39,20 +49,61 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
     ring::Ticketer::new().map_err(|source| TlsError::Tickets { source })
 }
 
-/// The acceptor of the `https` listeners.
+/// What the `https` listeners show, and whom they ask.
 ///
 /// # Errors
 /// `TlsError` when a file cannot be read, parsed or used.
-pub async fn client_acceptor(
-    tls: &config::Tls,
-    tickets: Arc<dyn ProducesTickets>,
-) -> Result<Acceptor, TlsError> {
-    let identity = Identity::read(&tls.certificate, &tls.key).await?;
-    let builder = server_builder()?.with_no_client_auth();
-    let mut server = identity.serve(builder)?;
-    server.ticketer = tickets;
-    server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    Ok(Acceptor::from_server_config(Arc::new(server)))
+pub async fn server(tls: &config::Tls, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerTls, TlsError> {
+    let mut entries = Vec::new();
+    for entry in std::iter::once(&tls.default).chain(&tls.certificates) {
+        let identity = Identity::read(&entry.certificate, &entry.key).await?;
+        let builder = server_builder(tls.policy)?;
+        let builder = match &entry.client_auth {
+            ClientAuth::Off => builder.with_no_client_auth(),
+            ClientAuth::Optional { ca } => {
+                let roots = roots(ca, &certificates(ca).await?)?;
+                builder.with_client_cert_verifier(verifier(ca, |by| by.allow_unauthenticated(), roots)?)
+            }
+            ClientAuth::Required { ca } => {
+                let roots = roots(ca, &certificates(ca).await?)?;
+                builder.with_client_cert_verifier(verifier(ca, |by| by, roots)?)
+            }
+        };
+        let mut server = identity.serve(builder)?;
+        server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        if entry.client_auth == ClientAuth::Off {
+            server.ticketer = Arc::clone(tickets);
+        } else {
+            never_resume(&mut server);
+        }
+        entries.push((identity.names()?, server));
+    }
+    Ok(ServerTls::new(entries))
+}
+
+/// A ticket would outlive the roots that its client was verified by.
+fn never_resume(server: &mut ServerConfig) {
+    server.send_tls13_tickets = 0;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+}
+
+fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|source| unusable(path, source))?;
+    }
+    Ok(roots)
+}
+
+fn verifier(
+    path: &Path,
+    change: fn(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+    roots: RootCertStore,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    change(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider))
+        .build()
+        .map_err(|source| TlsError::Verifier { path: path.to_owned(), source })
 }
 
 /// What a region needs to be reached by and to reach others.
@@ -77,18 +128,11 @@ pub struct PeerIdentity {
 pub async fn peer(peer: &config::Peer) -> Result<PeerTls, TlsError> {
     let identity = Identity::read(&peer.certificate, &peer.key).await?;
     let certificates = certificates(&peer.ca).await?;
-    let mut roots = RootCertStore::empty();
-    for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|source| unusable(&peer.ca, source))?;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|source| TlsError::Verifier { path: peer.ca.clone(), source })?;
-    let mut server = identity.serve(server_builder()?.with_client_cert_verifier(verifier))?;
+    let verifier = verifier(&peer.ca, |by| by, roots(&peer.ca, &certificates)?)?;
+    let builder = server_builder(TlsPolicy::Intermediate)?;
+    let mut server = identity.serve(builder.with_client_cert_verifier(verifier))?;
     server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    server.send_tls13_tickets = 0;
-    server.session_storage = Arc::new(NoServerSessionStorage {});
+    never_resume(&mut server);
     let roots: Vec<WrappedX509> =
         certificates.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect();
     let chain = identity.chain.iter().map(|der| der.to_vec()).collect();
@@ -115,6 +159,13 @@ impl Identity {
         Ok(Self { path: certificate.to_owned(), chain, key })
     }
 
+    /// DNS names of the first certificate, wildcards among them.
+    fn names(&self) -> Result<Vec<String>, TlsError> {
+        let leaf = self.chain.first().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        let leaf = leaf.ok_or_else(|| unusable(&self.path, CertificateError::BadEncoding.into()))?;
+        Ok(leaf.valid_dns_names().map(str::to_owned).collect())
+    }
+
     /// Fails when the key is not the certificate's.
     fn serve(
         &self,
@@ -126,9 +177,15 @@ impl Identity {
     }
 }
 
-fn server_builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsError> {
+fn server_builder(
+    policy: TlsPolicy,
+) -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsError> {
+    let versions = match policy {
+        TlsPolicy::Modern => &[&TLS13][..],
+        TlsPolicy::Intermediate => &[&TLS13, &TLS12],
+    };
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|source| TlsError::Tickets { source })
 }
 

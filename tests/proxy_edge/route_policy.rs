@@ -14,14 +14,14 @@ name = "hasty"
 hosts = ["www.example.com"]
 path_prefix = "/hasty"
 service = "web"
-timeouts = { first_byte = "150ms" }
+timeouts = { first_byte = "500ms" }
 
 [[routes]]
 name = "patient"
 hosts = ["www.example.com"]
 path_prefix = "/patient"
 service = "web"
-timeouts = { first_byte = "150ms", request = "10s" }
+timeouts = { first_byte = "500ms", request = "10s" }
 retries = { attempts = 3, on = ["timeout", "503"] }
 
 [[routes]]

@@ -125,12 +125,13 @@ async fn a_certificate_is_replaced_without_a_restart() {
     // The plan signs anew; the file of the server is then overwritten by one for another name.
     let mut config = Config::clone(&plan.config(&authority));
     let new = authority.sign("new.example.com");
-    config.tls = Some(proxima::config::Tls { certificate: new.certificate, key: new.key });
+    let default = &mut config.tls.as_mut().unwrap().default;
+    (default.certificate, default.key) = (new.certificate, new.key);
     edge.edge.apply(&Arc::new(config.clone())).await.unwrap();
     let after = curl(&arguments).await.unwrap();
     assert_eq!(after.status, 200, "{}", after.error);
     // A bad file is refused and changes nothing.
-    std::fs::write(&config.tls.as_ref().unwrap().key, "nonsense").unwrap();
+    std::fs::write(&config.tls.as_ref().unwrap().default.key, "nonsense").unwrap();
     let e = edge.edge.apply(&Arc::new(config)).await.unwrap_err();
     assert!(matches!(e, Error::Tls { .. }), "{e}");
     assert_eq!(curl(&arguments).await.unwrap().status, 200);
@@ -172,7 +173,7 @@ async fn what_cannot_be_bound_or_read_is_an_error_with_its_place() {
     assert!(e.to_string().contains(&taken.local_addr().unwrap().to_string()), "{e}");
 
     let mut config = Config::clone(&plan.config(&authority));
-    std::fs::write(&config.tls.as_mut().unwrap().certificate, "not a certificate").unwrap();
+    std::fs::write(&config.tls.as_mut().unwrap().default.certificate, "not a certificate").unwrap();
     let e = start_with(Arc::new(config)).await.err().unwrap();
     assert!(matches!(&e, Error::Tls { listener, .. } if listener == "https"), "{e}");
 }

@@ -1,72 +1,15 @@
-//! Where the edge listens, with which certificates, and how it leaves.
+//! Where other regions and operators connect, what is logged, and how the edge leaves.
 
 use super::routes::policy::networks;
-use crate::config::file::{File, Key, Placed};
+use crate::config::file::{File, Placed};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::units::FilePath;
-use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Listener, Peer, Protocol, Tls};
+use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
-
-/// Names of the listeners that have sections of their own, in logs and `/snapshot`.
-const RESERVED: [&str; 2] = ["admin", "peer"];
-
-pub(super) fn listeners(file: &File, report: &mut Report) -> Vec<Listener> {
-    let sections = file.listeners.as_deref().unwrap_or_default();
-    if sections.is_empty() {
-        let right = "[[listeners]] with name, address and protocol";
-        report.missing_section("listeners", "no listener: nobody could connect", right);
-    }
-    let mut names: BTreeMap<String, Range<usize>> = BTreeMap::new();
-    let mut listeners = Vec::new();
-    for section in sections {
-        let (span, listener) = (section.span(), section.get_ref());
-        let name = report.required(&span, "name", &listener.name, "name = \"http\"");
-        let address = report.required(&span, "address", &listener.address, "address = \"0.0.0.0:8080\"");
-        let protocol = listener.protocol.as_ref().map_or(Protocol::Http, |p| p.value);
-        if let Some(placed) = &listener.name
-            && let Some(first) = names.insert(placed.value.0.clone(), placed.span.clone())
-        {
-            let wrong = format!("two listeners are named `{}`", placed.value.0);
-            let problem = Problem::at(&placed.span, wrong).here("again here").also(&first, "first here");
-            report.add(
-                problem.right("expected a name of its own for each: logs and problems tell them apart by it"),
-            );
-        }
-        if let Some(placed) = &listener.name
-            && RESERVED.contains(&placed.value.0.as_str())
-        {
-            let wrong = format!("`{}` is the name of the listener of [{0}]", placed.value.0);
-            let problem = Problem::at(&placed.span, wrong).here("taken");
-            report.add(problem.right("expected another name, such as \"http\""));
-        }
-        if let (Protocol::Https, None, Some(placed)) = (protocol, &file.tls, &listener.protocol)
-            && !report.damaged("tls")
-        {
-            let problem = Problem::at(&placed.span, "a listener speaks https but there is no [tls]");
-            report.add(problem.here("needs a certificate").right("expected [tls] with certificate and key"));
-        }
-        if let (Some(name), Some(address)) = (name, address) {
-            listeners.push(Listener { name: name.0, address, protocol });
-        }
-    }
-    listeners
-}
-
-pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls> {
-    let section = file.tls.as_ref()?;
-    let (span, tls) = (section.span(), section.get_ref());
-    let certificate =
-        report.required(&span, "certificate", &tls.certificate, "certificate = \"tls/server.pem\"");
-    let key = report.required(&span, "key", &tls.key, "key = \"tls/server.key\"");
-    Some(Tls { certificate: folder.join(certificate?.0), key: folder.join(key?.0) })
-}
 
 pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Report) -> Option<Peer> {
     let Some(section) = &file.peer else {
@@ -165,21 +108,15 @@ pub(super) fn drain(file: &File, report: &mut Report) -> Drain {
     }
 }
 
+/// Files of the listener for other regions, and secrets of services.
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
-    let tls = file.tls.as_ref().map(|tls| tls.get_ref());
-    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
-    let named = |key: &Key<FilePath>| -> Option<NamedFile> {
-        let placed = key.as_ref()?;
-        Some(NamedFile { path: folder.join(&placed.value.0), span: placed.span.clone() })
-    };
-    let identity = |certificate, key| Named::Identity { certificate: named(certificate), key: named(key) };
-    let tls = tls.map(|tls| identity(&tls.certificate, &tls.key));
-    let roots = peer.and_then(|peer| named(&peer.ca)).map(Named::Roots);
-    let peer = peer.map(|peer| identity(&peer.certificate, &peer.key));
     let services = file.services.iter().flat_map(|services| &services.0);
     let secrets = services.filter_map(|(_, service)| {
         let affinity = service.get_ref().affinity.as_ref()?;
-        named(&affinity.get_ref().secret).map(Named::Secret)
+        NamedFile::of(&affinity.get_ref().secret, folder).map(Named::Secret)
     });
-    [tls, peer, roots].into_iter().flatten().chain(secrets).collect()
+    let peer = file.peer.as_ref().map(|peer| peer.get_ref());
+    let roots = peer.and_then(|peer| NamedFile::of(&peer.ca, folder)).map(Named::Roots);
+    let peer = peer.map(|peer| Named::identity(&peer.certificate, &peer.key, folder));
+    [peer, roots].into_iter().flatten().chain(secrets).collect()
 }

@@ -129,10 +129,13 @@ pub enum RejectReason {
     RateLimited,
     /// Too many of the service's requests are in flight.
     Overloaded,
+    /// For a host of another certificate than the connection's.
+    Misdirected,
 }
 
 impl RejectReason {
-    pub const ALL: [Self; 4] = [Self::Denied, Self::BodyTooLarge, Self::RateLimited, Self::Overloaded];
+    pub const ALL: [Self; 5] =
+        [Self::Denied, Self::BodyTooLarge, Self::RateLimited, Self::Overloaded, Self::Misdirected];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -140,6 +143,7 @@ impl RejectReason {
             Self::BodyTooLarge => "body_too_large",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
+            Self::Misdirected => "misdirected",
         }
     }
 }

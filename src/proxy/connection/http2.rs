@@ -2,14 +2,13 @@
 
 use super::{Connection, Server, refusal, until_closed};
 use crate::metrics::request::Message;
-use crate::proxy::h1::Malformed;
 use crate::proxy::io::Timer;
 use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::{Downstream, h2 as session};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use std::sync::Arc;
@@ -48,7 +47,7 @@ impl Server {
     ///
     /// When it closes, the client is told by GOAWAY, and what it has asked is answered.
     pub(super) async fn http2(&self, stream: Stream, connection: &Arc<Connection>) {
-        let begun = timeout(self.deadlines.first_head, handshake(stream, Some(options()))).await;
+        let begun = timeout(connection.deadlines.first_head, handshake(stream, Some(options()))).await;
         let mut conn = match begun {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return debug!(remote = %connection.remote, %error, "no HTTP/2"),
@@ -57,14 +56,14 @@ impl Server {
         let mut streams = JoinSet::new();
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
         let (mut closing, mut malformed) = (false, 0);
-        let mut idle_until = Instant::now() + self.deadlines.idle;
+        let mut idle_until = Instant::now() + connection.deadlines.idle;
         loop {
             tokio::select! {
                 biased;
                 () = &mut closed, if !closing => {
                     closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + self.deadlines.first_head_closing;
+                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
                 }
                 accepted = conn.accept() => match accepted {
                     Some(Ok((request, respond))) => {
@@ -81,7 +80,7 @@ impl Server {
                 },
                 Some(_) = streams.join_next() => {
                     let patience =
-                        if closing { self.deadlines.first_head_closing } else { self.deadlines.idle };
+                        if closing { connection.deadlines.first_head_closing } else { connection.deadlines.idle };
                     idle_until = Instant::now() + patience;
                 }
                 () = sleep_until(idle_until), if streams.is_empty() => {
@@ -91,7 +90,7 @@ impl Server {
                     // As at the end of the edge: a request may be on its way.
                     closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + self.deadlines.first_head_closing;
+                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
                 }
             }
         }
@@ -109,6 +108,12 @@ impl Server {
     ) -> bool {
         let (parts, body) = request.into_parts();
         match session::head(parts, &body, &connection.scheme()) {
+            Ok(head) if connection.misdirects(&head.parts.uri) => {
+                if let Err(error) = refuse(&mut respond, self.misdirected()) {
+                    debug!(%error, "it could not be told");
+                }
+                true
+            }
             Ok(head) => {
                 let (pipeline, connection) = (Arc::clone(&self.pipeline), Arc::clone(connection));
                 streams.spawn(async move {
@@ -120,7 +125,7 @@ impl Server {
             Err(malformed) => {
                 self.shared.malformed(Message::Request, malformed);
                 debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
-                if let Err(error) = refuse(&mut respond, malformed) {
+                if let Err(error) = refuse(&mut respond, malformed.status()) {
                     debug!(%error, "it could not be told");
                 }
                 false
@@ -129,7 +134,7 @@ impl Server {
     }
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, malformed: Malformed) -> Result<(), h2::Error> {
-    let (parts, body) = refusal(malformed.status());
+fn refuse(respond: &mut SendResponse<Bytes>, status: StatusCode) -> Result<(), h2::Error> {
+    let (parts, body) = refusal(status);
     respond.send_response(Response::from_parts(parts, ()), false)?.send_data(body, true)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock::Clock;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, ProxyProtocol};
 use crate::domain::fleet::{Fleet, Input, Output};
 use crate::domain::time::Time;
 use crate::metrics::request::RequestMetrics;
@@ -18,6 +18,21 @@ const DEADLINES: Deadlines = Deadlines {
     handshake: Duration::from_millis(300),
     idle: Duration::from_millis(300),
 };
+
+/// A door for everyone, or for the header of a load balancer on this machine.
+fn door(kind: ListenerKind, proxied: Proxied, metrics: &RequestMetrics) -> Arc<Door> {
+    let trusted = ProxyProtocol { trusted: vec!["127.0.0.0/8".parse().unwrap()] };
+    let trusted = (proxied == Proxied::Yes).then_some(&trusted);
+    let mut door = Door::new(kind, &ListenerLimits::default(), trusted, metrics);
+    door.deadlines = DEADLINES;
+    Arc::new(door)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proxied {
+    Yes,
+    No,
+}
 const SOON: Duration = Duration::from_secs(10);
 
 const CONFIG: &str = "
@@ -56,7 +71,7 @@ async fn bound() -> Edge {
 }
 
 /// A server with short deadlines, and a client connected to it by a listener of this kind.
-async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
+async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shared>) {
     let edge = bound().await;
     if kind == ListenerKind::Https {
         let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -66,20 +81,21 @@ async fn connected(kind: ListenerKind) -> (TcpStream, Arc<Shared>) {
         let config = rustls::ServerConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = config.with_single_cert(chain, secret).unwrap();
-        edge.shared.client_tls.store(Some(Arc::new(Acceptor::from_server_config(Arc::new(config)))));
+        edge.shared.client_tls.store(Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)]))));
     }
     let server = Server {
         shared: Arc::clone(&edge.shared),
         pipeline: Arc::clone(&edge.server.pipeline),
         closing: edge.server.closing.clone(),
-        deadlines: DEADLINES,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (accepted, remote) = listener.accept().await.unwrap();
     let shared = Arc::clone(&edge.shared);
     tokio::spawn(async move {
-        server.serve(accepted, remote, kind).await;
+        let door = door(kind, proxied, &server.shared.wiring.metrics);
+        let inside = door.enter(remote.ip()).unwrap();
+        server.serve(accepted, remote, &door, inside).await;
         drop(edge);
     });
     (client, shared)
@@ -103,7 +119,7 @@ async fn a_client_that_sends_nothing_or_half_a_head_is_closed() {
         ("PRI * HTTP/2.0\r\n", ""),
         ("GET / HTTP/1.1\r\nhost: a\r\n", "HTTP/1.1 408 Request Timeout\r\n"),
     ] {
-        let (mut client, shared) = connected(ListenerKind::Http).await;
+        let (mut client, shared) = connected(ListenerKind::Http, Proxied::No).await;
         client.write_all(bytes.as_bytes()).await.unwrap();
         let (answer, took) = closed_after(&mut client).await;
         assert!(answer.starts_with(told) && answer.is_empty() == told.is_empty(), "{bytes:?}: {answer}");
@@ -115,7 +131,7 @@ async fn a_client_that_sends_nothing_or_half_a_head_is_closed() {
 /// Each byte of the slow head would be in time by itself.
 #[tokio::test]
 async fn a_head_that_trickles_in_is_closed_all_the_same() {
-    let (mut client, _shared) = connected(ListenerKind::Http).await;
+    let (mut client, _shared) = connected(ListenerKind::Http, Proxied::No).await;
     let began = Instant::now();
     for byte in b"GET / HTTP/1.1\r\nx-header: and so on and so on and so on".iter().cycle() {
         sleep(Duration::from_millis(20)).await;
@@ -128,7 +144,7 @@ async fn a_head_that_trickles_in_is_closed_all_the_same() {
 
 #[tokio::test]
 async fn a_kept_connection_is_closed_when_no_further_request_comes() {
-    let (mut client, _shared) = connected(ListenerKind::Http).await;
+    let (mut client, _shared) = connected(ListenerKind::Http, Proxied::No).await;
     client.write_all(b"GET /health/edge HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let (answer, took) = closed_after(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -136,8 +152,21 @@ async fn a_kept_connection_is_closed_when_no_further_request_comes() {
 }
 
 #[tokio::test]
+async fn a_proxy_header_that_does_not_come_is_closed_and_counted() {
+    for kind in [ListenerKind::Http, ListenerKind::Https] {
+        let (mut client, shared) = connected(kind, Proxied::Yes).await;
+        client.write_all(b"PROXY TCP4 192.0.2.1 ").await.unwrap();
+        let (answer, took) = closed_after(&mut client).await;
+        assert_eq!(answer, "");
+        assert!(took >= DEADLINES.handshake / 2, "{took:?}");
+        let [late] = shared.wiring.metrics.connections_refused(kind, ["proxy_late"]);
+        assert_eq!(late.get(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_come_is_closed_and_counted() {
-    let (mut client, shared) = connected(ListenerKind::Https).await;
+    let (mut client, shared) = connected(ListenerKind::Https, Proxied::No).await;
     // The beginning of a handshake record.
     client.write_all(&[0x16, 3, 1, 2, 0]).await.unwrap();
     assert_eq!(closed_after(&mut client).await.0, "");
@@ -146,7 +175,7 @@ async fn a_handshake_that_does_not_come_is_closed_and_counted() {
 
 #[tokio::test]
 async fn an_http2_client_that_asks_nothing_is_closed() {
-    let (mut client, shared) = connected(ListenerKind::Http).await;
+    let (mut client, shared) = connected(ListenerKind::Http, Proxied::No).await;
     client.write_all(&PREFACE).await.unwrap();
     let (_settings, took) = closed_after(&mut client).await;
     assert!(took >= DEADLINES.idle / 2, "{took:?}");

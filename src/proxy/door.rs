@@ -1,0 +1,219 @@
+//! Who comes in by a listener: caps on open connections, and the PROXY header before anything else.
+//!
+//! ```text
+//! accept -> trusted? -> room? -> PROXY header -> room for this client? -> TLS, HTTP
+//! ```
+
+use crate::config::{ListenerLimits, ProxyProtocol};
+use crate::metrics::request::{ListenerKind, RequestMetrics};
+use crate::proxy::connection::Deadlines;
+use crate::proxy::proxy_protocol::{self, Malformed, Scan};
+use ipnet::IpNet;
+use prometheus::IntCounter;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// Bytes of a PROXY header that are looked at a time; most are shorter.
+const PEEKED: usize = 256;
+
+/// Why a connection is closed before it is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// As many connections as the listener holds are open.
+    Full,
+    /// As many of this client's are.
+    ClientFull,
+    /// A PROXY header would come from whom nobody trusts.
+    Untrusted,
+    /// The PROXY header did not come in time.
+    Late,
+    Malformed(Malformed),
+}
+
+impl Refusal {
+    /// Those that are not the header's fault.
+    const OWN: usize = 4;
+    const COUNT: usize = Self::OWN + Malformed::ALL.len();
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Full => 0,
+            Self::ClientFull => 1,
+            Self::Untrusted => 2,
+            Self::Late => 3,
+            Self::Malformed(malformed) => Self::OWN + malformed as usize,
+        }
+    }
+
+    /// By index.
+    fn labels() -> [&'static str; Self::COUNT] {
+        let mut labels = [""; Self::COUNT];
+        for (refusal, label) in [
+            (Self::Full, "full"),
+            (Self::ClientFull, "client_full"),
+            (Self::Untrusted, "proxy_untrusted"),
+            (Self::Late, "proxy_late"),
+        ] {
+            labels[refusal.index()] = label;
+        }
+        for malformed in Malformed::ALL {
+            labels[Self::Malformed(malformed).index()] = malformed.as_str();
+        }
+        labels
+    }
+}
+
+/// What a listener asks of connections; shared by them.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) kind: ListenerKind,
+    pub(super) deadlines: Deadlines,
+    /// `Some`: a PROXY header is read, from these networks only.
+    trusted: Option<Vec<IpNet>>,
+    max_connections: u32,
+    max_connections_per_client: Option<u32>,
+    open: AtomicU32,
+    /// Open connections of each client, where they are limited; as many entries as connections, at most.
+    clients: Mutex<HashMap<IpAddr, u32>>,
+    refused: [IntCounter; Refusal::COUNT],
+}
+
+impl Door {
+    pub(super) fn new(
+        kind: ListenerKind,
+        limits: &ListenerLimits,
+        proxy_protocol: Option<&ProxyProtocol>,
+        metrics: &RequestMetrics,
+    ) -> Self {
+        Self {
+            kind,
+            deadlines: Deadlines::new(limits),
+            trusted: proxy_protocol.map(|proxy_protocol| proxy_protocol.trusted.clone()),
+            max_connections: limits.max_connections.unwrap_or(u32::MAX),
+            max_connections_per_client: limits.max_connections_per_client,
+            open: AtomicU32::new(0),
+            clients: Mutex::default(),
+            refused: metrics.connections_refused(kind, Refusal::labels()),
+        }
+    }
+
+    /// Counts a refused connection.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        if let Some(count) = self.refused.get(refusal.index()) {
+            count.inc();
+        }
+    }
+
+    /// Whether the client is known by a PROXY header only.
+    pub(super) const fn reads_header(&self) -> bool {
+        self.trusted.is_some()
+    }
+
+    /// Lets a connection in, unless it is one too many or from the wrong side.
+    ///
+    /// # Errors
+    /// `Untrusted`, `Full` or `ClientFull`.
+    pub(super) fn enter(self: &Arc<Self>, socket: IpAddr) -> Result<Inside, Refusal> {
+        let socket = socket.to_canonical();
+        if self.trusted.as_ref().is_some_and(|trusted| !trusted.iter().any(|net| net.contains(&socket))) {
+            return Err(Refusal::Untrusted);
+        }
+        let max = self.max_connections;
+        let room = |open: u32| (open < max).then_some(open + 1);
+        self.open.fetch_update(Relaxed, Relaxed, room).map_err(|_| Refusal::Full)?;
+        let mut inside = Inside { door: Arc::clone(self), client: None };
+        if !self.reads_header() {
+            inside.name(socket)?;
+        }
+        Ok(inside)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        // Counts are whole whenever the lock is free.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that was let in; dropping it makes room for another one.
+#[derive(Debug)]
+pub(super) struct Inside {
+    door: Arc<Door>,
+    /// Set where connections are limited by client.
+    client: Option<IpAddr>,
+}
+
+impl Inside {
+    /// Says whose connection it is.
+    ///
+    /// # Errors
+    /// `ClientFull`.
+    pub(super) fn name(&mut self, client: IpAddr) -> Result<(), Refusal> {
+        let Some(max) = self.door.max_connections_per_client else { return Ok(()) };
+        let client = network(client);
+        let mut clients = self.door.clients();
+        let open = clients.entry(client).or_insert(0);
+        if *open >= max {
+            return Err(Refusal::ClientFull);
+        }
+        *open += 1;
+        drop(clients);
+        self.client = Some(client);
+        Ok(())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.door.open.fetch_sub(1, Relaxed);
+        let Some(client) = self.client else { return };
+        if let Entry::Occupied(mut open) = self.door.clients().entry(client) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+/// Who counts as one client: whoever has one address of a /64 has all of them.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// Takes the PROXY header from a connection, and not a byte of what follows it.
+///
+/// # Errors
+/// Those of the socket; `UnexpectedEof` when the connection ends before the header does.
+pub(super) async fn header(tcp: &mut TcpStream) -> io::Result<Result<proxy_protocol::Header, Malformed>> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; PEEKED]);
+    loop {
+        let n = tcp.peek(&mut chunk).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let known = bytes.len();
+        bytes.extend_from_slice(&chunk[..n]);
+        let (taken, header) = match proxy_protocol::scan(&bytes) {
+            Scan::NeedMore => (n, None),
+            Scan::Header { header, length } => (length.saturating_sub(known).min(n), Some(header)),
+            Scan::Malformed(malformed) => return Ok(Err(malformed)),
+        };
+        // All of it is there: no other task reads here.
+        tcp.read_exact(&mut chunk[..taken]).await?;
+        if let Some(header) = header {
+            return Ok(Ok(header));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
