@@ -15,8 +15,9 @@ mod origin;
 #[path = "run_faults/outage.rs"]
 mod outage;
 
-use run_support::{Edge, get};
+use run_support::{Edge, eventually, get};
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -58,6 +59,20 @@ impl Client {
         self.0 = keep.then_some(stream);
         Ok(status)
     }
+}
+
+/// Starts an edge, and waits until so many endpoints of `web` are known to be well.
+fn started(file: &Path, endpoints: usize) -> Edge {
+    let edge = Edge::ready(file);
+    eventually("the endpoints are known to be well", || (endpoints_of(&edge) == endpoints).then_some(()));
+    edge
+}
+
+/// Endpoints of `web` that requests may go to.
+fn endpoints_of(edge: &Edge) -> usize {
+    let snapshot = edge.snapshot();
+    let own = &snapshot["services"]["web"]["candidates"][0];
+    own["endpoints"].as_array().map_or(0, Vec::len)
 }
 
 /// The sum of a metric over all its labels.

@@ -77,7 +77,7 @@ async fn sigterm_in_the_middle_of_http2_load_fails_no_request() {
         let (folder, authority, origin) = (Folder::new(), Authority::new(), Origin::start(Way::Well).await);
         authority.sign(&folder, "server", "www.example.com");
         let mut edge =
-            Edge::ready(&folder.write("proxima.toml", &handshakes::https(&folder, origin.address)));
+            crate::started(&folder.write("proxima.toml", &handshakes::https(&folder, origin.address)), 1);
         let at = edge.address(if secure { "https" } else { "http" });
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let tls = handshakes::client(&folder.path().join("server-ca.pem"), &versions, &["h2"]);
@@ -122,7 +122,7 @@ async fn draining(folder: &Folder, deadline: &str) -> (Edge, TcpStream) {
     let text = single(origin.address, "")
         .replace("health_path = \"/\"", "health_path = \"/health\"")
         .replace("drain_deadline = \"10s\"", &format!("drain_deadline = {deadline:?}"));
-    let edge = Edge::ready(&folder.write("proxima.toml", &text));
+    let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let mut stream = upgraded(edge.address("http")).await;
     echoes(&mut stream).await;
     edge.signal("TERM");

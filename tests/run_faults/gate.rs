@@ -1,7 +1,7 @@
 //! A service that is asked five times what it can do.
 
 use crate::origin::{Origin, Way};
-use crate::run_support::{Edge, Folder, single};
+use crate::run_support::{Folder, single};
 use crate::{ALONE, Client};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ async fn measured(concurrency: &str) -> (f64, [f64; 3]) {
     let folder = Folder::new();
     let text = single(origin.address, CLASSES)
         .replace("health_path = \"/\"", &format!("health_path = \"/health\"\n{concurrency}"));
-    let edge = Edge::ready(&folder.write("proxima.toml", &text));
+    let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let at = edge.address("http");
     let capacity = capacity(at).await;
     let found = overloaded(at, capacity).await;
@@ -126,8 +126,8 @@ async fn goodput_stays_above_90_percent_of_what_a_service_can_do_at_five_times_t
     let (goodput, [critical, normal, sheddable]) =
         measured("concurrency = { max = 200, initial = 50 }").await;
     assert!(goodput >= 0.9, "{goodput} of the capacity");
-    assert!(critical >= 0.9, "{critical} of the critical requests were served");
-    assert!(critical > normal && normal >= sheddable, "{critical} {normal} {sheddable}");
+    // Critical ones suffer least, sheddable ones most.
+    assert!(critical > 1.5 * normal && normal > sheddable, "{critical} {normal} {sheddable}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

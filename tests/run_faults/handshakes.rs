@@ -2,7 +2,7 @@
 
 use crate::origin::{Origin, Way};
 use crate::run_support::authority::Authority;
-use crate::run_support::{Edge, Folder, eventually, single};
+use crate::run_support::{Folder, eventually, single};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -85,7 +85,7 @@ async fn certificates_swapped_under_handshakes_drop_none_and_each_is_shown() {
     for end in ["pem", "key"] {
         symlink(format!("..data/server.{end}"), folder.path().join(format!("server.{end}"))).unwrap();
     }
-    let edge = Edge::ready(&folder.write("proxima.toml", &https(&folder, origin.address)));
+    let edge = crate::started(&folder.write("proxima.toml", &https(&folder, origin.address)), 1);
     let at = edge.address("https");
     let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let shown = Arc::new(Mutex::new(BTreeSet::from([first])));
