@@ -107,7 +107,8 @@ async fn overloaded(at: SocketAddr, capacity: f64) -> (f64, [f64; 3]) {
     (good / lasted / capacity, std::array::from_fn(|class| more(class, 0) / more(class, 1)))
 }
 
-async fn measured(concurrency: &str) -> (f64, [f64; 3]) {
+/// Goodput, what each class got, and the bound at the end.
+async fn measured(concurrency: &str) -> (f64, [f64; 3], Option<f64>) {
     let origin = Origin::start(Way::Gate(Arc::new(Semaphore::new(PLACES)), SERVICE)).await;
     let folder = Folder::new();
     let text = single(origin.address, CLASSES)
@@ -115,17 +116,21 @@ async fn measured(concurrency: &str) -> (f64, [f64; 3]) {
     let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let at = edge.address("http");
     let capacity = capacity(at).await;
-    let found = overloaded(at, capacity).await;
-    eprintln!("{capacity:.0} a second; goodput and classes {found:.3?}");
-    found
+    let (goodput, classes) = overloaded(at, capacity).await;
+    let bound = edge.metric("proxima_concurrency_limit{service=\"web\"}");
+    eprintln!("{capacity:.0} a second; goodput {goodput:.3}, classes {classes:.3?}, bound {bound:?}");
+    (goodput, classes, bound)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goodput_stays_above_90_percent_of_what_a_service_can_do_at_five_times_the_load() {
     let _alone = ALONE.lock().await;
-    let (goodput, [critical, normal, sheddable]) =
+    let (goodput, [critical, normal, sheddable], bound) =
         measured("concurrency = { max = 200, initial = 50 }").await;
     assert!(goodput >= 0.9, "{goodput} of the capacity");
+    // It began at five times the places. (A measurement of the base may be on: no lower end.)
+    let bound = bound.unwrap();
+    assert!(bound <= PLACES as f64 * 3.0, "a bound of {bound}");
     // Critical ones suffer least, sheddable ones most.
     assert!(critical > 1.5 * normal && normal > sheddable, "{critical} {normal} {sheddable}");
 }
@@ -133,6 +138,14 @@ async fn goodput_stays_above_90_percent_of_what_a_service_can_do_at_five_times_t
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_bound_the_same_load_leaves_little_goodput() {
     let _alone = ALONE.lock().await;
-    let (goodput, _) = measured("").await;
+    let (goodput, ..) = measured("").await;
     assert!(goodput < 0.5, "{goodput}: no collapse, so the other test proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "does not hold: clients that leave before an answer tell the adaptive bound nothing"]
+async fn a_bound_far_too_high_at_first_comes_down_though_clients_leave_before_their_answers() {
+    let _alone = ALONE.lock().await;
+    let (goodput, ..) = measured("concurrency = { max = 400, initial = 200 }").await;
+    assert!(goodput >= 0.9, "{goodput} of the capacity");
 }
