@@ -18,7 +18,7 @@ use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
 use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
-use crate::proxy::session::Downstream;
+use crate::proxy::session::{ClientError, Downstream};
 use crate::proxy::trail::{End, Trail};
 use crate::proxy::trust;
 use crate::proxy::upstream::h1::Exchange as Http1;
@@ -257,7 +257,12 @@ impl Pipeline {
                 {
                     fresh = true;
                 }
-                Err(e) => return Err(e),
+                Err(e) => {
+                    if e == Broken::Client(ClientError::Gone) && transfer.is_sent() {
+                        call.progress.left(&self.shared);
+                    }
+                    return Err(e);
+                }
             }
         }
     }

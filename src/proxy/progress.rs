@@ -256,6 +256,13 @@ impl Progress {
         false
     }
 
+    /// The client left while the upstream, which has the whole request, had it wait.
+    pub(super) fn left(&mut self, shared: &Shared) {
+        if let Some(permit) = self.permit.take() {
+            permit.release(Served::Left, shared.wiring.clock.now());
+        }
+    }
+
     /// The request has ended; `status`: of the answer that the client got, if any.
     pub(super) fn ended(&mut self, status: Option<StatusCode>, shared: &Shared) {
         if let (Some(trail), Some(running)) = (&mut self.trail, &self.running)
