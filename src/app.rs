@@ -160,7 +160,9 @@ impl App {
     async fn start(source: Source) -> Result<(Self, Reloader, Writer), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let Attempt { result, fingerprint, named } = source.load().await;
+        let attempt = source.load().await;
+        attempt.tell_notes();
+        let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writer) = Parts::new(&config.policy)?;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);

@@ -51,15 +51,6 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> 
     Config::from_text(&path.to_string_lossy(), &text, environment)
 }
 
-/// Reads a configuration file like [`load`], and the certificates and keys that it names:
-/// whether they are there and are what they should be.
-///
-/// # Errors
-/// Every problem of the file and of those it names, in the order of the file.
-pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config, Problems> {
-    check(path, environment, NamedFiles::Read).map(|checked| checked.config)
-}
-
 /// A right configuration, and what somebody may want to know of it.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -68,10 +59,11 @@ pub struct Checked {
     pub notes: Option<Problems>,
 }
 
-/// Reads a configuration file like [`load`] or [`load_with_files`], and says what is odd about a right one.
+/// Reads a configuration file like [`load`], and says what is odd about a right one; if asked to, reads
+/// the certificates and keys that it names, too: whether they are there and are what they should be.
 ///
 /// # Errors
-/// Those of [`load`] or [`load_with_files`].
+/// Every problem of the file and of those it names, in the order of the file.
 pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Result<Checked, Problems> {
     let text = read(path)?;
     parse(&path.to_string_lossy(), &text, environment, named)

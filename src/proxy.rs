@@ -276,6 +276,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
+        metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         self.shared.client_tls.store(client.map(Arc::new));
         self.shared.peer_tls.store(peer_acceptor.map(Arc::new));

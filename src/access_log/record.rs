@@ -38,6 +38,8 @@ pub struct Record {
     /// Whose answer the client got; `None`: this edge's own.
     pub region: Option<RegionId>,
     pub attempts: Vec<Attempt>,
+    /// Why the answer is not (wholly) an upstream's, in a word; `None`: it is.
+    pub cause: Option<&'static str>,
     /// `None`: the client left before it got an answer.
     pub status: Option<u16>,
     /// Bytes of the request's body that were read.
@@ -116,6 +118,9 @@ impl Line<'_> {
         map.serialize_entry("service", &record.service.as_ref().map(ServiceId::as_str))?;
         map.serialize_entry("region", &record.region.as_ref().map(RegionId::as_str))?;
         map.serialize_entry("attempts", &Attempts(&record.attempts))?;
+        if let Some(cause) = record.cause {
+            map.serialize_entry("cause", cause)?;
+        }
         map.serialize_entry("status", &record.status)?;
         map.serialize_entry("bytes_received", &record.received)?;
         map.serialize_entry("bytes_sent", &record.sent)?;

@@ -36,6 +36,7 @@ fn record(path: &str) -> Record {
                 result: AttemptResult::Answered(201),
             },
         ],
+        cause: None,
         status: Some(201),
         received: 7,
         sent: 99,

@@ -95,7 +95,11 @@ impl Reloader {
 
     /// Loads and applies the file as it is now.
     async fn reload(&mut self) {
-        let Attempt { result, fingerprint, named } = self.source.load().await;
+        let attempt = self.source.load().await;
+        if attempt.fingerprint != self.applied {
+            attempt.tell_notes();
+        }
+        let Attempt { result, fingerprint, named, .. } = attempt;
         self.watcher.tried(fingerprint);
         self.named = named;
         let told = if fingerprint == self.applied {

@@ -86,7 +86,11 @@ impl Pipeline {
         let method = head.parts.method.clone();
         let style = Style::of(head.parts.version, &head.parts.headers);
         let client = Self::client(connection, &head, &progress);
-        let decision = self.decide(client.as_ref(), &head, &progress);
+        let decision = if connection.misdirects(&head.parts.uri) {
+            policy::misdirected(&head.parts.headers, rand::random())
+        } else {
+            self.decide(client.as_ref(), &head, &progress)
+        };
         if self.is_logged(&decision, &progress) {
             let address = client.map_or(connection.remote.ip(), |client| client.address);
             progress.trail = Some(Box::new(Trail::new(&head, address, down.written())));

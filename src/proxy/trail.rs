@@ -7,7 +7,7 @@ use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
 use crate::proxy::headers::trace_id;
-use crate::proxy::policy::{Cause, Exchange, OwnAnswer};
+use crate::proxy::policy::{Exchange, OwnAnswer};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -26,6 +26,8 @@ pub(super) struct Trail {
     /// Of an answer of our own.
     request_id: Option<HeaderValue>,
     route: Option<RouteId>,
+    /// Why the answer is not (wholly) an upstream's.
+    cause: Option<&'static str>,
     /// Bytes of the connection's output when the request began.
     written: u64,
 }
@@ -56,6 +58,7 @@ impl Trail {
             attempts: Vec::new(),
             request_id: None,
             route: None,
+            cause: None,
             written,
         }
     }
@@ -67,15 +70,15 @@ impl Trail {
     }
 
     /// This edge answers itself.
-    pub(super) fn own_answer(&mut self, answer: &OwnAnswer) {
+    pub(super) fn own_answer(&mut self, answer: &OwnAnswer, failure: Option<Failure>) {
         self.request_id = Some(answer.request_id.clone());
-        if let Cause::Routed(route) = &answer.cause {
-            self.route = Some(route.clone());
-        }
+        self.route = answer.route.as_ref().map(|route| route.id.clone());
+        self.cause = Some(answer.cause.as_str(failure));
     }
 
     /// The last attempt, whose answer had begun, broke.
     pub(super) fn cut(&mut self) {
+        self.cause = Some(Failure::Late.as_str());
         if let Some(last) = self.attempts.last_mut() {
             last.result = AttemptResult::Failed(Failure::Late.as_str());
         }
@@ -104,6 +107,7 @@ impl Trail {
             service: end.exchange.map(|exchange| exchange.service.clone()),
             region: end.served.cloned(),
             attempts: self.attempts,
+            cause: self.cause.or_else(|| end.status.is_none().then_some("client_left")),
             status: end.status.map(|status| status.as_u16()),
             received: end.received,
             sent: end.written.wrapping_sub(self.written),

@@ -65,18 +65,19 @@ pub(super) fn decide(
         return Err(error(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
     };
     if !route.policy.access.admits(client.address) {
-        return Err(rejected(RejectReason::Denied, id));
+        return Err(rejected(RejectReason::Denied, id).of(route));
     }
     let facts = RateFacts { route: &route.id, client: client.address, headers: head.headers };
     if let Some(wait) = world.guards.rated(&route.policy.rate_limits, facts, world.now) {
-        return Err(too_early(wait, id));
+        return Err(too_early(wait, id).of(route));
     }
     let from = RedirectFrom { scheme: client.scheme, host, port, path: &path, query: head.query };
-    match &route.action {
+    let decided = match &route.action {
         Action::Forward(to) => forward(head, client, world, id, random, (route, to, &path)),
         Action::Redirect(redirect) => Err(redirected(redirect, from, route, id)),
         Action::Respond(respond) => Err(answered(respond, route, id)),
-    }
+    };
+    decided.map_err(|answer| answer.of(route))
 }
 
 fn forward(
@@ -162,7 +163,8 @@ fn redirected(redirect: &Redirect, from: RedirectFrom<'_>, route: &Route, id: &H
         content: Content::Text("see the location\n".into()),
         headers: own_headers(vec![(header::LOCATION, location)], route),
         request_id: id.clone(),
-        cause: Cause::Routed(route.id.clone()),
+        cause: Cause::Routed,
+        route: None,
     }
 }
 
@@ -176,7 +178,8 @@ fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
         content: Content::Text(respond.text.as_str().into()),
         headers: own_headers(vec![(header::CONTENT_TYPE, content_type)], route),
         request_id: id.clone(),
-        cause: Cause::Routed(route.id.clone()),
+        cause: Cause::Routed,
+        route: None,
     }
 }
 
