@@ -43,6 +43,7 @@ mod tasks;
 
 pub mod logging;
 
+use logging::Logging;
 use reload::{Reloader, Told};
 use signals::{Asked, Signals};
 use source::{Attempt, LoadError, Source};
@@ -80,7 +81,7 @@ enum StartError {
 ///
 /// Success when it was drained; failure when it could not start, when a task
 /// broke, or when a second signal cut the drain short.
-pub fn run(path: &Path, environment: Environment) -> ExitCode {
+pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -90,7 +91,7 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     };
     let source = Source { path: path.to_owned(), environment };
     let (code, writer) = runtime.block_on(async {
-        match App::start(source).await {
+        match App::start(source, logging).await {
             Ok((app, reloader, writer)) => (app.run(reloader).await, Some(writer)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
@@ -157,10 +158,16 @@ impl Parts {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source) -> Result<(Self, Reloader, Writer), StartError> {
+    async fn start(
+        source: Source,
+        mut logging: Logging,
+    ) -> Result<(Self, Reloader, Writer), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         let attempt = source.load().await;
+        if let Ok(config) = &attempt.result {
+            logging.apply(&config.log);
+        }
         attempt.tell_notes();
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
@@ -191,6 +198,7 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
+            logging,
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
         let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };

@@ -12,6 +12,7 @@ mod file;
 mod files;
 pub mod limits;
 mod listener;
+mod observe;
 mod problems;
 mod read;
 mod report;
@@ -19,6 +20,7 @@ mod tls;
 mod units;
 
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
+pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Export, Log, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
 
@@ -147,8 +149,11 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `None`: no trace is begun here; those of clients go on.
+    pub tracing: Option<Tracing>,
     pub drain: Drain,
     /// Networks whose word on clients is believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -302,24 +307,6 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
-}
-
-/// Which requests are logged, and where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AccessLog {
-    pub output: AccessLogOutput,
-    /// The share of requests, 0 to 1; those that failed here or upstream are always logged.
-    pub sample: f64,
-    /// Whether the query of a request is told.
-    pub query: bool,
-}
-
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogOutput {
-    Stdout,
-    /// Appended to; opened anew on SIGHUP.
-    File(PathBuf),
 }
 
 /// What SIGTERM does.

@@ -54,7 +54,13 @@ pub struct Record {
 pub struct Attempt {
     pub region: RegionId,
     pub address: SocketAddr,
-    /// From its begin to its answer's head, or to its failure.
+    /// Since the request began.
+    pub began: Duration,
+    /// Until a connection was there; `None`: a kept one was used, or none came about.
+    pub connect: Option<Duration>,
+    /// From its begin to the head of its answer, if one came.
+    pub first_byte: Option<Duration>,
+    /// From its begin to the end of its answer, or to its failure.
     pub took: Duration,
     pub result: AttemptResult,
 }
@@ -74,6 +80,10 @@ pub enum AttemptResult {
 pub struct Tls {
     pub version: String,
     pub cipher: String,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+    /// Of the client's own certificate, which was verified.
+    pub client_subject: Option<String>,
 }
 
 /// A record as an object of JSON.
@@ -90,6 +100,12 @@ impl Serialize for Line<'_> {
         if let Some(tls) = tls {
             map.serialize_entry("tls", &tls.version)?;
             map.serialize_entry("cipher", &tls.cipher)?;
+            if let Some(name) = &tls.server_name {
+                map.serialize_entry("sni", short(name))?;
+            }
+            if let Some(subject) = &tls.client_subject {
+                map.serialize_entry("client_certificate", short(subject))?;
+            }
         }
         map.serialize_entry("method", method.as_str())?;
         map.serialize_entry("host", short(uri.authority().map_or("", |a| a.as_str())))?;
@@ -141,7 +157,7 @@ struct OneAttempt<'a>(&'a Attempt);
 
 impl Serialize for OneAttempt<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("region", self.0.region.as_str())?;
         map.serialize_entry("endpoint", &self.0.address)?;
         match self.0.result {
@@ -149,7 +165,14 @@ impl Serialize for OneAttempt<'_> {
             AttemptResult::Failed(why) => map.serialize_entry("failed", why)?,
             AttemptResult::Abandoned => map.serialize_entry("failed", "abandoned")?,
         }
-        map.serialize_entry("first_byte_ms", &millis(self.0.took))?;
+        map.serialize_entry("began_ms", &millis(self.0.began))?;
+        if let Some(connect) = self.0.connect {
+            map.serialize_entry("connect_ms", &millis(connect))?;
+        }
+        if let Some(first_byte) = self.0.first_byte {
+            map.serialize_entry("first_byte_ms", &millis(first_byte))?;
+        }
+        map.serialize_entry("total_ms", &millis(self.0.took))?;
         map.end()
     }
 }

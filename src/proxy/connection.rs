@@ -294,7 +294,8 @@ async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> 
     let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let version = if http2 { Version::Http2 } else { Version::Http1 };
     let tls = stream.get_ssl_digest().map(|digest| {
-        Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
+        let (version, cipher) = (digest.version.to_string(), digest.cipher.to_string());
+        Arc::new(Tls { version, cipher, server_name: None, client_subject: None })
     });
     Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
 }
