@@ -1,10 +1,12 @@
 //! What keeps services from too much: rates, requests in flight, retries.
 
-use crate::client::{Answer, get};
+use crate::client::{Answer, get, one_answer};
 use crate::origin::{Origin, Refusing, Reply, ok};
 use crate::support::{Authority, Plan, Running, SOON, eventually, start_with};
 use proxima::config::{Config, Environment};
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 /// A configuration whose service `web` has more to it, and more sections at the end.
 async fn edge(authority: &Authority, service: &str, more: &str) -> Running {
@@ -62,6 +64,12 @@ async fn who_comes_too_often_is_told_when_to_come_again_and_a_reload_forgives_no
     let last = get(edge.http(), "/limited", "").await;
     let wait: u64 = last.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=1200).contains(&wait), "{wait} seconds, where one passes in twenty minutes");
+    // Another client has a count of its own.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(edge.http()).await.unwrap();
+    other.write_all(b"GET /limited HTTP/1.1\r\nhost: www.example.com\r\n\r\n").await.unwrap();
+    assert_eq!(one_answer(&mut other).await.status, 200);
     // Another key, another count; another route, none.
     for (key, status) in [("a", 200), ("a", 200), ("a", 429), ("b", 200)] {
         let header = format!("x-api-key: {key}\r\n");

@@ -140,6 +140,11 @@ impl Edge {
         eventually("the process ends", || child.try_wait().unwrap())
     }
 
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

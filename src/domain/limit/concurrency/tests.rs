@@ -286,3 +286,30 @@ fn light_traffic_is_never_shed_and_moves_nothing() {
     assert!(goodput(&scene, &seconds) > 0.095);
     assert!(seconds.iter().all(|second| second.limit == 100), "{seconds:?}");
 }
+
+/// A window that ends before its slow answers are there takes the fast ones for all of them.
+#[test]
+fn a_window_lasts_as_many_medians_as_slow_answers_need_within_its_bounds() {
+    let ms = Duration::from_millis;
+    let policy = AdaptivePolicy::default();
+    let window = |median: u64, peak: u32| Window {
+        median: Some(ms(median)),
+        answered: 200,
+        overloaded: 0,
+        peak,
+        lasted: ms(500),
+    };
+    let at = |millis: u64| Time::from_millis(millis);
+    let new = Adaptive::new(&policy, 0, Time::ZERO);
+    assert_eq!(new.window_min(&policy), ms(500), "five usual ones while nothing is known");
+    // Light traffic tells the base: four medians of it, and never less than the usual window.
+    let light = |median: u64| new.after(&window(median, 1), &policy, at(500));
+    assert_eq!(light(200).window_min(&policy), ms(800));
+    assert_eq!(light(10).window_min(&policy), ms(100));
+    assert_eq!(light(3000).window_min(&policy), adaptive::WINDOW_MAX);
+    // A step of a descent: eight medians of the step before, however short that is.
+    let descending = |median: u64| new.after(&window(median, 100), &policy, at(500));
+    assert_eq!(descending(200).window_min(&policy), ms(1600));
+    assert_eq!(descending(5).window_min(&policy), ms(40));
+    assert_eq!((light(200).samples_wanted(), descending(200).samples_wanted()), (50, 100));
+}
