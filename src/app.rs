@@ -158,10 +158,7 @@ impl Parts {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(
-        source: Source,
-        mut logging: Logging,
-    ) -> Result<(Self, Reloader, Writer), StartError> {
+    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writer), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         let attempt = source.load().await;

@@ -1,6 +1,7 @@
 //! What is told of a request, and how it is spelled.
 
 use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::domain::trace::TraceParent;
 use http::{HeaderValue, Method, Uri, Version};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -32,7 +33,7 @@ pub struct Record {
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<HeaderValue>,
     /// Of the W3C trace that the request belongs to.
-    pub trace_id: Option<String>,
+    pub trace: Option<TraceParent>,
     pub route: Option<RouteId>,
     pub service: Option<ServiceId>,
     /// Whose answer the client got; `None`: this edge's own.
@@ -80,6 +81,8 @@ pub enum AttemptResult {
 pub struct Tls {
     pub version: String,
     pub cipher: String,
+    /// The protocol that was chosen (ALPN).
+    pub alpn: Option<String>,
     /// The name that the client asked for.
     pub server_name: Option<String>,
     /// Of the client's own certificate, which was verified.
@@ -100,6 +103,9 @@ impl Serialize for Line<'_> {
         if let Some(tls) = tls {
             map.serialize_entry("tls", &tls.version)?;
             map.serialize_entry("cipher", &tls.cipher)?;
+            if let Some(alpn) = &tls.alpn {
+                map.serialize_entry("alpn", short(alpn))?;
+            }
             if let Some(name) = &tls.server_name {
                 map.serialize_entry("sni", short(name))?;
             }
@@ -127,8 +133,9 @@ impl Line<'_> {
         if let Some(id) = &record.request_id {
             map.serialize_entry("request_id", &text(id))?;
         }
-        if let Some(trace) = &record.trace_id {
-            map.serialize_entry("trace_id", trace)?;
+        if let Some(trace) = &record.trace {
+            map.serialize_entry("trace_id", &trace.trace.to_string())?;
+            map.serialize_entry("sampled", &trace.sampled)?;
         }
         map.serialize_entry("route", &record.route.as_ref().map(RouteId::as_str))?;
         map.serialize_entry("service", &record.service.as_ref().map(ServiceId::as_str))?;

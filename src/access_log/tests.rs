@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::domain::trace::TraceParent;
 use http::{HeaderValue, Method, Version};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ fn record(path: &str) -> Record {
         tls: Some(Arc::new(Tls {
             version: "TLSv1.3".to_owned(),
             cipher: "AES".to_owned(),
+            alpn: Some("h2".to_owned()),
             server_name: Some("www.example.com".to_owned()),
             client_subject: Some("CN=client".to_owned()),
         })),
@@ -23,7 +25,7 @@ fn record(path: &str) -> Record {
         version: Version::HTTP_2,
         user_agent: Some(HeaderValue::from_bytes(b"a \"browser\" \xff").unwrap()),
         request_id: Some(HeaderValue::from_static("id-1")),
-        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         route: Some(RouteId::parse("web").unwrap()),
         service: Some(ServiceId::parse("shop").unwrap()),
         region: Some(RegionId::parse("eu-west-1").unwrap()),
@@ -74,6 +76,7 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "remote": "10.0.0.1:4711",
         "tls": "TLSv1.3",
         "cipher": "AES",
+        "alpn": "h2",
         "sni": "www.example.com",
         "client_certificate": "CN=client",
         "method": "POST",
@@ -83,6 +86,7 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "user_agent": "a \"browser\" \u{fffd}",
         "request_id": "id-1",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "sampled": true,
         "route": "web",
         "service": "shop",
         "region": "eu-west-1",

@@ -4,12 +4,12 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
-use crate::config::observe::{AttributeName, LogFilter};
+use crate::config::observe::LogFilter;
 use crate::config::units::{
     BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FilePath, KeySource, Label, Replacement, RetryOn,
     ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
-use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
+use crate::config::{DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
@@ -204,7 +204,6 @@ sections! {
         admin: Option<Section<AdminSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
-        tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
@@ -341,7 +340,7 @@ sections! {
         deny: List<IpNet>,
         rate_limits: List<Label>,
         priority: Key<Priority>,
-        log_sample: Key<f64>,
+        sample: Key<f64>,
     }
     TimeoutsSection {
         connect: Key<Duration>,
@@ -431,15 +430,5 @@ sections! {
         output: Key<FilePath>,
         sample: Key<f64>,
         query: Key<bool>,
-    }
-    TracingSection {
-        sample: Key<f64>,
-        clients: Key<ClientTraces>,
-        endpoint: Key<ServerUrl>,
-        service_name: Key<Text>,
-        attributes: Option<Entries<AttributeName, Placed<Text>>>,
-        timeout: Key<Duration>,
-        batch_max: Key<Whole>,
-        batch_delay: Key<Duration>,
     }
 }

@@ -1,9 +1,7 @@
-//! What is told of requests and of the process: logs, the access log, traces.
+//! What is told of requests and of the process: logs and the access log.
 
 use crate::config::file::FromFile;
-use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What the process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,43 +39,6 @@ pub enum AccessLogOutput {
     File(PathBuf),
 }
 
-/// How requests take part in traces (W3C Trace Context).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tracing {
-    /// The share of the traces begun here that are sampled, 0 to 1.
-    pub sample: f64,
-    pub clients: ClientTraces,
-    /// `None`: spans are exported nowhere.
-    pub export: Option<Export>,
-}
-
-/// What becomes of the trace that a client says its request belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientTraces {
-    /// It goes on, and its word on sampling holds.
-    Keep,
-    /// A new one is begun, except for trusted proxies.
-    Restart,
-}
-
-/// Where spans go, by OTLP over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Export {
-    /// Name or address, without brackets.
-    pub host: String,
-    pub port: u16,
-    /// Host and port as the request tells them.
-    pub authority: String,
-    /// Of the process as a whole: `service.name` and others, sorted.
-    pub resource: Vec<(String, String)>,
-    /// For one request to the collector.
-    pub timeout: Duration,
-    /// Spans in one request.
-    pub batch_max: usize,
-    /// The longest that a span waits for others.
-    pub batch_delay: Duration,
-}
-
 /// A filter of logs that is right.
 #[derive(Debug, Clone)]
 pub(super) struct LogFilter(pub(super) String);
@@ -97,38 +58,6 @@ impl FromFile for LogFilter {
         };
         let directives: Vec<&str> = text.split(',').map(str::trim).collect();
         directives.iter().all(right).then(|| Self(directives.join(",")))
-    }
-}
-
-impl FromFile for ClientTraces {
-    const RULE: &'static str = r#""keep" or "restart""#;
-
-    fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "keep" => Some(Self::Keep),
-            "restart" => Some(Self::Restart),
-            _ => None,
-        }
-    }
-}
-
-/// The name of an attribute of spans.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AttributeName(pub(super) String);
-
-impl fmt::Display for AttributeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromFile for AttributeName {
-    const RULE: &'static str =
-        "the name of an attribute: lower-case letters, digits, dots and underscores, such as \"deployment.environment.name\"";
-
-    fn from_text(text: &str) -> Option<Self> {
-        let right = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._".contains(&b);
-        ((1..=128).contains(&text.len()) && text.bytes().all(right)).then(|| Self(text.to_owned()))
     }
 }
 

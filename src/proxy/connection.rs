@@ -295,7 +295,13 @@ async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> 
     let version = if http2 { Version::Http2 } else { Version::Http1 };
     let tls = stream.get_ssl_digest().map(|digest| {
         let (version, cipher) = (digest.version.to_string(), digest.cipher.to_string());
-        Arc::new(Tls { version, cipher, server_name: None, client_subject: None })
+        Arc::new(Tls {
+            version,
+            cipher,
+            alpn: http2.then(|| "h2".to_owned()),
+            server_name: None,
+            client_subject: None,
+        })
     });
     Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
 }

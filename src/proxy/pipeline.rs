@@ -145,7 +145,7 @@ impl Pipeline {
             took: call.progress.age(&self.shared),
         };
         if let Some(record) = trail.record(rules, rand::random(), end) {
-            log.record(record);
+            log.record(Arc::new(record));
         }
     }
 
@@ -245,6 +245,7 @@ impl Pipeline {
         };
         let mut fresh = false;
         loop {
+            let asked = Instant::now();
             let opening = self.upstreams.open(&target, fresh);
             let open = match call.deadline {
                 None => opening.await,
@@ -252,6 +253,9 @@ impl Pipeline {
             };
             let open = open.map_err(Broken::Upstream)?;
             let reused = matches!(open, Open::Http1 { reused: true, .. });
+            if let Some(trail) = call.progress.trail.as_mut().filter(|_| open.is_new()) {
+                trail.connected(asked.elapsed());
+            }
             let up = begin(open, out, forward.clone()).map_err(Broken::Upstream)?;
             let mut transfer = Transfer::new(up, patience);
             match transfer.head(call).await {
@@ -364,7 +368,7 @@ fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Ups
             };
             Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
         }
-        Open::Http2(session, peer) => {
+        Open::Http2 { session, peer, .. } => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
             let encrypted = Peer::tls(peer.as_ref());

@@ -3,10 +3,11 @@
 use crate::access_log::{Attempt, AttemptResult, Record, wall_clock};
 use crate::config::AccessLog as Rules;
 use crate::domain::name::{RegionId, RouteId};
+use crate::domain::trace::TraceParent;
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
-use crate::proxy::headers::trace_id;
+use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use std::net::IpAddr;
@@ -21,15 +22,30 @@ pub(super) struct Trail {
     uri: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
-    trace_id: Option<String>,
+    trace: Option<TraceParent>,
     attempts: Vec<Attempt>,
+    /// What the current attempt's connection took; `None`: a kept one, or none yet.
+    connect: Option<Duration>,
+    /// The last attempt's answer was still coming when it was told.
+    answering: bool,
     /// Of an answer of our own.
     request_id: Option<HeaderValue>,
     route: Option<RouteId>,
+    /// What that route says of its share.
+    sample: Option<u32>,
     /// Why the answer is not (wholly) an upstream's.
     cause: Option<&'static str>,
     /// Bytes of the connection's output when the request began.
     written: u64,
+}
+
+/// When an attempt was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// Since the request began.
+    pub(super) began: Duration,
+    /// So far.
+    pub(super) took: Duration,
 }
 
 /// How a request has ended.
@@ -54,25 +70,37 @@ impl Trail {
             uri: parts.uri.clone(),
             version: parts.version,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            trace_id: trace_id(&parts.headers).map(str::to_owned),
+            trace: headers::trace_parent(&parts.headers),
             attempts: Vec::new(),
+            connect: None,
+            answering: false,
             request_id: None,
             route: None,
+            sample: None,
             cause: None,
             written,
         }
     }
 
     /// An attempt has its answer's head, has failed, or is given up.
-    pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, took: Duration, result: AttemptResult) {
+    pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, times: Times, result: AttemptResult) {
         let (region, address) = (attempt.region.clone(), attempt.endpoint.endpoint().address());
-        self.attempts.push(Attempt { region, address, took, result });
+        let Times { began, took } = times;
+        self.answering = matches!(result, AttemptResult::Answered(_));
+        let (connect, first_byte) = (self.connect.take(), self.answering.then_some(took));
+        self.attempts.push(Attempt { region, address, began, connect, first_byte, took, result });
+    }
+
+    /// The current attempt has got a connection of its own.
+    pub(super) fn connected(&mut self, took: Duration) {
+        self.connect = Some(took);
     }
 
     /// This edge answers itself.
     pub(super) fn own_answer(&mut self, answer: &OwnAnswer, failure: Option<Failure>) {
         self.request_id = Some(answer.request_id.clone());
         self.route = answer.route.as_ref().map(|route| route.id.clone());
+        self.sample = answer.route.as_ref().and_then(|route| route.policy.log_per_million);
         self.cause = Some(answer.cause.as_str(failure));
     }
 
@@ -85,10 +113,16 @@ impl Trail {
     }
 
     /// The record, if this request is one to be logged; `random` is uniform.
-    pub(super) fn record(self, rules: &Rules, random: u64, end: End<'_>) -> Option<Record> {
+    pub(super) fn record(mut self, rules: &Rules, random: u64, end: End<'_>) -> Option<Record> {
         let failed = end.status.is_none_or(|status| status.is_server_error());
-        if !failed && rules.sample < 1.0 && unit(random, 0) >= rules.sample {
+        let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
+        let of_route = route.map_or(self.sample, |route| route.policy.log_per_million);
+        let sample = of_route.map_or(rules.sample, |share| f64::from(share) / 1e6);
+        if !failed && sample < 1.0 && unit(random, 0) >= sample {
             return None;
+        }
+        if let Some(last) = self.attempts.last_mut().filter(|_| self.answering) {
+            last.took = end.took.saturating_sub(last.began);
         }
         Some(Record {
             began: self.began,
@@ -101,9 +135,9 @@ impl Trail {
             query: rules.query,
             version: self.version,
             user_agent: self.user_agent,
-            trace_id: self.trace_id,
+            trace: self.trace,
             request_id: end.exchange.map(|exchange| exchange.request_id.clone()).or(self.request_id),
-            route: end.exchange.and_then(|exchange| Some(exchange.route.as_ref()?.id.clone())).or(self.route),
+            route: route.map(|route| route.id.clone()).or(self.route),
             service: end.exchange.map(|exchange| exchange.service.clone()),
             region: end.served.cloned(),
             attempts: self.attempts,

@@ -12,13 +12,14 @@ pub(super) fn facts(session: &ServerConnection) -> Tls {
     Tls {
         version: version.unwrap_or_default().to_owned(),
         cipher: cipher.unwrap_or_default().to_owned(),
+        alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
         server_name: session.server_name().map(str::to_owned),
         client_subject: leaf.and_then(|der| subject(der)),
     }
 }
 
 /// As RFC 4514 writes it; `None` for what is no certificate.
-pub(super) fn subject(der: &[u8]) -> Option<String> {
+fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.subject().to_string())
 }
