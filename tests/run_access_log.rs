@@ -131,9 +131,14 @@ fn a_route_says_itself_how_much_of_it_is_told() {
     // The other way round, by a reload.
     folder.write("proxima.toml", &config("0.0", "1.0"));
     edge.until_metric(r#"proxima_reloads_total{result="applied"}"#, 1.0);
+    // The core publishes routes a moment after the reload.
+    eventually("now that one is told", || {
+        get(edge.address("http"), "/api/seen");
+        told("/api/seen").then_some(())
+    });
     get(edge.address("http"), "/unseen");
-    get(edge.address("http"), "/api/seen");
-    eventually("now that one is told", || told("/api/seen").then_some(()));
+    get(edge.address("http"), "/api/last");
+    eventually("what comes after it is told", || told("/api/last").then_some(()));
     assert!(!told("/unseen"));
 }
 

@@ -6,7 +6,7 @@ mod run_support;
 use run_support::authority::Authority;
 use run_support::*;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -144,15 +144,21 @@ fn a_refused_file_is_taken_when_the_certificate_that_it_waits_for_is_there() {
 
 #[test]
 fn what_is_logged_changes_with_a_reload_and_not_when_the_command_line_says_it() {
-    let (folder, web) = (Folder::new(), Service::start("web"));
-    let config = |filter: &str| single(web.address, &format!("[log]\nfilter = {filter:?}\n"));
+    let folder = Folder::new();
+    // Nobody listens there: at `debug` each request that fails is told.
+    let dead = TcpListener::bind((loopback(), 0)).unwrap().local_addr().unwrap();
+    let config = |filter: &str| single(dead, &format!("[log]\nfilter = {filter:?}\n"));
     let debug_lines = |edge: &Edge| edge.log().lines().filter(|line| line.contains("\"DEBUG\"")).count();
     let file = folder.write("proxima.toml", &config("info"));
     let edge = Edge::ready(&file);
     let fixed = Edge::ready_with(&folder.write("fixed.toml", &config("info")), &["--log", "info"]);
+    assert!(get(edge.address("http"), "/").status >= 500);
     assert_eq!(debug_lines(&edge), 0, "{}", edge.log());
     folder.write("proxima.toml", &config("debug"));
-    eventually("debugging is told", || (debug_lines(&edge) > 0).then_some(()));
+    eventually("a request that fails is told", || {
+        get(edge.address("http"), "/");
+        (debug_lines(&edge) > 0).then_some(())
+    });
     folder.write("proxima.toml", &config("error"));
     edge.until_metric(APPLIED, 2.0);
     let quiet = edge.log().lines().count();
@@ -168,5 +174,6 @@ fn what_is_logged_changes_with_a_reload_and_not_when_the_command_line_says_it() 
         fixed.log().contains("the log filter of --log or RUST_LOG stays").then_some(())
     });
     fixed.until_metric(APPLIED, 1.0);
+    get(fixed.address("http"), "/");
     assert_eq!(debug_lines(&fixed), 0, "{}", fixed.log());
 }
