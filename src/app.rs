@@ -19,6 +19,7 @@ use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::otlp::{self, Exporter};
 use crate::probe;
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
@@ -114,6 +115,8 @@ struct App {
     config: watch::Receiver<Arc<Config>>,
     phase: watch::Sender<Phase>,
     draining: watch::Sender<bool>,
+    /// Told to send its last ones at the end.
+    spans: Exporter,
 }
 
 /// What adapters share, before any of them runs.
@@ -127,6 +130,7 @@ struct Parts {
     control_metrics: ControlMetrics,
     request_metrics: Arc<RequestMetrics>,
     access_log: AccessLog,
+    spans: (Exporter, otlp::Queue),
     dns_metrics: Arc<DnsMetrics>,
 }
 
@@ -150,6 +154,7 @@ impl Parts {
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             access_log,
+            spans: Exporter::new(&registry)?,
             registry,
         };
         Ok((parts, writer))
@@ -178,6 +183,7 @@ impl App {
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
+            spans: Some(parts.spans.0.clone()),
         };
         let edge = Arc::new(Edge::bind(Arc::clone(&config), wiring).await?);
         let address = config.admin.address;
@@ -198,7 +204,8 @@ impl App {
             logging,
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
-        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };
+        let spans = parts.spans.0.clone();
+        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining, spans };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
         Ok((app, reloader, writer))
     }
@@ -249,6 +256,7 @@ impl App {
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());
         self.tasks.spawn("control", control::run(fleet, control));
+        self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
         self.tasks.spawn("resolve", resolve::run(resolver));
         self.tasks
@@ -273,7 +281,11 @@ impl App {
                 signal = self.signals.next() => match signal {
                     Asked::Stop(signal) => {
                         tracing::info!(signal, "draining");
-                        return self.drain().await;
+                        let code = self.drain().await;
+                        if code == ExitCode::SUCCESS {
+                            self.spans.flush(FLUSH).await;
+                        }
+                        return code;
                     }
                     Asked::Reload => {
                         tracing::info!("asked to reload");
@@ -287,6 +299,8 @@ impl App {
     }
 }
 
+/// For the last spans, after everything else is done.
+const FLUSH: Duration = Duration::from_secs(1);
 /// The task that answers requests; it ends by itself when it is drained.
 const PROXY: &str = "proxy";
 /// The task that writes records; it ends by itself when it is told to.

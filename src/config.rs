@@ -20,7 +20,7 @@ mod tls;
 mod units;
 
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
-pub use observe::{AccessLog, AccessLogOutput, Log};
+pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
 
@@ -152,6 +152,8 @@ pub struct Config {
     pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `None`: no trace is begun here; those of clients pass as they are.
+    pub tracing: Option<Tracing>,
     pub drain: Drain,
     /// Networks whose word on clients is believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -1,7 +1,7 @@
 //! What is told of a request, and how it is spelled.
 
 use crate::domain::name::{RegionId, RouteId, ServiceId};
-use crate::domain::trace::TraceParent;
+use crate::domain::trace::{SpanId, TraceParent};
 use http::{HeaderValue, Method, Uri, Version};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -34,6 +34,8 @@ pub struct Record {
     pub request_id: Option<HeaderValue>,
     /// Of the W3C trace that the request belongs to.
     pub trace: Option<TraceParent>,
+    /// `Some`: the trace names a span of this edge, which is exported.
+    pub span: Option<Span>,
     pub route: Option<RouteId>,
     pub service: Option<ServiceId>,
     /// Whose answer the client got; `None`: this edge's own.
@@ -48,6 +50,13 @@ pub struct Record {
     /// Bytes of the answer that were sent, its head included where HTTP/1 counts it.
     pub sent: u64,
     pub took: Duration,
+}
+
+/// The span of a request; its id stands in [`Record::trace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// `None`: the trace began here.
+    pub before: Option<SpanId>,
 }
 
 /// One try to have the request answered.

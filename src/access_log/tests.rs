@@ -26,6 +26,7 @@ fn record(path: &str) -> Record {
         user_agent: Some(HeaderValue::from_bytes(b"a \"browser\" \xff").unwrap()),
         request_id: Some(HeaderValue::from_static("id-1")),
         trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        span: None,
         route: Some(RouteId::parse("web").unwrap()),
         service: Some(ServiceId::parse("shop").unwrap()),
         region: Some(RegionId::parse("eu-west-1").unwrap()),

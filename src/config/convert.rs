@@ -42,6 +42,7 @@ pub(super) fn convert(
     let admin = edge::admin(file);
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
+    let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, folder, own.as_ref(), &regions_known, report);
@@ -85,6 +86,7 @@ pub(super) fn convert(
         admin,
         log,
         access_log,
+        tracing,
         drain,
         trusted_proxies,
     })

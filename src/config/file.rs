@@ -9,7 +9,7 @@ use crate::config::units::{
     BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FilePath, KeySource, Label, Replacement, RetryOn,
     ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
-use crate::config::{DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
+use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
@@ -204,6 +204,7 @@ sections! {
         admin: Option<Section<AdminSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
+        tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
@@ -425,6 +426,18 @@ sections! {
     }
     LogSection {
         filter: Key<LogFilter>,
+    }
+    TracingSection {
+        sample: Key<f64>,
+        clients: Key<ClientTraces>,
+        otlp: Option<Section<OtlpSection>>,
+    }
+    OtlpSection {
+        endpoint: Key<ServerUrl>,
+        service_name: Key<Text>,
+        timeout: Key<Duration>,
+        batch_max: Key<Whole>,
+        batch_delay: Key<Duration>,
     }
     AccessLogSection {
         output: Key<FilePath>,

@@ -1,7 +1,8 @@
-//! What is told of requests and of the process: logs and the access log.
+//! What is told of requests and of the process: logs, the access log, traces.
 
 use crate::config::file::FromFile;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,43 @@ pub enum AccessLogOutput {
     File(PathBuf),
 }
 
+/// How requests take part in traces (W3C Trace Context).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tracing {
+    /// The share of the traces begun here that are sampled, 0 to 1.
+    pub sample: f64,
+    pub clients: ClientTraces,
+    /// `None`: spans are exported nowhere.
+    pub otlp: Option<Otlp>,
+}
+
+/// What becomes of the trace that a client says its request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientTraces {
+    /// It goes on, and its word on sampling holds.
+    Keep,
+    /// A new one is begun, except for trusted proxies.
+    Restart,
+}
+
+/// Where spans go, by OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// Name or address, without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Host and port as the request tells them.
+    pub authority: String,
+    /// What spans say that they come from.
+    pub service_name: String,
+    /// For one request to the collector.
+    pub timeout: Duration,
+    /// Requests (with their attempts) in one request to the collector.
+    pub batch_max: usize,
+    /// The longest that one waits for others.
+    pub batch_delay: Duration,
+}
+
 /// A filter of logs that is right.
 #[derive(Debug, Clone)]
 pub(super) struct LogFilter(pub(super) String);
@@ -58,6 +96,18 @@ impl FromFile for LogFilter {
         };
         let directives: Vec<&str> = text.split(',').map(str::trim).collect();
         directives.iter().all(right).then(|| Self(directives.join(",")))
+    }
+}
+
+impl FromFile for ClientTraces {
+    const RULE: &'static str = r#""keep" or "restart""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "keep" => Some(Self::Keep),
+            "restart" => Some(Self::Restart),
+            _ => None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! level 1 (recommendation of 23 November 2021): section 3.2 `traceparent`,
 //! section 3.3 `tracestate`, section 4 what a hop may change.
 
+use crate::domain::hash::{HashKey, siphash};
 use std::fmt;
 
 /// A trace, never 0.
@@ -50,6 +51,13 @@ impl SpanId {
     /// `None` for 0, which stands for no span.
     pub const fn new(id: u64) -> Option<Self> {
         if id == 0 { None } else { Some(Self(id)) }
+    }
+
+    /// A step within this one, told apart by its name; the same for the same name.
+    pub fn child(self, trace: TraceId, name: &str) -> Self {
+        let trace = trace.0 as u64;
+        // A keyed hash: two edges in one trace do not meet by the names that they share.
+        Self(siphash(HashKey::new(self.0, trace), name.as_bytes()).max(1))
     }
 
     pub const fn to_bytes(self) -> [u8; 8] {

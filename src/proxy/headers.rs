@@ -7,7 +7,6 @@
 
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::routing::{FieldName, FieldValue, HeaderChanges};
-use crate::domain::trace::TraceParent;
 use crate::peer;
 use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -163,13 +162,6 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     let region = RegionId::parse(text(&FORWARDED_BY)?).ok()?;
     let service = ServiceId::parse(text(&SERVICE)?).ok()?;
     Some((region, service))
-}
-
-/// The trace that a request says it belongs to; `None`: it says none that is well-formed.
-pub fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut values = headers.get_all("traceparent").iter();
-    let text = values.next().filter(|_| values.next().is_none())?;
-    TraceParent::parse(text.to_str().ok()?)
 }
 
 /// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
@@ -353,17 +345,6 @@ mod tests {
         ]);
         strip_answer(&mut answer);
         assert_eq!(answer.keys().collect::<Vec<_>>(), ["content-type"]);
-    }
-
-    #[test]
-    fn only_a_single_parent_names_a_trace() {
-        let (one, other) = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-1-1-01");
-        for (lines, known) in
-            [(vec![one], true), (vec![one, one], false), (vec![other], false), (vec![], false)]
-        {
-            let lines: Vec<_> = lines.into_iter().map(|line| ("traceparent", line)).collect();
-            assert_eq!(trace_parent(&headers(&lines)).is_some(), known, "{lines:?}");
-        }
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What the access log will say of a request, gathered on its way.
 
-use crate::access_log::{Attempt, AttemptResult, Record, wall_clock};
+use crate::access_log::{Attempt, AttemptResult, Record, Span, wall_clock};
 use crate::config::AccessLog as Rules;
 use crate::domain::name::{RegionId, RouteId};
 use crate::domain::trace::TraceParent;
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
-use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use crate::proxy::trace::{self, Step};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,12 @@ pub(super) struct Trail {
     uri: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
+    /// What is known of its trace.
     trace: Option<TraceParent>,
+    /// The span of this edge that is exported.
+    span: Option<Step>,
+    /// The next hop is told of it.
+    handed_on: bool,
     attempts: Vec<Attempt>,
     /// What the current attempt's connection took; `None`: a kept one, or none yet.
     connect: Option<Duration>,
@@ -37,6 +42,17 @@ pub(super) struct Trail {
     cause: Option<&'static str>,
     /// Bytes of the connection's output when the request began.
     written: u64,
+}
+
+/// The trace of a request, and what becomes of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traced {
+    /// `None`: it is left alone.
+    pub(super) step: Option<Step>,
+    /// The next hop is told of it.
+    pub(super) handed_on: bool,
+    /// It is sampled, and its spans have a place to go to.
+    pub(super) exported: bool,
 }
 
 /// When an attempt was made.
@@ -61,7 +77,7 @@ pub(super) struct End<'a> {
 }
 
 impl Trail {
-    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64) -> Self {
+    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64, trace: Traced) -> Self {
         let parts = &head.parts;
         Self {
             began: wall_clock(),
@@ -70,7 +86,9 @@ impl Trail {
             uri: parts.uri.clone(),
             version: parts.version,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            trace: headers::trace_parent(&parts.headers),
+            trace: trace.step.map(|step| step.own).or_else(|| trace::told(&parts.headers)),
+            span: trace.step.filter(|_| trace.exported),
+            handed_on: trace.handed_on,
             attempts: Vec::new(),
             connect: None,
             answering: false,
@@ -89,6 +107,15 @@ impl Trail {
         self.answering = matches!(result, AttemptResult::Answered(_));
         let (connect, first_byte) = (self.connect.take(), self.answering.then_some(took));
         self.attempts.push(Attempt { region, address, began, connect, first_byte, took, result });
+    }
+
+    /// What an attempt whose span is exported tells the next hop.
+    pub(super) fn parent_of(&self, attempt: &attempts::Attempt) -> Option<(HeaderName, HeaderValue)> {
+        self.span.filter(|_| self.handed_on)?.of_attempt(attempt.endpoint.endpoint().address())
+    }
+
+    pub(super) const fn is_exported(&self) -> bool {
+        self.span.is_some()
     }
 
     /// The current attempt has got a connection of its own.
@@ -112,19 +139,22 @@ impl Trail {
         }
     }
 
-    /// The record, if this request is one to be logged; `random` is uniform.
-    pub(super) fn record(mut self, rules: &Rules, random: u64, end: End<'_>) -> Option<Record> {
+    /// Whether this request is one to be logged; `random` is uniform.
+    pub(super) fn is_logged(&self, rules: &Rules, random: u64, end: End<'_>) -> bool {
         let failed = end.status.is_none_or(|status| status.is_server_error());
         let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
         let of_route = route.map_or(self.sample, |route| route.policy.log_per_million);
         let sample = of_route.map_or(rules.sample, |share| f64::from(share) / 1e6);
-        if !failed && sample < 1.0 && unit(random, 0) >= sample {
-            return None;
-        }
+        failed || sample >= 1.0 || unit(random, 0) < sample
+    }
+
+    /// The record; `query`: whether that may be told.
+    pub(super) fn record(mut self, query: bool, end: End<'_>) -> Record {
+        let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
         if let Some(last) = self.attempts.last_mut().filter(|_| self.answering) {
             last.took = end.took.saturating_sub(last.began);
         }
-        Some(Record {
+        Record {
             began: self.began,
             listener: end.connection.kind.as_str(),
             client: self.client,
@@ -132,10 +162,11 @@ impl Trail {
             tls: end.connection.tls.clone(),
             method: self.method,
             uri: self.uri,
-            query: rules.query,
+            query,
             version: self.version,
             user_agent: self.user_agent,
             trace: self.trace,
+            span: self.span.map(|step| Span { before: step.before }),
             request_id: end.exchange.map(|exchange| exchange.request_id.clone()).or(self.request_id),
             route: route.map(|route| route.id.clone()).or(self.route),
             service: end.exchange.map(|exchange| exchange.service.clone()),
@@ -146,6 +177,6 @@ impl Trail {
             received: end.received,
             sent: end.written.wrapping_sub(self.written),
             took: end.took,
-        })
+        }
     }
 }
