@@ -62,8 +62,8 @@ async fn a_trace_is_one_through_two_regions_even_where_clients_are_not_believed(
         Arc::new(Config::from_text("proxima.toml", &text, &Environment::default()).unwrap())
     };
     // The second region would not sample it: the first one has decided.
-    let mut home = start_with(traced("home", "1.0")).await.unwrap();
-    let mut away = start_with(traced("away", "0.0")).await.unwrap();
+    let home = start_with(traced("home", "1.0")).await.unwrap();
+    let away = start_with(traced("away", "0.0")).await.unwrap();
     let (near, far) = (Origin::start(|_, _| ok("near")).await, Origin::start(|_, _| ok("far")).await);
     let told = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n";
     home.route(&[("away", &[away.peer()])]);
