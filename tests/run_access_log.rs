@@ -209,6 +209,11 @@ output = "access.log"
     let attempt = &line["attempts"][0];
     assert_eq!((&attempt["region"], &attempt["status"]), (&"here".into(), &200.into()), "{line}");
     assert_eq!(attempt["endpoint"], web.address.to_string(), "{line}");
+    the_times_fit_together(&line);
+}
+
+fn the_times_fit_together(line: &Value) {
+    let attempt = &line["attempts"][0];
     let times: Vec<f64> = ["began_ms", "connect_ms", "first_byte_ms", "total_ms"]
         .map(|key| attempt[key].as_f64().unwrap_or_else(|| panic!("{key}: {line}")))
         .into();

@@ -191,11 +191,11 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
                 };
                 routed::decide(head, client, world, &request_id, random)
             },
-            Err,
+            |answer| Err(answer.into()),
         ),
         Origin::Peer => forwarded(head, world, &request_id),
     };
-    decision.map_or_else(Decision::Respond, |exchange| Decision::Proxy(Box::new(exchange)))
+    decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
 }
 
 /// A request for a host of another certificate than its connection's: no route is looked for.
@@ -232,18 +232,18 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
 /// A peer's request: its probe, or a forwarded one, served by own endpoints or refused.
 ///
 /// The headers come first: a client may well ask for a path that is the probe's.
-fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, OwnAnswer> {
+fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, Box<OwnAnswer>> {
     let Some((_, service)) = headers::forwarded_by(head.headers) else {
-        return Err(probe(&head, id));
+        return Err(probe(&head, id).into());
     };
     let found = world.services.get(&service).zip(world.snapshot.services.get(&service));
     let Some((config, of)) = found else {
-        return Err(refused(RefusalReason::NoService, id));
+        return Err(refused(RefusalReason::NoService, id).into());
     };
     if !of.accepts_forwarded {
         let usable = of.states.get(&world.snapshot.own).is_some_and(|state| state.usable());
         let reason = if usable { RefusalReason::NoRoom } else { RefusalReason::NoService };
-        return Err(refused(reason, id));
+        return Err(refused(reason, id).into());
     }
     let budget = Budget::new(config.attempts, head.method.is_idempotent());
     let rule = world.guards.service(&service).and_then(|guards| guards.sessions.as_ref());
