@@ -1,5 +1,5 @@
 //! Traces through a running process, and their spans in a collector that speaks OTLP over HTTP.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod run_support;
 
@@ -19,10 +19,13 @@ use std::time::{Duration, Instant};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
+/// Heads and bodies.
+type Seen = Mutex<Vec<(String, Vec<u8>)>>;
+
 /// A server that keeps each request, head and body, and answers 200 with nothing.
 struct Recorder {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    seen: Arc<Seen>,
 }
 
 impl Recorder {
@@ -64,7 +67,7 @@ impl Recorder {
     }
 }
 
-fn record(stream: TcpStream, kept: &Mutex<Vec<(String, Vec<u8>)>>) -> Option<()> {
+fn record(stream: TcpStream, kept: &Seen) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
