@@ -127,9 +127,9 @@ fn a_request_and_each_of_its_attempts_is_a_span_of_the_clients_trace() {
         .replace(&format!("[\"{}\"]", origin.address), &format!("[\"{}\", \"{dead}\"]", origin.address))
         .replace("timeout = \"150ms\"", "timeout = \"150ms\"\nfall = 20");
     let edge = Edge::ready(&folder.write("proxima.toml", &config));
-    eventually("it is served", || (ask(&edge, "/", "") == 200).then_some(()));
+    // All of them alike: an endpoint that has failed once is not asked again for long.
     let server = eventually("a request took two attempts", || {
-        assert_eq!(ask(&edge, "/traced", &told()), 200);
+        ask(&edge, "/traced", &told());
         let spans = collector.spans();
         spans.iter().find_map(|server| {
             let children = spans.iter().filter(|span| span.parent_span_id == server.span_id);
