@@ -344,7 +344,7 @@ fn a_window_lasts_as_many_medians_as_slow_answers_need_within_its_bounds() {
     let light = |median: u64| new.after(&window(median, 1), &policy, at(500));
     assert_eq!(light(200).window_min(&policy), ms(800));
     assert_eq!(light(10).window_min(&policy), ms(100));
-    assert_eq!(light(3000).window_min(&policy), adaptive::WINDOW_MAX);
+    assert_eq!(light(3000).window_min(&policy), super::adaptive::WINDOW_MAX);
     // A step of a descent: eight medians of the step before, however short that is.
     let descending = |median: u64| new.after(&window(median, 100), &policy, at(500));
     assert_eq!(descending(200).window_min(&policy), ms(1600));
