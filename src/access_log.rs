@@ -14,13 +14,14 @@ use record::Line;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 use tracing::{error, warn};
 
 pub mod record;
 
-pub use record::{Attempt, AttemptResult, Record, Tls, wall_clock};
+pub use record::{Attempt, AttemptResult, Record, Span, Tls, wall_clock};
 
 /// Records that may wait for the disk; a record pins the head of its request, about 4 KiB.
 const QUEUE: usize = 4096;
@@ -29,7 +30,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the writer is told.
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// From here on to this.
     Output(Output),
 }
@@ -142,8 +143,8 @@ impl AccessLog {
     }
 
     /// Takes a record, or drops it when the writer lags behind.
-    pub fn record(&self, record: Record) {
-        match self.queue.try_send(Message::Record(Box::new(record))) {
+    pub fn record(&self, record: Arc<Record>) {
+        match self.queue.try_send(Message::Record(record)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.metrics.dropped.inc(),
         }

@@ -19,6 +19,7 @@ use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::otlp::{self, Exporter};
 use crate::probe;
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
@@ -43,6 +44,7 @@ mod tasks;
 
 pub mod logging;
 
+use logging::Logging;
 use reload::{Reloader, Told};
 use signals::{Asked, Signals};
 use source::{Attempt, LoadError, Source};
@@ -80,7 +82,7 @@ enum StartError {
 ///
 /// Success when it was drained; failure when it could not start, when a task
 /// broke, or when a second signal cut the drain short.
-pub fn run(path: &Path, environment: Environment) -> ExitCode {
+pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -90,7 +92,7 @@ pub fn run(path: &Path, environment: Environment) -> ExitCode {
     };
     let source = Source { path: path.to_owned(), environment };
     let (code, writer) = runtime.block_on(async {
-        match App::start(source).await {
+        match App::start(source, logging).await {
             Ok((app, reloader, writer)) => (app.run(reloader).await, Some(writer)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
@@ -113,6 +115,8 @@ struct App {
     config: watch::Receiver<Arc<Config>>,
     phase: watch::Sender<Phase>,
     draining: watch::Sender<bool>,
+    /// Told to send its last ones at the end.
+    spans: Exporter,
 }
 
 /// What adapters share, before any of them runs.
@@ -126,6 +130,7 @@ struct Parts {
     control_metrics: ControlMetrics,
     request_metrics: Arc<RequestMetrics>,
     access_log: AccessLog,
+    spans: (Exporter, otlp::Queue),
     dns_metrics: Arc<DnsMetrics>,
 }
 
@@ -149,6 +154,7 @@ impl Parts {
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             access_log,
+            spans: Exporter::new(&registry)?,
             registry,
         };
         Ok((parts, writer))
@@ -157,10 +163,15 @@ impl Parts {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source) -> Result<(Self, Reloader, Writer), StartError> {
+    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writer), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let Attempt { result, fingerprint, named } = source.load().await;
+        let attempt = source.load().await;
+        if let Ok(config) = &attempt.result {
+            logging.apply(&config.log);
+        }
+        attempt.tell_notes();
+        let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writer) = Parts::new(&config.policy)?;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
@@ -172,6 +183,7 @@ impl App {
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
+            spans: Some(parts.spans.0.clone()),
         };
         let edge = Arc::new(Edge::bind(Arc::clone(&config), wiring).await?);
         let address = config.admin.address;
@@ -189,9 +201,11 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
+            logging,
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
-        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining };
+        let spans = parts.spans.0.clone();
+        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining, spans };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
         Ok((app, reloader, writer))
     }
@@ -242,6 +256,7 @@ impl App {
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());
         self.tasks.spawn("control", control::run(fleet, control));
+        self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
         self.tasks.spawn("resolve", resolve::run(resolver));
         self.tasks
@@ -266,7 +281,11 @@ impl App {
                 signal = self.signals.next() => match signal {
                     Asked::Stop(signal) => {
                         tracing::info!(signal, "draining");
-                        return self.drain().await;
+                        let code = self.drain().await;
+                        if code == ExitCode::SUCCESS {
+                            self.spans.flush(FLUSH).await;
+                        }
+                        return code;
                     }
                     Asked::Reload => {
                         tracing::info!("asked to reload");
@@ -280,6 +299,8 @@ impl App {
     }
 }
 
+/// For the last spans, after everything else is done.
+const FLUSH: Duration = Duration::from_secs(1);
 /// The task that answers requests; it ends by itself when it is drained.
 const PROXY: &str = "proxy";
 /// The task that writes records; it ends by itself when it is told to.

@@ -12,6 +12,7 @@ mod file;
 mod files;
 pub mod limits;
 mod listener;
+mod observe;
 mod problems;
 mod read;
 mod report;
@@ -19,6 +20,7 @@ mod tls;
 mod units;
 
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
+pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
 
@@ -51,15 +53,6 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> 
     Config::from_text(&path.to_string_lossy(), &text, environment)
 }
 
-/// Reads a configuration file like [`load`], and the certificates and keys that it names:
-/// whether they are there and are what they should be.
-///
-/// # Errors
-/// Every problem of the file and of those it names, in the order of the file.
-pub fn load_with_files(path: &Path, environment: &Environment) -> Result<Config, Problems> {
-    check(path, environment, NamedFiles::Read).map(|checked| checked.config)
-}
-
 /// A right configuration, and what somebody may want to know of it.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -68,10 +61,11 @@ pub struct Checked {
     pub notes: Option<Problems>,
 }
 
-/// Reads a configuration file like [`load`] or [`load_with_files`], and says what is odd about a right one.
+/// Reads a configuration file like [`load`], and says what is odd about a right one; if asked to, reads
+/// the certificates and keys that it names, too: whether they are there and are what they should be.
 ///
 /// # Errors
-/// Those of [`load`] or [`load_with_files`].
+/// Every problem of the file and of those it names, in the order of the file.
 pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Result<Checked, Problems> {
     let text = read(path)?;
     parse(&path.to_string_lossy(), &text, environment, named)
@@ -155,8 +149,11 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `None`: no trace is begun here; those of clients pass as they are.
+    pub tracing: Option<Tracing>,
     pub drain: Drain,
     /// Networks whose word on clients is believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -310,24 +307,6 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
-}
-
-/// Which requests are logged, and where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AccessLog {
-    pub output: AccessLogOutput,
-    /// The share of requests, 0 to 1; those that failed here or upstream are always logged.
-    pub sample: f64,
-    /// Whether the query of a request is told.
-    pub query: bool,
-}
-
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogOutput {
-    Stdout,
-    /// Appended to; opened anew on SIGHUP.
-    File(PathBuf),
 }
 
 /// What SIGTERM does.

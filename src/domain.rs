@@ -18,6 +18,7 @@ pub mod routing;
 pub mod selection;
 pub mod snapshot;
 pub mod time;
+pub mod trace;
 pub mod view;
 pub mod votes;
 pub mod weights;

@@ -21,6 +21,7 @@ use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
+use crate::otlp::Exporter;
 use crate::proxy::h1::Malformed;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::listeners::tls::Acceptor;
@@ -51,6 +52,7 @@ pub mod proxy_protocol;
 mod session;
 mod settings;
 mod tls;
+mod trace;
 mod trail;
 mod trust;
 mod upstream;
@@ -70,6 +72,8 @@ pub struct Wiring {
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.
     pub access_log: Option<AccessLog>,
+    /// `None`: spans are never exported, whatever the configuration says.
+    pub spans: Option<Exporter>,
 }
 
 /// How far the end of the process has come.
@@ -276,6 +280,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
+        metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         self.shared.client_tls.store(client.map(Arc::new));
         self.shared.peer_tls.store(peer_acceptor.map(Arc::new));

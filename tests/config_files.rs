@@ -50,6 +50,8 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "names" => key == "services",
         "dns" => key == "zone_id",
         "access_log" => key == "output",
+        // A section that is there switches something on.
+        "tracing" => key == "otlp",
         _ => false,
     }
 }

@@ -3,11 +3,13 @@
 
 mod run_support;
 
+use run_support::authority::Authority;
 use run_support::*;
 use serde_json::Value;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
@@ -106,4 +108,116 @@ fn a_log_that_cannot_be_opened_is_one_clear_line() {
     folder.write("proxima.toml", &bad);
     edge.until_metric(r#"proxima_reloads_total{result="refused"}"#, 1.0);
     until_served(&edge, "/", "web");
+}
+
+#[test]
+fn a_route_says_itself_how_much_of_it_is_told() {
+    let (folder, web, api) = (Folder::new(), Service::start("web"), Service::start("api"));
+    let quiet = |share: &str| format!("{}sample = {share}\n", served("api", "here", api.address, "/api"));
+    let config = |general: &str, share: &str| {
+        let log = format!("[access_log]\noutput = \"access.log\"\nsample = {general}\n");
+        single(web.address, &format!("{}{log}", quiet(share)))
+    };
+    let told = |path: &str| lines(&folder.path().join("access.log")).iter().any(|line| line["path"] == path);
+    let edge = Edge::ready(&folder.write("proxima.toml", &config("1.0", "0.0")));
+    until_served(&edge, "/api/ready", "api");
+    for n in 0..20 {
+        get(edge.address("http"), &format!("/api/{n}"));
+    }
+    get(edge.address("http"), "/last");
+    eventually("the other route is told", || told("/last").then_some(()));
+    assert!((0..20).all(|n| !told(&format!("/api/{n}"))), "nothing of the quiet one");
+
+    // The other way round, by a reload.
+    folder.write("proxima.toml", &config("0.0", "1.0"));
+    edge.until_metric(r#"proxima_reloads_total{result="applied"}"#, 1.0);
+    // The core publishes routes a moment after the reload.
+    eventually("now that one is told", || {
+        get(edge.address("http"), "/api/seen");
+        told("/api/seen").then_some(())
+    });
+    get(edge.address("http"), "/unseen");
+    get(edge.address("http"), "/api/last");
+    eventually("what comes after it is told", || told("/api/last").then_some(()));
+    assert!(!told("/unseen"));
+}
+
+#[test]
+fn a_line_has_the_times_of_its_attempts_the_trace_and_what_tls_has_shown() {
+    let (folder, web, authority) = (Folder::new(), Service::start("web"), Authority::new());
+    authority.sign(&folder, "server", "www.example.com");
+    authority.sign(&folder, "client", "client.example.net");
+    let more = r#"
+[[listeners]]
+name = "https"
+address = "127.0.0.1:0"
+protocol = "https"
+[tls]
+certificate = "server.pem"
+key = "server.key"
+client_auth = "optional"
+client_ca = "client-ca.pem"
+[access_log]
+output = "access.log"
+"#;
+    let edge = Edge::ready(&folder.write("proxima.toml", &single(web.address, more)));
+    until_served(&edge, "/", "web");
+    let Some(curl) = tool("curl") else { return };
+    let (https, path) = (edge.address("https"), |name: &str| folder.path().join(name));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let asked = Command::new(curl)
+        .args(["--silent", "--show-error", "--max-time", "10", "--http2", "--data", "seven b"])
+        .arg("--resolve")
+        .arg(format!("www.example.com:{}:127.0.0.1", https.port()))
+        .arg("--cacert")
+        .arg(path("server-ca.pem"))
+        .arg("--cert")
+        .arg(path("client.pem"))
+        .arg("--key")
+        .arg(path("client.key"))
+        .args(["--header", "x-request-id: mine-1"])
+        .args(["--header", &format!("traceparent: 00-{trace}-00f067aa0ba902b7-01")])
+        .arg(format!("https://www.example.com:{}/told", https.port()))
+        .output()
+        .unwrap();
+    assert_eq!(asked.stdout, b"web", "{}", String::from_utf8_lossy(&asked.stderr));
+    let line = eventually("it is told", || {
+        lines(&folder.path().join("access.log")).into_iter().find(|line| line["path"] == "/told")
+    });
+    for (key, value) in [
+        ("listener", "https"),
+        ("client", "127.0.0.1"),
+        ("tls", "TLSv1_3"),
+        ("alpn", "h2"),
+        ("sni", "www.example.com"),
+        ("client_certificate", "CN=client.example.net"),
+        ("protocol", "HTTP/2"),
+        ("method", "POST"),
+        ("route", "web"),
+        ("service", "web"),
+        ("region", "here"),
+        ("request_id", "mine-1"),
+        ("trace_id", trace),
+    ] {
+        assert_eq!(line[key], value, "{key}: {line}");
+    }
+    assert!(line["cipher"].as_str().unwrap().starts_with("TLS13_"), "{line}");
+    assert_eq!(line["sampled"], true, "{line}");
+    assert_eq!(line["bytes_received"], 7, "{line}");
+    assert!(line["bytes_sent"].as_u64().unwrap() >= 3, "{line}");
+    assert_eq!(line["attempts"].as_array().unwrap().len(), 1, "{line}");
+    let attempt = &line["attempts"][0];
+    assert_eq!((&attempt["region"], &attempt["status"]), (&"here".into(), &200.into()), "{line}");
+    assert_eq!(attempt["endpoint"], web.address.to_string(), "{line}");
+    the_times_fit_together(&line);
+}
+
+fn the_times_fit_together(line: &Value) {
+    let attempt = &line["attempts"][0];
+    let times: Vec<f64> = ["began_ms", "connect_ms", "first_byte_ms", "total_ms"]
+        .map(|key| attempt[key].as_f64().unwrap_or_else(|| panic!("{key}: {line}")))
+        .into();
+    let whole = line["duration_ms"].as_f64().unwrap();
+    assert!(times[1] > 0.0 && times[1] <= times[2] && times[2] <= times[3], "{line}");
+    assert!(times[0] + times[3] <= whole + 0.01, "{line}");
 }

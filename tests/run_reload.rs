@@ -6,7 +6,7 @@ mod run_support;
 use run_support::authority::Authority;
 use run_support::*;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -140,4 +140,40 @@ fn a_refused_file_is_taken_when_the_certificate_that_it_waits_for_is_there() {
     folder.write("server.key", &read(&signed, "server.key"));
     edge.until_metric(APPLIED, 1.0);
     assert_eq!(edge.metric(UNCHANGED), Some(0.0));
+}
+
+#[test]
+fn what_is_logged_changes_with_a_reload_and_not_when_the_command_line_says_it() {
+    let folder = Folder::new();
+    // Nobody listens there: at `debug` each request that fails is told.
+    let dead = TcpListener::bind((loopback(), 0)).unwrap().local_addr().unwrap();
+    let config = |filter: &str| single(dead, &format!("[log]\nfilter = {filter:?}\n"));
+    let debug_lines = |edge: &Edge| edge.log().lines().filter(|line| line.contains("\"DEBUG\"")).count();
+    let file = folder.write("proxima.toml", &config("info"));
+    let edge = Edge::ready(&file);
+    let fixed = Edge::ready_with(&folder.write("fixed.toml", &config("info")), &["--log", "info"]);
+    assert!(get(edge.address("http"), "/").status >= 500);
+    assert_eq!(debug_lines(&edge), 0, "{}", edge.log());
+    folder.write("proxima.toml", &config("debug"));
+    eventually("a request that fails is told", || {
+        get(edge.address("http"), "/");
+        (debug_lines(&edge) > 0).then_some(())
+    });
+    folder.write("proxima.toml", &config("error"));
+    edge.until_metric(APPLIED, 2.0);
+    let quiet = edge.log().lines().count();
+    folder.write(
+        "proxima.toml",
+        &config("error").replace("drain_notice = \"300ms\"", "drain_notice = \"301ms\""),
+    );
+    edge.until_metric(APPLIED, 3.0);
+    assert_eq!(edge.log().lines().count(), quiet, "not even a reload is told at `error`: {}", edge.log());
+
+    folder.write("fixed.toml", &config("debug"));
+    eventually("it says so", || {
+        fixed.log().contains("the log filter of --log or RUST_LOG stays").then_some(())
+    });
+    fixed.until_metric(APPLIED, 1.0);
+    get(fixed.address("http"), "/");
+    assert_eq!(debug_lines(&fixed), 0, "{}", fixed.log());
 }

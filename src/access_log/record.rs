@@ -1,6 +1,7 @@
 //! What is told of a request, and how it is spelled.
 
 use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::domain::trace::{SpanId, TraceParent};
 use http::{HeaderValue, Method, Uri, Version};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -32,12 +33,16 @@ pub struct Record {
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<HeaderValue>,
     /// Of the W3C trace that the request belongs to.
-    pub trace_id: Option<String>,
+    pub trace: Option<TraceParent>,
+    /// `Some`: the trace names a span of this edge, which is exported.
+    pub span: Option<Span>,
     pub route: Option<RouteId>,
     pub service: Option<ServiceId>,
     /// Whose answer the client got; `None`: this edge's own.
     pub region: Option<RegionId>,
     pub attempts: Vec<Attempt>,
+    /// Why the answer is not (wholly) an upstream's, in a word; `None`: it is.
+    pub cause: Option<&'static str>,
     /// `None`: the client left before it got an answer.
     pub status: Option<u16>,
     /// Bytes of the request's body that were read.
@@ -47,12 +52,25 @@ pub struct Record {
     pub took: Duration,
 }
 
+/// The span of a request; its id stands in [`Record::trace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// `None`: the trace began here.
+    pub before: Option<SpanId>,
+}
+
 /// One try to have the request answered.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     pub region: RegionId,
     pub address: SocketAddr,
-    /// From its begin to its answer's head, or to its failure.
+    /// Since the request began.
+    pub began: Duration,
+    /// Until a connection was there; `None`: a kept one was used, or none came about.
+    pub connect: Option<Duration>,
+    /// From its begin to the head of its answer, if one came.
+    pub first_byte: Option<Duration>,
+    /// From its begin to the end of its answer, or to its failure.
     pub took: Duration,
     pub result: AttemptResult,
 }
@@ -72,6 +90,12 @@ pub enum AttemptResult {
 pub struct Tls {
     pub version: String,
     pub cipher: String,
+    /// The protocol that was chosen (ALPN).
+    pub alpn: Option<String>,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+    /// Of the client's own certificate, which was verified.
+    pub client_subject: Option<String>,
 }
 
 /// A record as an object of JSON.
@@ -88,6 +112,15 @@ impl Serialize for Line<'_> {
         if let Some(tls) = tls {
             map.serialize_entry("tls", &tls.version)?;
             map.serialize_entry("cipher", &tls.cipher)?;
+            if let Some(alpn) = &tls.alpn {
+                map.serialize_entry("alpn", short(alpn))?;
+            }
+            if let Some(name) = &tls.server_name {
+                map.serialize_entry("sni", short(name))?;
+            }
+            if let Some(subject) = &tls.client_subject {
+                map.serialize_entry("client_certificate", short(subject))?;
+            }
         }
         map.serialize_entry("method", method.as_str())?;
         map.serialize_entry("host", short(uri.authority().map_or("", |a| a.as_str())))?;
@@ -109,13 +142,17 @@ impl Line<'_> {
         if let Some(id) = &record.request_id {
             map.serialize_entry("request_id", &text(id))?;
         }
-        if let Some(trace) = &record.trace_id {
-            map.serialize_entry("trace_id", trace)?;
+        if let Some(trace) = &record.trace {
+            map.serialize_entry("trace_id", &trace.trace.to_string())?;
+            map.serialize_entry("sampled", &trace.sampled)?;
         }
         map.serialize_entry("route", &record.route.as_ref().map(RouteId::as_str))?;
         map.serialize_entry("service", &record.service.as_ref().map(ServiceId::as_str))?;
         map.serialize_entry("region", &record.region.as_ref().map(RegionId::as_str))?;
         map.serialize_entry("attempts", &Attempts(&record.attempts))?;
+        if let Some(cause) = record.cause {
+            map.serialize_entry("cause", cause)?;
+        }
         map.serialize_entry("status", &record.status)?;
         map.serialize_entry("bytes_received", &record.received)?;
         map.serialize_entry("bytes_sent", &record.sent)?;
@@ -136,7 +173,7 @@ struct OneAttempt<'a>(&'a Attempt);
 
 impl Serialize for OneAttempt<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("region", self.0.region.as_str())?;
         map.serialize_entry("endpoint", &self.0.address)?;
         match self.0.result {
@@ -144,7 +181,14 @@ impl Serialize for OneAttempt<'_> {
             AttemptResult::Failed(why) => map.serialize_entry("failed", why)?,
             AttemptResult::Abandoned => map.serialize_entry("failed", "abandoned")?,
         }
-        map.serialize_entry("first_byte_ms", &millis(self.0.took))?;
+        map.serialize_entry("began_ms", &millis(self.0.began))?;
+        if let Some(connect) = self.0.connect {
+            map.serialize_entry("connect_ms", &millis(connect))?;
+        }
+        if let Some(first_byte) = self.0.first_byte {
+            map.serialize_entry("first_byte_ms", &millis(first_byte))?;
+        }
+        map.serialize_entry("total_ms", &millis(self.0.took))?;
         map.end()
     }
 }

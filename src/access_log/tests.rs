@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::domain::trace::TraceParent;
 use http::{HeaderValue, Method, Version};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +12,21 @@ fn record(path: &str) -> Record {
         listener: "https",
         client: "2001:db8::7".parse().unwrap(),
         remote: "10.0.0.1:4711".parse().unwrap(),
-        tls: Some(Arc::new(Tls { version: "TLSv1.3".to_owned(), cipher: "AES".to_owned() })),
+        tls: Some(Arc::new(Tls {
+            version: "TLSv1.3".to_owned(),
+            cipher: "AES".to_owned(),
+            alpn: Some("h2".to_owned()),
+            server_name: Some("www.example.com".to_owned()),
+            client_subject: Some("CN=client".to_owned()),
+        })),
         method: Method::POST,
         uri: path.parse().unwrap(),
         query: false,
         version: Version::HTTP_2,
         user_agent: Some(HeaderValue::from_bytes(b"a \"browser\" \xff").unwrap()),
         request_id: Some(HeaderValue::from_static("id-1")),
-        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        span: None,
         route: Some(RouteId::parse("web").unwrap()),
         service: Some(ServiceId::parse("shop").unwrap()),
         region: Some(RegionId::parse("eu-west-1").unwrap()),
@@ -26,16 +34,23 @@ fn record(path: &str) -> Record {
             Attempt {
                 region: RegionId::parse("eu-west-1").unwrap(),
                 address: "10.0.0.1:80".parse().unwrap(),
+                began: Duration::from_millis(1),
+                connect: None,
+                first_byte: None,
                 took: Duration::from_micros(1500),
                 result: AttemptResult::Failed("connect"),
             },
             Attempt {
                 region: RegionId::parse("eu-west-1").unwrap(),
                 address: "10.0.0.2:80".parse().unwrap(),
+                began: Duration::from_micros(2500),
+                connect: Some(Duration::from_micros(300)),
+                first_byte: Some(Duration::from_millis(15)),
                 took: Duration::from_millis(20),
                 result: AttemptResult::Answered(201),
             },
         ],
+        cause: None,
         status: Some(201),
         received: 7,
         sent: 99,
@@ -62,6 +77,9 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "remote": "10.0.0.1:4711",
         "tls": "TLSv1.3",
         "cipher": "AES",
+        "alpn": "h2",
+        "sni": "www.example.com",
+        "client_certificate": "CN=client",
         "method": "POST",
         "host": "www.example.com",
         "path": "/a",
@@ -69,12 +87,16 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "user_agent": "a \"browser\" \u{fffd}",
         "request_id": "id-1",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "sampled": true,
         "route": "web",
         "service": "shop",
         "region": "eu-west-1",
         "attempts": [
-            { "region": "eu-west-1", "endpoint": "10.0.0.1:80", "failed": "connect", "first_byte_ms": 1.5 },
-            { "region": "eu-west-1", "endpoint": "10.0.0.2:80", "status": 201, "first_byte_ms": 20.0 },
+            { "region": "eu-west-1", "endpoint": "10.0.0.1:80", "failed": "connect", "began_ms": 1.0, "total_ms": 1.5 },
+            {
+                "region": "eu-west-1", "endpoint": "10.0.0.2:80", "status": 201,
+                "began_ms": 2.5, "connect_ms": 0.3, "first_byte_ms": 15.0, "total_ms": 20.0
+            },
         ],
         "status": 201,
         "bytes_received": 7,
@@ -93,11 +115,11 @@ fn a_file_gets_every_record_and_may_be_moved_away() {
     let (log, writer) = AccessLog::start(&Registry::new()).unwrap();
     let output = AccessLogOutput::File(path.clone());
     log.switch(Output::open(Some(&output)).unwrap());
-    log.record(record("/before"));
+    log.record(Arc::new(record("/before")));
     std::fs::rename(&path, &moved).unwrap();
-    log.record(record("/still-before"));
+    log.record(Arc::new(record("/still-before")));
     log.switch(Output::open(Some(&output)).unwrap());
-    log.record(record("/after"));
+    log.record(Arc::new(record("/after")));
     let metrics = log.metrics.clone();
     drop(log);
     writer.join(SOON);
@@ -124,7 +146,7 @@ fn a_disk_that_stands_still_costs_records_and_never_a_request() {
     log.switch(Output::open(Some(&AccessLogOutput::File(pipe))).unwrap());
     let mut records = 0_u64;
     while log.metrics.dropped.get() == 0 {
-        log.record(record("/slow"));
+        log.record(Arc::new(record("/slow")));
         records += 1;
         assert!(records < 1_000_000, "nothing is dropped");
     }
@@ -150,7 +172,7 @@ fn an_output_that_cannot_be_opened_is_named_and_the_one_before_stays() {
     let missing = folder.join("no/such/folder/access.log");
     let error = Output::open(Some(&AccessLogOutput::File(missing.clone()))).unwrap_err();
     assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
-    log.record(record("/on"));
+    log.record(Arc::new(record("/on")));
     drop(log);
     writer.join(SOON);
     assert!(std::fs::read_to_string(path).unwrap().contains("/on"));

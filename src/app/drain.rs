@@ -12,7 +12,7 @@ impl App {
     ///
     /// Success as soon as nothing is left, and at the deadline too (with a
     /// warning that says what was cut): a supervisor that asked for the end got it.
-    pub(super) async fn drain(mut self) -> ExitCode {
+    pub(super) async fn drain(&mut self) -> ExitCode {
         let drain = self.config.borrow().drain.clone();
         let closing = Instant::now() + drain.notice;
         let deadline = closing + drain.deadline;

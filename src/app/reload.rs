@@ -1,5 +1,6 @@
 //! Reloads: a good file replaces what is in force, a bad one changes nothing.
 
+use super::logging::Logging;
 use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
 use crate::access_log::{AccessLog, OpenError, Output};
 use crate::config::Config;
@@ -46,6 +47,7 @@ pub(super) struct Reloader {
     edge: Arc<Edge>,
     metrics: ControlMetrics,
     access_log: AccessLog,
+    logging: Logging,
     poll: Interval,
 }
 
@@ -56,17 +58,18 @@ pub(super) struct Told {
     pub(super) edge: Arc<Edge>,
     pub(super) metrics: ControlMetrics,
     pub(super) access_log: AccessLog,
+    pub(super) logging: Logging,
 }
 
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log } = told;
+        let Told { config, inputs, edge, metrics, access_log, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (watcher, applied) = (Watcher::new(fingerprint), fingerprint);
-        Self { source, watcher, named, applied, config, inputs, edge, metrics, access_log, poll }
+        Self { source, watcher, named, applied, config, inputs, edge, metrics, access_log, logging, poll }
     }
 
     /// Reloads when the content has changed and when it is asked to, for ever.
@@ -95,7 +98,11 @@ impl Reloader {
 
     /// Loads and applies the file as it is now.
     async fn reload(&mut self) {
-        let Attempt { result, fingerprint, named } = self.source.load().await;
+        let attempt = self.source.load().await;
+        if attempt.fingerprint != self.applied {
+            attempt.tell_notes();
+        }
+        let Attempt { result, fingerprint, named, .. } = attempt;
         self.watcher.tried(fingerprint);
         self.named = named;
         let told = if fingerprint == self.applied {
@@ -151,6 +158,7 @@ impl Reloader {
         self.edge.apply(&config).await?;
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
+        self.logging.apply(&config.log);
         self.config.send_replace(config);
         self.switch(output).await;
         self.applied = fingerprint;

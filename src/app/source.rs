@@ -4,7 +4,7 @@
 //! reliably: a Kubernetes volume swapped by a symbolic link, a certificate that
 //! was renewed in place, a network file system.
 
-use crate::config::{self, Config, Environment, Problems};
+use crate::config::{self, Checked, Config, Environment, NamedFiles, Problems, check};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,21 @@ impl Fingerprint {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) result: Result<Arc<Config>, LoadError>,
+    /// What is right of it, but may not be what was meant.
+    pub(super) notes: Option<Problems>,
     /// What was there just before it was read.
     pub(super) fingerprint: Fingerprint,
     /// The files that it names, as far as it can be read.
     pub(super) named: Vec<PathBuf>,
+}
+
+impl Attempt {
+    /// Logs what `proxima check` would say of a right file.
+    pub(super) fn tell_notes(&self) {
+        if let Some(notes) = &self.notes {
+            tracing::warn!(count = notes.count(), "notes on the configuration:\n{notes}");
+        }
+    }
 }
 
 /// Why there is no configuration.
@@ -67,18 +78,19 @@ impl Source {
             Ok(named) => named,
             Err(cut) => {
                 let fingerprint = Fingerprint { text, named: digest::<&Path>(&[]).await };
-                return Attempt { result: Err(cut.into()), fingerprint, named: Vec::new() };
+                return Attempt { result: Err(cut.into()), notes: None, fingerprint, named: Vec::new() };
             }
         };
         let fingerprint = Fingerprint { text, named: digest(&named).await };
         let source = self.clone();
         let checked =
-            tokio::task::spawn_blocking(move || config::load_with_files(&source.path, &source.environment));
-        let result = match checked.await {
-            Ok(checked) => checked.map(Arc::new).map_err(LoadError::Wrong),
-            Err(cut) => Err(cut.into()),
+            tokio::task::spawn_blocking(move || check(&source.path, &source.environment, NamedFiles::Read));
+        let (result, notes) = match checked.await {
+            Ok(Ok(Checked { config, notes })) => (Ok(Arc::new(config)), notes),
+            Ok(Err(problems)) => (Err(LoadError::Wrong(problems)), None),
+            Err(cut) => (Err(cut.into()), None),
         };
-        Attempt { result, fingerprint, named }
+        Attempt { result, notes, fingerprint, named }
     }
 
     /// The content as it is now, with that of the files in `named`.

@@ -12,16 +12,18 @@ pub struct Arguments {
     /// The region that this edge is in; wins over `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
-    /// What is logged, such as `debug` or `info,proxima::probe=trace`.
+    /// What is logged, such as `debug` or `info,proxima::probe=trace`; wins over `log.filter` of the file.
     #[arg(long, env = "RUST_LOG")]
     log: Option<String>,
 }
 
 /// Runs until SIGTERM or SIGINT, which drain; a second one ends at once.
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Err(error) = logging::start(arguments.log.as_deref()) {
-        eprintln!("proxima: {error}");
-        return ExitCode::FAILURE;
+    match logging::start(arguments.log.as_deref().filter(|filter| !filter.is_empty())) {
+        Ok(logging) => app::run(&arguments.file, Environment { region: arguments.region }, logging),
+        Err(error) => {
+            eprintln!("proxima: {error}");
+            ExitCode::FAILURE
+        }
     }
-    app::run(&arguments.file, Environment { region: arguments.region })
 }

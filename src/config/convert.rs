@@ -5,6 +5,7 @@ mod edge;
 mod limits;
 mod listeners;
 mod names;
+mod observe;
 mod policy;
 mod regions;
 mod routes;
@@ -39,7 +40,9 @@ pub(super) fn convert(
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);
-    let access_log = edge::access_log(file, folder, report);
+    let log = observe::log(file);
+    let access_log = observe::access_log(file, folder, report);
+    let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, folder, own.as_ref(), &regions_known, report);
@@ -81,7 +84,9 @@ pub(super) fn convert(
         dns,
         resolver,
         admin,
+        log,
         access_log,
+        tracing,
         drain,
         trusted_proxies,
     })

@@ -4,11 +4,12 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
+use crate::config::observe::LogFilter;
 use crate::config::units::{
     BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FilePath, KeySource, Label, Replacement, RetryOn,
     ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
-use crate::config::{DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
+use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
@@ -201,7 +202,9 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
+        tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
@@ -338,6 +341,7 @@ sections! {
         deny: List<IpNet>,
         rate_limits: List<Label>,
         priority: Key<Priority>,
+        sample: Key<f64>,
     }
     TimeoutsSection {
         connect: Key<Duration>,
@@ -419,6 +423,21 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+    }
+    LogSection {
+        filter: Key<LogFilter>,
+    }
+    TracingSection {
+        sample: Key<f64>,
+        clients: Key<ClientTraces>,
+        otlp: Option<Section<OtlpSection>>,
+    }
+    OtlpSection {
+        endpoint: Key<ServerUrl>,
+        service_name: Key<Text>,
+        timeout: Key<Duration>,
+        batch_max: Key<Whole>,
+        batch_delay: Key<Duration>,
     }
     AccessLogSection {
         output: Key<FilePath>,

@@ -4,7 +4,7 @@
 //! [`Handles`] table when a configuration is applied, so that a request never
 //! looks a label up.
 
-use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::core::Collector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -25,6 +25,7 @@ const LATENCY_BUCKETS: [f64; 14] =
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
     services: ServiceFamilies,
+    routed: IntCounterVec,
     malformed: IntCounterVec,
     refused: [IntCounter; 3],
     rejected: [IntCounter; RejectReason::ALL.len()],
@@ -70,6 +71,11 @@ impl RequestMetrics {
         )?;
         Ok(Self {
             services: ServiceFamilies::register(&new)?,
+            routed: new.counters(
+                "proxima_requests_routed_total",
+                "Requests that their route answered itself, by a redirect or an answer of its own.",
+                &["route", "class"],
+            )?,
             malformed: new.counters(
                 "proxima_malformed_messages_total",
                 "Messages that broke the rules of HTTP: requests of clients and answers of upstreams.",
@@ -149,13 +155,28 @@ impl RequestMetrics {
         &self.handshake_failures[kind as usize]
     }
 
-    /// The handles of every configured service and region.
+    /// The handles of every configured service and region, and of the routes that answer
+    /// themselves, each with the class of its answer.
     pub fn handles<'a>(
         &self,
         services: impl Iterator<Item = &'a ServiceId>,
         regions: impl Iterator<Item = &'a RegionId> + Clone,
+        routes: impl Iterator<Item = (&'a RouteId, Class)>,
     ) -> Handles {
-        self.services.handles(services, regions)
+        let count = |route: &RouteId, class: Class| {
+            let count = self.routed.with_label_values(&[route.as_str(), class.as_str()]);
+            (route.clone(), (class, count))
+        };
+        let routes = routes.map(|(route, class)| count(route, class)).collect();
+        self.services.handles(services, regions, routes)
+    }
+
+    /// Ends the series of routes that are no more: names of routes come and go by the thousands.
+    pub fn forget_routes(&self, before: &Handles, now: &Handles) {
+        for (route, class) in before.routes_gone(now) {
+            // One that was removed already needs no removing.
+            drop(self.routed.remove_label_values(&[route.as_str(), class.as_str()]));
+        }
     }
 }
 
@@ -205,7 +226,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = RequestMetrics::register(&registry).unwrap();
         let (web, home) = (ServiceId::parse("web").unwrap(), RegionId::parse("home").unwrap());
-        let handles = metrics.handles([&web].into_iter(), [&home].into_iter());
+        let handles = metrics.handles([&web].into_iter(), [&home].into_iter(), std::iter::empty());
         let service = handles.service(&web).unwrap();
         service.requests(Some(&home), Class::of(204)).inc();
         service.requests(None, Class::of(503)).inc_by(2);
@@ -228,10 +249,36 @@ mod tests {
     }
 
     #[test]
+    fn routes_that_answer_themselves_are_counted_while_they_are_configured() {
+        let registry = Registry::new();
+        let metrics = RequestMetrics::register(&registry).unwrap();
+        let (old, new) = (RouteId::parse("old").unwrap(), RouteId::parse("new").unwrap());
+        let handles = |routes: &[(&RouteId, Class)]| {
+            metrics.handles([].into_iter(), [].into_iter(), routes.iter().copied())
+        };
+        let before = handles(&[(&old, Class::Redirection), (&new, Class::Success)]);
+        before.route(&old).unwrap().inc();
+        before.route(&new).unwrap().inc();
+        let after = handles(&[(&new, Class::Success)]);
+        metrics.forget_routes(&before, &after);
+        after.route(&new).unwrap().inc();
+        assert!(after.route(&old).is_none());
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("proxima_requests_routed_total{class=\"2xx\",route=\"new\"} 2"), "{text}");
+        assert!(!text.contains("route=\"old\""), "{text}");
+        metrics.forget_routes(&after, &handles(&[(&new, Class::ClientError)]));
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(
+            text.contains("class=\"4xx\",route=\"new\"} 0") && !text.contains("route=\"new\"} 2"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_service_or_region_that_is_not_configured_has_no_handle_of_its_own() {
         let metrics = RequestMetrics::register(&Registry::new()).unwrap();
         let (web, home) = (ServiceId::parse("web").unwrap(), RegionId::parse("home").unwrap());
-        let handles = metrics.handles([&web].into_iter(), [&home].into_iter());
+        let handles = metrics.handles([&web].into_iter(), [&home].into_iter(), std::iter::empty());
         assert!(handles.service(&ServiceId::parse("other").unwrap()).is_none());
         let elsewhere = RegionId::parse("elsewhere").unwrap();
         assert!(handles.service(&web).unwrap().connect_errors(&elsewhere).is_none());

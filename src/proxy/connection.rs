@@ -6,7 +6,7 @@
 
 use crate::access_log::Tls;
 use crate::config::ListenerLimits;
-use crate::metrics::request::{ListenerKind, Message, RejectReason};
+use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
 use crate::proxy::door::{self, Door, Inside, Refusal};
 use crate::proxy::errors::{self, Style};
@@ -79,7 +79,7 @@ impl Connection {
 
     /// Whether a request is for a host of another certificate than the one shown here: whom that one
     /// asks for a certificate of theirs could otherwise come in by this one. RFC 9110, section 15.5.20.
-    fn misdirects(&self, uri: &Uri) -> bool {
+    pub(super) fn misdirects(&self, uri: &Uri) -> bool {
         let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
         shown.by.entry(host) != shown.entry
     }
@@ -209,9 +209,6 @@ impl Server {
         };
         let refused = loop {
             match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
-                Next::Head(head) if connection.misdirects(&head.parts.uri) => {
-                    break Some(self.misdirected());
-                }
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
                     if !Box::pin(self.pipeline.serve(connection, down, *head, &mut timer)).await {
@@ -236,12 +233,6 @@ impl Server {
         Box::pin(conn.linger()).await;
     }
 
-    /// Counts a request that came by the wrong connection; the status that says so.
-    fn misdirected(&self) -> StatusCode {
-        self.shared.wiring.metrics.rejected(RejectReason::Misdirected).inc();
-        StatusCode::MISDIRECTED_REQUEST
-    }
-
     /// Returns `grace` after the edge began to close.
     async fn closed(&self, grace: Duration) {
         until_closed(self.closing.clone()).await;
@@ -252,11 +243,7 @@ impl Server {
 /// The answer to what was no request: nobody knows what its sender can read.
 fn refusal(status: StatusCode) -> (response::Parts, Bytes) {
     let id = headers::request_id(&HeaderMap::new(), rand::random());
-    let text = match status {
-        StatusCode::MISDIRECTED_REQUEST => "this host is served on connections of its own",
-        _ => "the request breaks the rules of HTTP",
-    };
-    let told = errors::tell(status, text, &id, Style::Text);
+    let told = errors::tell(status, "the request breaks the rules of HTTP", &id, Style::Text);
     let mut parts = Response::new(()).into_parts().0;
     parts.status = told.status;
     parts.headers.extend(told.headers);
@@ -307,7 +294,14 @@ async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> 
     let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let version = if http2 { Version::Http2 } else { Version::Http1 };
     let tls = stream.get_ssl_digest().map(|digest| {
-        Arc::new(Tls { version: digest.version.to_string(), cipher: digest.cipher.to_string() })
+        let (version, cipher) = (digest.version.to_string(), digest.cipher.to_string());
+        Arc::new(Tls {
+            version,
+            cipher,
+            alpn: http2.then(|| "h2".to_owned()),
+            server_name: None,
+            client_subject: None,
+        })
     });
     Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
 }

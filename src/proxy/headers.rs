@@ -164,20 +164,6 @@ pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
     Some((region, service))
 }
 
-/// The id of the trace that a request belongs to; `None`: it says none that is well-formed.
-///
-/// Source: W3C Trace Context, section 3.2. The header itself goes on as it is.
-pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let hex = |part: &&str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let version = parts.next().filter(|v| v.len() == 2 && *v != "ff").filter(hex)?;
-    let trace = parts.next().filter(|t| t.len() == 32 && t.bytes().any(|b| b != b'0')).filter(hex)?;
-    parts.next().filter(|p| p.len() == 16 && p.bytes().any(|b| b != b'0')).filter(hex)?;
-    parts.next().filter(|f| f.len() == 2).filter(hex)?;
-    (version != "00" || parts.next().is_none()).then_some(trace)
-}
-
 /// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
 pub fn forwarded_client(headers: &HeaderMap) -> (Option<IpAddr>, bool) {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -359,24 +345,6 @@ mod tests {
         ]);
         strip_answer(&mut answer);
         assert_eq!(answer.keys().collect::<Vec<_>>(), ["content-type"]);
-    }
-
-    #[test]
-    fn a_trace_is_known_by_a_well_formed_header_only() {
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        for (text, known) in [
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
-            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes", true),
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false),
-            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
-            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
-            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false),
-            ("", false),
-        ] {
-            assert_eq!(trace_id(&headers(&[("traceparent", text)])), known.then_some(trace), "{text}");
-        }
     }
 
     #[test]

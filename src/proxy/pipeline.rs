@@ -9,7 +9,6 @@
 
 use crate::domain::snapshot::Place;
 use crate::metrics::request::{ListenerKind, Message};
-use crate::proxy::Shared;
 use crate::proxy::attempts::Failure;
 use crate::proxy::connection::Connection;
 use crate::proxy::errors::Style;
@@ -18,12 +17,14 @@ use crate::proxy::headers::{self, HeaderEdits, Scheme};
 use crate::proxy::io::Timer;
 use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
-use crate::proxy::session::Downstream;
-use crate::proxy::trail::{End, Trail};
+use crate::proxy::session::{ClientError, Downstream};
+use crate::proxy::trace::{Step, Teller};
+use crate::proxy::trail::{End, Traced, Trail};
 use crate::proxy::trust;
 use crate::proxy::upstream::h1::Exchange as Http1;
 use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
+use crate::proxy::{Shared, Wiring};
 use http::uri::{Authority, Scheme as UriScheme};
 use http::{HeaderValue, Method, StatusCode, Uri, request, response};
 use pingora::upstreams::peer::Peer;
@@ -86,10 +87,15 @@ impl Pipeline {
         let method = head.parts.method.clone();
         let style = Style::of(head.parts.version, &head.parts.headers);
         let client = Self::client(connection, &head, &progress);
-        let decision = self.decide(client.as_ref(), &head, &progress);
-        if self.is_logged(&decision, &progress) {
+        let mut decision = if connection.misdirects(&head.parts.uri) {
+            policy::misdirected(&head.parts.headers, rand::random())
+        } else {
+            self.decide(client.as_ref(), &head, &progress)
+        };
+        let traced = self.trace(connection, &head, &mut decision, &progress);
+        if traced.exported || self.is_logged(&decision, &progress) {
             let address = client.map_or(connection.remote.ip(), |client| client.address);
-            progress.trail = Some(Box::new(Trail::new(&head, address, down.written())));
+            progress.trail = Some(Box::new(Trail::new(&head, address, down.written(), traced)));
         }
         let mut call = Call {
             connection,
@@ -126,11 +132,35 @@ impl Pipeline {
         !asked && self.shared.wiring.access_log.is_some() && progress.settings.config.access_log.is_some()
     }
 
-    fn log(&self, call: &mut Call<'_>, status: Option<StatusCode>) {
-        let (Some(trail), Some(log)) = (call.progress.trail.take(), &self.shared.wiring.access_log) else {
-            return;
+    /// Finds the place of a request in its trace, and tells the next hop.
+    fn trace(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        decision: &mut Decision,
+        progress: &Progress,
+    ) -> Traced {
+        let config = &progress.settings.config;
+        let asked = matches!(decision, Decision::Respond(answer) if answer.cause == Cause::Asked);
+        let Some(rules) = config.tracing.as_ref().filter(|_| !asked) else { return Traced::default() };
+        let remote = connection.remote.ip().to_canonical();
+        let trusted = connection.kind == ListenerKind::Peer
+            || config.trusted_proxies.iter().any(|network| network.contains(&remote));
+        let teller = if trusted { Teller::Trusted } else { Teller::Client };
+        let step = Step::new(&head.parts.headers, teller, rules, rand::random());
+        let handed_on = match (decision, step) {
+            (Decision::Proxy(exchange), Some(step)) => step.edit(&mut exchange.edits),
+            _ => false,
         };
-        let Some(rules) = &call.progress.settings.config.access_log else { return };
+        let sampled = step.is_some_and(|step| step.own.sampled);
+        let exported = sampled && rules.otlp.is_some() && self.shared.wiring.spans.is_some();
+        Traced { step, handed_on, exported }
+    }
+
+    fn log(&self, call: &mut Call<'_>, status: Option<StatusCode>) {
+        let Some(trail) = call.progress.trail.take() else { return };
+        let Wiring { access_log, spans, .. } = &self.shared.wiring;
+        let rules = call.progress.settings.config.access_log.as_ref();
         let end = End {
             connection: call.connection,
             exchange: call.progress.exchange.as_deref(),
@@ -140,7 +170,17 @@ impl Pipeline {
             written: call.down.written(),
             took: call.progress.age(&self.shared),
         };
-        if let Some(record) = trail.record(rules, rand::random(), end) {
+        let logged = rules.is_some_and(|rules| trail.is_logged(rules, rand::random(), end));
+        let (log, spans) =
+            (access_log.as_ref().filter(|_| logged), spans.as_ref().filter(|_| trail.is_exported()));
+        if log.is_none() && spans.is_none() {
+            return;
+        }
+        let record = Arc::new(trail.record(rules.is_some_and(|rules| rules.query), end));
+        if let Some(spans) = spans {
+            spans.export(Arc::clone(&record));
+        }
+        if let Some(log) = log {
             log.record(record);
         }
     }
@@ -232,7 +272,10 @@ impl Pipeline {
         let (exchange, attempt) = call.progress.current().ok_or(local)?;
         let settings = &call.progress.settings;
         let target = upstream::target(attempt, exchange, settings, upgrade).ok_or(local)?;
-        let forward = exchange.forward_edits(attempt);
+        let mut forward = exchange.forward_edits(attempt);
+        if let Some(parent) = call.progress.trail.as_ref().and_then(|trail| trail.parent_of(attempt)) {
+            forward.get_or_insert_default().set.push(parent);
+        }
         let patience = Patience {
             first_byte: target.first_byte,
             between_bytes: target.between_bytes,
@@ -241,6 +284,7 @@ impl Pipeline {
         };
         let mut fresh = false;
         loop {
+            let asked = Instant::now();
             let opening = self.upstreams.open(&target, fresh);
             let open = match call.deadline {
                 None => opening.await,
@@ -248,6 +292,9 @@ impl Pipeline {
             };
             let open = open.map_err(Broken::Upstream)?;
             let reused = matches!(open, Open::Http1 { reused: true, .. });
+            if let Some(trail) = call.progress.trail.as_mut().filter(|_| open.is_new()) {
+                trail.connected(asked.elapsed());
+            }
             let up = begin(open, out, forward.clone()).map_err(Broken::Upstream)?;
             let mut transfer = Transfer::new(up, patience);
             match transfer.head(call).await {
@@ -257,7 +304,12 @@ impl Pipeline {
                 {
                     fresh = true;
                 }
-                Err(e) => return Err(e),
+                Err(e) => {
+                    if e == Broken::Client(ClientError::Gone) && transfer.is_sent() {
+                        call.progress.left(&self.shared);
+                    }
+                    return Err(e);
+                }
             }
         }
     }
@@ -360,7 +412,7 @@ fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Ups
             };
             Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
         }
-        Open::Http2(session, peer) => {
+        Open::Http2 { session, peer, .. } => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
             let encrypted = Peer::tls(peer.as_ref());

@@ -7,7 +7,7 @@
 
 use crate::config::Service;
 use crate::domain::limit::concurrency::Priority;
-use crate::domain::name::{RouteId, ServiceId};
+use crate::domain::name::ServiceId;
 use crate::domain::routing::{Route, RouteTimeouts};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::domain::time::Time;
@@ -96,6 +96,8 @@ pub struct OwnAnswer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub request_id: HeaderValue,
     pub cause: Cause,
+    /// The one that took the request, if any did.
+    pub route: Option<Arc<Route>>,
 }
 
 /// What an own answer says.
@@ -118,7 +120,7 @@ pub enum Cause {
     Broken,
     Unrouted,
     /// A route that redirects or answers.
-    Routed(RouteId),
+    Routed,
     /// The route's rules forbid it.
     Rejected(RejectReason),
     /// A request from another region that is not served here.
@@ -189,11 +191,16 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
                 };
                 routed::decide(head, client, world, &request_id, random)
             },
-            Err,
+            |answer| Err(answer.into()),
         ),
         Origin::Peer => forwarded(head, world, &request_id),
     };
-    decision.map_or_else(Decision::Respond, |exchange| Decision::Proxy(Box::new(exchange)))
+    decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
+}
+
+/// A request for a host of another certificate than its connection's: no route is looked for.
+pub fn misdirected(headers: &HeaderMap, random: u128) -> Decision {
+    Decision::Respond(rejected(RejectReason::Misdirected, &headers::request_id(headers, random)))
 }
 
 /// Health checks are answered before routing, whatever the host says.
@@ -225,18 +232,18 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
 /// A peer's request: its probe, or a forwarded one, served by own endpoints or refused.
 ///
 /// The headers come first: a client may well ask for a path that is the probe's.
-fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, OwnAnswer> {
+fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, Box<OwnAnswer>> {
     let Some((_, service)) = headers::forwarded_by(head.headers) else {
-        return Err(probe(&head, id));
+        return Err(probe(&head, id).into());
     };
     let found = world.services.get(&service).zip(world.snapshot.services.get(&service));
     let Some((config, of)) = found else {
-        return Err(refused(RefusalReason::NoService, id));
+        return Err(refused(RefusalReason::NoService, id).into());
     };
     if !of.accepts_forwarded {
         let usable = of.states.get(&world.snapshot.own).is_some_and(|state| state.usable());
         let reason = if usable { RefusalReason::NoRoom } else { RefusalReason::NoService };
-        return Err(refused(reason, id));
+        return Err(refused(reason, id).into());
     }
     let budget = Budget::new(config.attempts, head.method.is_idempotent());
     let rule = world.guards.service(&service).and_then(|guards| guards.sessions.as_ref());
@@ -278,6 +285,29 @@ fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
         headers: Vec::new(),
         request_id: id.clone(),
         cause: Cause::Asked,
+        route: None,
+    }
+}
+
+impl OwnAnswer {
+    /// The same, to a request that this route took.
+    fn of(self, route: &Arc<Route>) -> Self {
+        Self { route: Some(Arc::clone(route)), ..self }
+    }
+}
+
+impl Cause {
+    /// The cause in a word, for logs; `failure`: of the last attempt.
+    pub fn as_str(&self, failure: Option<Failure>) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Broken => "broken",
+            Self::Unrouted => "unrouted",
+            Self::Routed => "routed",
+            Self::Rejected(reason) => reason.as_str(),
+            Self::Refused(reason) => reason.as_str(),
+            Self::Unavailable(_) => failure.map_or("nowhere", Failure::as_str),
+        }
     }
 }
 
@@ -372,13 +402,14 @@ fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
 /// What is wrong, in words that tell nothing of the inside.
 fn error(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
     let content = Content::Error(text.into());
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause }
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
 }
 
 /// What was asked of this edge itself.
 fn asked(status: StatusCode, text: &str, id: &HeaderValue) -> OwnAnswer {
     let content = Content::Text(format!("{text}\n").into());
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause: Cause::Asked }
+    let cause = Cause::Asked;
+    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::proxy::attempts::{Attempt, Body, Failure, Verdict};
 use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
 use crate::proxy::settings::Settings;
-use crate::proxy::trail::Trail;
+use crate::proxy::trail::{Times, Trail};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +170,7 @@ impl Progress {
         if let Some(running) = &self.running {
             let endpoint = running.attempt.endpoint.endpoint();
             let took = now.since(running.began);
+            let times = Times { began: running.began.since(self.began), took };
             match failure {
                 // A refusing peer is well; it only has no room.
                 Failure::Refused => endpoint.succeeded(took, now),
@@ -180,7 +181,7 @@ impl Progress {
                     Failure::Late => trail.cut(),
                     // Its answer is told already.
                     Failure::Status => {}
-                    _ => trail.attempt(&running.attempt, took, AttemptResult::Failed(failure.as_str())),
+                    _ => trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str())),
                 }
             }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
@@ -227,7 +228,8 @@ impl Progress {
         let now = shared.wiring.clock.now();
         let took = now.since(running.began);
         if let Some(trail) = &mut self.trail {
-            trail.attempt(&running.attempt, took, AttemptResult::Answered(status.as_u16()));
+            let times = Times { began: running.began.since(self.began), took };
+            trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {
@@ -256,13 +258,21 @@ impl Progress {
         false
     }
 
+    /// The client left while the upstream, which has the whole request, had it wait.
+    pub(super) fn left(&mut self, shared: &Shared) {
+        if let Some(permit) = self.permit.take() {
+            permit.release(Served::Left, shared.wiring.clock.now());
+        }
+    }
+
     /// The request has ended; `status`: of the answer that the client got, if any.
     pub(super) fn ended(&mut self, status: Option<StatusCode>, shared: &Shared) {
         if let (Some(trail), Some(running)) = (&mut self.trail, &self.running)
             && running.phase == Phase::Waiting
         {
             let took = shared.wiring.clock.now().since(running.began);
-            trail.attempt(&running.attempt, took, AttemptResult::Abandoned);
+            let times = Times { began: running.began.since(self.began), took };
+            trail.attempt(&running.attempt, times, AttemptResult::Abandoned);
         }
         if self.running.as_ref().is_some_and(|running| running.phase == Phase::Answering) {
             self.tell(OutcomeResult::Success, shared);

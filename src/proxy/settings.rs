@@ -1,7 +1,8 @@
 //! What one configuration means to requests; replaced whole on reload.
 
 use crate::config::Config;
-use crate::metrics::request::{Handles, RequestMetrics};
+use crate::domain::routing::{Action, Route};
+use crate::metrics::request::{Class, Handles, RequestMetrics};
 use crate::proxy::guards::Guards;
 use crate::proxy::tls::PeerIdentity;
 use std::sync::Arc;
@@ -25,7 +26,14 @@ impl Settings {
         guards: Guards,
         generation: u64,
     ) -> Self {
-        let handles = metrics.handles(config.services.keys(), config.regions.keys());
+        let answering = |route: &'_ Arc<Route>| match &route.action {
+            Action::Forward(_) => None,
+            Action::Redirect(redirect) => Some(Class::of(redirect.status.code())),
+            Action::Respond(respond) => Some(Class::of(respond.status)),
+        };
+        let routes = config.policy.routes.routes();
+        let routes = routes.iter().filter_map(|route| Some((&route.id, answering(route)?)));
+        let handles = metrics.handles(config.services.keys(), config.regions.keys(), routes);
         Self { config, handles, peer, guards, generation }
     }
 }

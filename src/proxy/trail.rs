@@ -1,14 +1,15 @@
 //! What the access log will say of a request, gathered on its way.
 
-use crate::access_log::{Attempt, AttemptResult, Record, wall_clock};
+use crate::access_log::{Attempt, AttemptResult, Record, Span, wall_clock};
 use crate::config::AccessLog as Rules;
 use crate::domain::name::{RegionId, RouteId};
+use crate::domain::trace::TraceParent;
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
-use crate::proxy::headers::trace_id;
-use crate::proxy::policy::{Cause, Exchange, OwnAnswer};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use crate::proxy::policy::{Exchange, OwnAnswer};
+use crate::proxy::trace::{self, Step};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -21,13 +22,46 @@ pub(super) struct Trail {
     uri: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
-    trace_id: Option<String>,
+    /// What is known of its trace.
+    trace: Option<TraceParent>,
+    /// The span of this edge that is exported.
+    span: Option<Step>,
+    /// The next hop is told of it.
+    handed_on: bool,
     attempts: Vec<Attempt>,
+    /// What the current attempt's connection took; `None`: a kept one, or none yet.
+    connect: Option<Duration>,
+    /// The last attempt's answer was still coming when it was told.
+    answering: bool,
     /// Of an answer of our own.
     request_id: Option<HeaderValue>,
     route: Option<RouteId>,
+    /// What that route says of its share.
+    sample: Option<u32>,
+    /// Why the answer is not (wholly) an upstream's.
+    cause: Option<&'static str>,
     /// Bytes of the connection's output when the request began.
     written: u64,
+}
+
+/// The trace of a request, and what becomes of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traced {
+    /// `None`: it is left alone.
+    pub(super) step: Option<Step>,
+    /// The next hop is told of it.
+    pub(super) handed_on: bool,
+    /// It is sampled, and its spans have a place to go to.
+    pub(super) exported: bool,
+}
+
+/// When an attempt was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// Since the request began.
+    pub(super) began: Duration,
+    /// So far.
+    pub(super) took: Duration,
 }
 
 /// How a request has ended.
@@ -43,7 +77,7 @@ pub(super) struct End<'a> {
 }
 
 impl Trail {
-    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64) -> Self {
+    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64, trace: Traced) -> Self {
         let parts = &head.parts;
         Self {
             began: wall_clock(),
@@ -52,42 +86,75 @@ impl Trail {
             uri: parts.uri.clone(),
             version: parts.version,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            trace_id: trace_id(&parts.headers).map(str::to_owned),
+            trace: trace.step.map(|step| step.own).or_else(|| trace::told(&parts.headers)),
+            span: trace.step.filter(|_| trace.exported),
+            handed_on: trace.handed_on,
             attempts: Vec::new(),
+            connect: None,
+            answering: false,
             request_id: None,
             route: None,
+            sample: None,
+            cause: None,
             written,
         }
     }
 
     /// An attempt has its answer's head, has failed, or is given up.
-    pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, took: Duration, result: AttemptResult) {
+    pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, times: Times, result: AttemptResult) {
         let (region, address) = (attempt.region.clone(), attempt.endpoint.endpoint().address());
-        self.attempts.push(Attempt { region, address, took, result });
+        let Times { began, took } = times;
+        self.answering = matches!(result, AttemptResult::Answered(_));
+        let (connect, first_byte) = (self.connect.take(), self.answering.then_some(took));
+        self.attempts.push(Attempt { region, address, began, connect, first_byte, took, result });
+    }
+
+    /// What an attempt whose span is exported tells the next hop.
+    pub(super) fn parent_of(&self, attempt: &attempts::Attempt) -> Option<(HeaderName, HeaderValue)> {
+        self.span.filter(|_| self.handed_on)?.of_attempt(attempt.endpoint.endpoint().address())
+    }
+
+    pub(super) const fn is_exported(&self) -> bool {
+        self.span.is_some()
+    }
+
+    /// The current attempt has got a connection of its own.
+    pub(super) fn connected(&mut self, took: Duration) {
+        self.connect = Some(took);
     }
 
     /// This edge answers itself.
-    pub(super) fn own_answer(&mut self, answer: &OwnAnswer) {
+    pub(super) fn own_answer(&mut self, answer: &OwnAnswer, failure: Option<Failure>) {
         self.request_id = Some(answer.request_id.clone());
-        if let Cause::Routed(route) = &answer.cause {
-            self.route = Some(route.clone());
-        }
+        self.route = answer.route.as_ref().map(|route| route.id.clone());
+        self.sample = answer.route.as_ref().and_then(|route| route.policy.log_per_million);
+        self.cause = Some(answer.cause.as_str(failure));
     }
 
     /// The last attempt, whose answer had begun, broke.
     pub(super) fn cut(&mut self) {
+        self.cause = Some(Failure::Late.as_str());
         if let Some(last) = self.attempts.last_mut() {
             last.result = AttemptResult::Failed(Failure::Late.as_str());
         }
     }
 
-    /// The record, if this request is one to be logged; `random` is uniform.
-    pub(super) fn record(self, rules: &Rules, random: u64, end: End<'_>) -> Option<Record> {
+    /// Whether this request is one to be logged; `random` is uniform.
+    pub(super) fn is_logged(&self, rules: &Rules, random: u64, end: End<'_>) -> bool {
         let failed = end.status.is_none_or(|status| status.is_server_error());
-        if !failed && rules.sample < 1.0 && unit(random, 0) >= rules.sample {
-            return None;
+        let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
+        let of_route = route.map_or(self.sample, |route| route.policy.log_per_million);
+        let sample = of_route.map_or(rules.sample, |share| f64::from(share) / 1e6);
+        failed || sample >= 1.0 || unit(random, 0) < sample
+    }
+
+    /// The record; `query`: whether that may be told.
+    pub(super) fn record(mut self, query: bool, end: End<'_>) -> Record {
+        let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
+        if let Some(last) = self.attempts.last_mut().filter(|_| self.answering) {
+            last.took = end.took.saturating_sub(last.began);
         }
-        Some(Record {
+        Record {
             began: self.began,
             listener: end.connection.kind.as_str(),
             client: self.client,
@@ -95,19 +162,21 @@ impl Trail {
             tls: end.connection.tls.clone(),
             method: self.method,
             uri: self.uri,
-            query: rules.query,
+            query,
             version: self.version,
             user_agent: self.user_agent,
-            trace_id: self.trace_id,
+            trace: self.trace,
+            span: self.span.map(|step| Span { before: step.before }),
             request_id: end.exchange.map(|exchange| exchange.request_id.clone()).or(self.request_id),
-            route: end.exchange.and_then(|exchange| Some(exchange.route.as_ref()?.id.clone())).or(self.route),
+            route: route.map(|route| route.id.clone()).or(self.route),
             service: end.exchange.map(|exchange| exchange.service.clone()),
             region: end.served.cloned(),
             attempts: self.attempts,
+            cause: self.cause.or_else(|| end.status.is_none().then_some("client_left")),
             status: end.status.map(|status| status.as_u16()),
             received: end.received,
             sent: end.written.wrapping_sub(self.written),
             took: end.took,
-        })
+        }
     }
 }

@@ -232,7 +232,19 @@ pub(super) enum Open {
         /// Where it may wait for the next one.
         home: Option<SocketAddr>,
     },
-    Http2(Box<Http2Session>, Box<HttpPeer>),
+    Http2 {
+        session: Box<Http2Session>,
+        peer: Box<HttpPeer>,
+        /// The connection carries other requests, or has.
+        reused: bool,
+    },
+}
+
+impl Open {
+    /// Whether the connection was made for this request.
+    pub(super) const fn is_new(&self) -> bool {
+        matches!(self, Self::Http1 { reused: false, .. } | Self::Http2 { reused: false, .. })
+    }
 }
 
 impl Upstreams {
@@ -265,20 +277,20 @@ impl Upstreams {
             },
             Way::Http2(peer) => {
                 let session = Box::pin(timeout(target.connect, self.stream(peer))).await;
-                let session = session.map_err(|_| UpstreamError::Connect)??;
-                Ok(Open::Http2(Box::new(session), peer.clone()))
+                let (session, reused) = session.map_err(|_| UpstreamError::Connect)??;
+                Ok(Open::Http2 { session: Box::new(session), peer: peer.clone(), reused })
             }
         }
     }
 
-    /// A stream of a shared connection.
-    async fn stream(&self, peer: &HttpPeer) -> Result<Http2Session, UpstreamError> {
+    /// A stream of a shared connection, and whether that was there before.
+    async fn stream(&self, peer: &HttpPeer) -> Result<(Http2Session, bool), UpstreamError> {
         // One that cannot take a stream any more is no reason to fail.
         if let Ok(Some(session)) = self.http2.reused_http_session(peer).await {
-            return Ok(session);
+            return Ok((session, true));
         }
         match self.http2.new_http_session::<HttpPeer, ()>(peer).await {
-            Ok(HttpSession::H2(session)) => Ok(session),
+            Ok(HttpSession::H2(session)) => Ok((session, false)),
             Ok(_) => Err(UpstreamError::Connect),
             Err(e) => Err(unconnected(&e)),
         }

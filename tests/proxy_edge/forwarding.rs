@@ -2,10 +2,12 @@
 
 use crate::client::{curl, get, identity, parse, post};
 use crate::origin::{Origin, Refusing, Relay, Reply, http2, ok};
-use crate::support::{Authority, Plan, Running, region, start};
+use crate::support::{Authority, Plan, Running, region, start, start_with};
+use proxima::config::{Config, Environment};
 use proxima::domain::fleet::OutcomeResult;
 use proxima::domain::health::State;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -47,6 +49,34 @@ async fn a_request_is_forwarded_over_mutual_tls_and_served_there() {
     // The connection between the regions is kept.
     assert_eq!(get(home.http(), "/", "").await.status, 200);
     assert_eq!(away.edge.activity().connections, 1);
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_one_through_two_regions_even_where_clients_are_not_believed() {
+    let authority = Authority::new();
+    let traced = |own: &'static str, sample: &str| {
+        let text = Plan { own, ..Plan::default() }.toml(&authority);
+        let text = format!("{text}[tracing]\nsample = {sample}\nclients = \"restart\"\n");
+        Arc::new(Config::from_text("proxima.toml", &text, &Environment::default()).unwrap())
+    };
+    // The second region would not sample it: the first one has decided.
+    let home = start_with(traced("home", "1.0")).await.unwrap();
+    let away = start_with(traced("away", "0.0")).await.unwrap();
+    let (near, far) = (Origin::start(|_, _| ok("near")).await, Origin::start(|_, _| ok("far")).await);
+    let told = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n";
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[far.address])]);
+    assert_eq!(get(home.http(), "/", told).await.body, "far");
+    let parent = far.seen()[0].header("traceparent").unwrap().to_owned();
+    assert!(!parent.contains("4bf92f3577b34da6"), "{parent}");
+    assert!(parent.ends_with("-01"), "sampled by the first region, and the second believes it: {parent}");
+    // Where it is served at home, one that begins there is sampled by that region's share.
+    away.route(&[("away", &[near.address])]);
+    assert_eq!(get(away.http(), "/", told).await.body, "near");
+    let own = near.seen()[0].header("traceparent").unwrap().to_owned();
+    assert!(own.ends_with("-00") && own[3..35] != parent[3..35], "{own}");
     home.close().await;
     away.close().await;
 }

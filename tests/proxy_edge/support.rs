@@ -187,6 +187,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
         clock: Clock::start(),
         metrics: Arc::clone(&metrics),
         access_log: None,
+        spans: None,
     };
     let edge = Arc::new(Edge::bind(Arc::clone(&config), wiring).await?);
     let (phase, phases) = watch::channel(Phase::Serving);

@@ -143,7 +143,6 @@ async fn without_a_bound_the_same_load_leaves_little_goodput() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "does not hold: clients that leave before an answer tell the adaptive bound nothing"]
 async fn a_bound_far_too_high_at_first_comes_down_though_clients_leave_before_their_answers() {
     let _alone = ALONE.lock().await;
     let (goodput, ..) = measured("concurrency = { max = 400, initial = 200 }").await;

@@ -73,27 +73,41 @@ pub struct Edge {
 impl Edge {
     /// Starts it and waits until all listeners are bound.
     pub fn start(file: &Path) -> Self {
-        let mut edge = Self::spawn(file);
+        Self::spawn(file).bound_all()
+    }
+
+    fn bound_all(mut self) -> Self {
+        let edge = &mut self;
         let admin = eventually("the admin listener is bound", || {
             assert!(edge.child.try_wait().unwrap().is_none(), "it ended:\n{}", edge.log());
             edge.bound("admin")
         });
         edge.listeners.insert("admin".to_owned(), admin);
-        edge
+        self
     }
 
     /// Starts it and waits until it is ready and serves.
     pub fn ready(file: &Path) -> Self {
-        let edge = Self::start(file);
+        Self::ready_with(file, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn ready_with(file: &Path, arguments: &[&str]) -> Self {
+        let edge = Self::spawn_with(file, arguments).bound_all();
         eventually("it is ready", || (get(edge.address("admin"), "/ready").status == 200).then_some(()));
         edge
     }
 
     /// Starts it, whatever becomes of it.
     pub fn spawn(file: &Path) -> Self {
+        Self::spawn_with(file, &[])
+    }
+
+    fn spawn_with(file: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_proxima"))
             .arg("run")
             .arg(file)
+            .args(arguments)
             .env_remove("PROXIMA_REGION")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())

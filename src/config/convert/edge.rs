@@ -1,11 +1,11 @@
-//! Where other regions and operators connect, what is logged, and how the edge leaves.
+//! Where other regions and operators connect, and how the edge leaves.
 
 use super::routes::policy::networks;
 use crate::config::file::{File, Placed};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::{AccessLog, AccessLogOutput, Admin, Drain, Peer};
+use crate::config::{Admin, Drain, Peer};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -31,19 +31,6 @@ pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Repor
         key: folder.join(key?.0),
         ca: folder.join(ca?.0),
     })
-}
-
-/// Relative paths are taken from the configuration's folder, as everywhere.
-pub(super) fn access_log(file: &File, folder: &Path, report: &mut Report) -> Option<AccessLog> {
-    let section = file.access_log.as_ref()?;
-    let (span, log) = (section.span(), section.get_ref());
-    let output = report.required(&span, "output", &log.output, "output = \"stdout\"");
-    let sample = report.number("access_log.sample", &log.sample, 0.0..=1.0, 1.0);
-    let output = match output?.0 {
-        path if path.as_os_str() == "stdout" => AccessLogOutput::Stdout,
-        path => AccessLogOutput::File(folder.join(path)),
-    };
-    Some(AccessLog { output, sample, query: log.query.as_ref().is_some_and(|query| query.value) })
 }
 
 pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> Vec<IpNet> {

@@ -84,7 +84,10 @@ pub enum Served {
     Answered,
     /// A timeout, a refused connection, a 503 or 429: too much, however fast it was said.
     Overloaded,
-    /// Says nothing: the client left, or the fault was our own.
+    /// The client left before there was an answer. One that waited long says what a timeout says;
+    /// one that left soon says nothing.
+    Left,
+    /// Says nothing: the fault was our own, or the client's.
     Unknown,
 }
 
@@ -119,6 +122,8 @@ struct Learning {
     number: AtomicU32,
     /// When this window may be closed at the soonest: nanoseconds.
     closes: AtomicU64,
+    /// A client that leaves after so many nanoseconds has waited too long.
+    long: AtomicU64,
     /// Whoever sets it closes the window; others go on.
     closing: AtomicBool,
     state: adaptive::Cells,
@@ -188,7 +193,8 @@ impl Limiter {
                     learning.latencies.record(now.since(permit.began));
                     learning.answered.fetch_add(1, Relaxed);
                 }
-                Served::Overloaded => {
+                Served::Left if now.since(permit.began).as_nanos() as u64 <= learning.long.load(Relaxed) => {}
+                Served::Overloaded | Served::Left => {
                     learning.overloaded.fetch_add(1, Relaxed);
                 }
                 Served::Unknown => {}
@@ -213,6 +219,7 @@ impl Learning {
             began: AtomicU64::new(now.as_nanos()),
             number: AtomicU32::new(1),
             closes: AtomicU64::new((now + state.window_min(&policy)).as_nanos()),
+            long: AtomicU64::new(state.long(&policy)),
             closing: AtomicBool::new(false),
             state: adaptive::Cells::new(state),
         }
@@ -246,6 +253,7 @@ impl Learning {
             self.peak.store(in_flight, Relaxed);
             self.began.store(now.as_nanos(), Relaxed);
             self.closes.store((now + next.window_min(&self.policy)).as_nanos(), Relaxed);
+            self.long.store(next.long(&self.policy), Relaxed);
             self.number.fetch_add(1, Relaxed);
             next.limit()
         });

@@ -16,6 +16,8 @@ pub struct RoutePolicy {
     /// Names of limits, each of which must let a request pass.
     pub rate_limits: Vec<String>,
     pub priority: Priority,
+    /// How many of a million requests the access log tells; `None`: as it says itself.
+    pub log_per_million: Option<u32>,
 }
 
 /// `None`: as the service says.

@@ -2,7 +2,7 @@
 
 use super::Registrar;
 use super::labels::{Class, RetryReason};
-use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::collections::BTreeMap;
 
@@ -67,6 +67,7 @@ impl ServiceFamilies {
         &self,
         services: impl Iterator<Item = &'a ServiceId>,
         regions: impl Iterator<Item = &'a RegionId> + Clone,
+        routes: BTreeMap<RouteId, (Class, IntCounter)>,
     ) -> Handles {
         let classes = |service: &ServiceId, region: &str| {
             Class::ALL
@@ -92,20 +93,34 @@ impl ServiceFamilies {
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
         };
-        Handles { services: services.map(|service| (service.clone(), handles(service))).collect() }
+        Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
     }
 }
 
-/// Handles by service, resolved when a configuration is applied.
+/// Handles by service and route, resolved when a configuration is applied.
 #[derive(Debug, Default)]
 pub struct Handles {
     services: BTreeMap<ServiceId, ServiceHandles>,
+    /// Of routes that answer themselves.
+    routes: BTreeMap<RouteId, (Class, IntCounter)>,
 }
 
 impl Handles {
     /// `None` for a service that the configuration does not name.
     pub fn service(&self, service: &ServiceId) -> Option<&ServiceHandles> {
         self.services.get(service)
+    }
+
+    /// The count of a route that answers itself; `None` for any other.
+    pub fn route(&self, route: &RouteId) -> Option<&IntCounter> {
+        self.routes.get(route).map(|(_, count)| count)
+    }
+
+    /// Routes that do not answer themselves any more, or by another class.
+    pub(super) fn routes_gone<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = (&'a RouteId, Class)> {
+        let same = |route: &RouteId, class: Class| now.routes.get(route).is_some_and(|(c, _)| *c == class);
+        let gone = self.routes.iter().filter(move |(route, (class, _))| !same(route, *class));
+        gone.map(|(route, (class, _))| (route, *class))
     }
 }
 

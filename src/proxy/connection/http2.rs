@@ -108,12 +108,6 @@ impl Server {
     ) -> bool {
         let (parts, body) = request.into_parts();
         match session::head(parts, &body, &connection.scheme()) {
-            Ok(head) if connection.misdirects(&head.parts.uri) => {
-                if let Err(error) = refuse(&mut respond, self.misdirected()) {
-                    debug!(%error, "it could not be told");
-                }
-                true
-            }
             Ok(head) => {
                 let (pipeline, connection) = (Arc::clone(&self.pipeline), Arc::clone(connection));
                 streams.spawn(async move {

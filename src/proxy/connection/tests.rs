@@ -66,6 +66,7 @@ async fn bound() -> Edge {
         clock: Clock::start(),
         metrics: Arc::new(RequestMetrics::register(&prometheus::Registry::new()).unwrap()),
         access_log: None,
+        spans: None,
     };
     Edge::bind(config, wiring).await.unwrap()
 }

@@ -19,7 +19,7 @@ impl Pipeline {
     pub(super) async fn respond(&self, call: &mut Call<'_>, answer: OwnAnswer) -> Option<StatusCode> {
         self.count(call, &answer);
         if let Some(trail) = &mut call.progress.trail {
-            trail.own_answer(&answer);
+            trail.own_answer(&answer, call.progress.failure);
         }
         let status = answer.status;
         let (mut parts, body) = self.page(answer, call.style);
@@ -90,7 +90,13 @@ impl Pipeline {
                     handles.requests(None, Class::of(answer.status.as_u16())).inc();
                 }
             }
-            Cause::Unavailable(_) | Cause::Asked | Cause::Broken | Cause::Routed(_) => {}
+            Cause::Routed => {
+                let handles = &call.progress.settings.handles;
+                if let Some(count) = answer.route.as_ref().and_then(|route| handles.route(&route.id)) {
+                    count.inc();
+                }
+            }
+            Cause::Unavailable(_) | Cause::Asked | Cause::Broken => {}
         }
     }
 

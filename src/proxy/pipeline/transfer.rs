@@ -220,6 +220,11 @@ impl Transfer {
         self.up.answered()
     }
 
+    /// Whether the upstream has the whole request, as far as it took it.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent != Sent::Part
+    }
+
     pub(super) fn into_upstream(self) -> Upstream {
         self.up
     }

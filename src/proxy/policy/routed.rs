@@ -50,7 +50,7 @@ pub(super) fn decide(
     world: World<'_>,
     id: &HeaderValue,
     random: Random,
-) -> Result<Exchange, OwnAnswer> {
+) -> Result<Exchange, Box<OwnAnswer>> {
     let (host, port) = host_of(head.authority);
     let path = normal_path(head.path).map_err(|problem| bad_path(&problem.to_string(), id))?;
     let asked = Asked {
@@ -62,21 +62,22 @@ pub(super) fn decide(
         headers: head.headers,
     };
     let Some(route) = world.snapshot.routes.find(&asked) else {
-        return Err(error(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted));
+        return Err(error(StatusCode::NOT_FOUND, "no route", id, Cause::Unrouted).into());
     };
     if !route.policy.access.admits(client.address) {
-        return Err(rejected(RejectReason::Denied, id));
+        return Err(rejected(RejectReason::Denied, id).of(route).into());
     }
     let facts = RateFacts { route: &route.id, client: client.address, headers: head.headers };
     if let Some(wait) = world.guards.rated(&route.policy.rate_limits, facts, world.now) {
-        return Err(too_early(wait, id));
+        return Err(too_early(wait, id).of(route).into());
     }
     let from = RedirectFrom { scheme: client.scheme, host, port, path: &path, query: head.query };
-    match &route.action {
+    let decided = match &route.action {
         Action::Forward(to) => forward(head, client, world, id, random, (route, to, &path)),
-        Action::Redirect(redirect) => Err(redirected(redirect, from, route, id)),
-        Action::Respond(respond) => Err(answered(respond, route, id)),
-    }
+        Action::Redirect(redirect) => Err(redirected(redirect, from, route, id).into()),
+        Action::Respond(respond) => Err(answered(respond, route, id).into()),
+    };
+    decided.map_err(|answer| answer.of(route).into())
 }
 
 fn forward(
@@ -86,15 +87,15 @@ fn forward(
     id: &HeaderValue,
     random: Random,
     (route, to, path): (&Arc<Route>, &Forward, &str),
-) -> Result<Exchange, OwnAnswer> {
+) -> Result<Exchange, Box<OwnAnswer>> {
     let RoutePolicy { timeouts, retries, max_body, .. } = &route.policy;
     if head.length.zip(*max_body).is_some_and(|(length, most)| length > most) {
-        return Err(rejected(RejectReason::BodyTooLarge, id));
+        return Err(rejected(RejectReason::BodyTooLarge, id).into());
     }
     let service = to.to.pick(random.split);
     let found = world.services.get(service).zip(world.snapshot.services.get(service));
     let Some((config, candidates)) = found else {
-        return Err(unavailable(service, id));
+        return Err(unavailable(service, id).into());
     };
     let mut edits = headers::request_edits(head.headers, Some(client), head.version, id);
     edits.then(&to.request_headers);
@@ -126,7 +127,12 @@ fn forward(
     })
 }
 
-fn target(to: &Forward, head: RequestHead<'_>, path: &str, id: &HeaderValue) -> Result<Target, OwnAnswer> {
+fn target(
+    to: &Forward,
+    head: RequestHead<'_>,
+    path: &str,
+    id: &HeaderValue,
+) -> Result<Target, Box<OwnAnswer>> {
     let rewritten = to.rewrite.path.apply(path).map_err(|problem| bad_path(&problem.to_string(), id))?;
     let path_and_query = if rewritten == head.path {
         None
@@ -162,7 +168,8 @@ fn redirected(redirect: &Redirect, from: RedirectFrom<'_>, route: &Route, id: &H
         content: Content::Text("see the location\n".into()),
         headers: own_headers(vec![(header::LOCATION, location)], route),
         request_id: id.clone(),
-        cause: Cause::Routed(route.id.clone()),
+        cause: Cause::Routed,
+        route: None,
     }
 }
 
@@ -176,7 +183,8 @@ fn answered(respond: &Respond, route: &Route, id: &HeaderValue) -> OwnAnswer {
         content: Content::Text(respond.text.as_str().into()),
         headers: own_headers(vec![(header::CONTENT_TYPE, content_type)], route),
         request_id: id.clone(),
-        cause: Cause::Routed(route.id.clone()),
+        cause: Cause::Routed,
+        route: None,
     }
 }
 

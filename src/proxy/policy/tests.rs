@@ -2,7 +2,7 @@ use super::*;
 use crate::config::UpstreamProtocol;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::State;
-use crate::domain::name::{DnsName, RegionId};
+use crate::domain::name::{DnsName, RegionId, RouteId};
 use crate::domain::routing::{Action, HostPattern, PathPattern, RouteTable};
 use crate::domain::snapshot::{Candidate, NameStatus, ServiceSnapshot};
 use crate::domain::time::Time;

@@ -1,5 +1,6 @@
 //! Handshakes of clients: which certificate for which name.
 
+use super::facts::facts;
 use super::stream::Secured;
 use crate::access_log::Tls;
 use pingora::protocols::l4::stream::Stream as TcpIo;
@@ -51,12 +52,7 @@ impl ServerTls {
         let config = self.configs.get(entry).ok_or(io::ErrorKind::NotFound)?;
         let stream = start.into_stream(Arc::clone(config)).await?;
         let (_, session) = stream.get_ref();
-        let version = session.protocol_version().and_then(|version| version.as_str());
-        let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
-        let tls = Tls {
-            version: version.unwrap_or_default().to_owned(),
-            cipher: cipher.unwrap_or_default().to_owned(),
-        };
+        let tls = facts(session);
         let http2 = session.alpn_protocol() == Some(b"h2");
         Ok(Handshaken { stream: Secured::new(stream), entry, http2, tls })
     }

@@ -25,8 +25,16 @@ pub(super) fn policy(section: &Section<RouteSection>, limits: &Known, report: &m
         max_body: route.max_body.as_ref().map(|placed| placed.value.0),
         access: Access { allow: networks(&route.allow, report), deny: networks(&route.deny, report) },
         rate_limits,
+        log_per_million: log_per_million(&route.sample, report),
         priority: route.priority.as_ref().map_or_else(Priority::default, |placed| placed.value),
     }
+}
+
+fn log_per_million(sample: &Key<f64>, report: &mut Report) -> Option<u32> {
+    let placed = sample.as_ref()?;
+    let share = report.number("routes.sample", sample, 0.0..=1.0, placed.value);
+    // In range, or refused.
+    Some((share * 1e6).round() as u32)
 }
 
 fn timeouts(route: &RouteSection, report: &mut Report) -> RouteTimeouts {

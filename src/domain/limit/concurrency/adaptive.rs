@@ -15,8 +15,10 @@
 //! windows below capacity, once in `probe` and at most a twentieth of the time,
 //! and needs no measurement at all while traffic is light.
 //!
-//! Latency says nothing when a service refuses fast: a window with a tenth of
-//! overload answers (timeouts, 503) shrinks the bound, too.
+//! Latency says nothing when a service refuses fast, or when clients leave before
+//! they are answered: a window with a tenth of overload answers (timeouts, 503, clients that
+//! waited for long and left) shrinks the bound, too; to half while no base is known, since
+//! nothing says how far it is from what the service can do.
 //!
 //! Pure: `Adaptive` is a value, `after` is its only step. `Cells` holds it between steps.
 
@@ -45,6 +47,8 @@ const SMOOTHING: f64 = 0.2;
 /// Share of overload answers in a window that shrinks the bound, and what is left of it.
 const OVERLOAD_SHARE: f64 = 0.1;
 const BACK_OFF: f64 = 0.9;
+/// The same before a base is known.
+const BACK_OFF_BLIND: f64 = 0.5;
 /// Windows in a row that shrink the bound by much, after which the base is doubted.
 const DOUBT: u32 = 10;
 const DOUBTFUL: f64 = 0.75;
@@ -132,6 +136,12 @@ impl Adaptive {
         if self.descent.is_some() { SAMPLES_DESCENT } else { SAMPLES }
     }
 
+    /// How long a client may wait, in nanoseconds, for its leaving to say nothing.
+    pub(super) fn long(&self, policy: &AdaptivePolicy) -> u64 {
+        let base = if self.base > 0.0 { self.base } else { nanos(policy.window) };
+        (policy.tolerance * base) as u64
+    }
+
     /// The shortest that the next window may be.
     pub(super) fn window_min(&self, policy: &AdaptivePolicy) -> Duration {
         let medians = match self.descent {
@@ -156,7 +166,7 @@ impl Adaptive {
                 self.limit = self.limit.max(descent.from / 2.0);
                 self.probe_at = now + policy.probe;
             }
-            self.limit *= BACK_OFF;
+            self.limit *= if self.base > 0.0 { BACK_OFF } else { BACK_OFF_BLIND };
         } else if let Some(descent) = self.descent {
             self.descend(descent, median, policy, now);
         } else if let Some(median) = median {

@@ -107,6 +107,8 @@ enum Event {
     /// A request (by its place in `requests`) leaves the origin.
     Done(usize),
     Refused(usize),
+    /// The client of a request leaves, if it has no answer yet.
+    Left(usize),
 }
 
 /// One run: `load` times what the origin can do, for `seconds`.
@@ -119,6 +121,8 @@ struct Scene {
     seconds: u64,
     /// From then on the work takes so many times as long.
     slower: Option<(u64, f64)>,
+    /// Clients leave after `PATIENCE`; what still waits in the origin then is not begun.
+    leave: bool,
     policy: ConcurrencyPolicy,
 }
 
@@ -167,6 +171,9 @@ fn run(scene: Scene) -> Vec<Second> {
                 };
                 let id = requests.len();
                 requests.push((now, Some(permit)));
+                if scene.leave {
+                    events.push(Reverse((now + PATIENCE.as_nanos() as u64, Event::Left(id))));
+                }
                 if busy < scene.places {
                     busy += 1;
                     events.push(Reverse((now + work(&mut random, now), Event::Done(id))));
@@ -178,13 +185,21 @@ fn run(scene: Scene) -> Vec<Second> {
             }
             Event::Done(id) => {
                 let (began, permit) = &mut requests[id];
-                second.good += u32::from(now - *began <= PATIENCE.as_nanos() as u64);
-                permit.take().unwrap().release(Served::Answered, at);
+                if let Some(permit) = permit.take() {
+                    second.good += u32::from(now - *began <= PATIENCE.as_nanos() as u64);
+                    permit.release(Served::Answered, at);
+                }
                 match waiting.pop_front() {
                     Some(next) => {
                         events.push(Reverse((now + work(&mut random, now), Event::Done(next))));
                     }
                     None => busy -= 1,
+                }
+            }
+            Event::Left(id) => {
+                if let Some(permit) = requests[id].1.take() {
+                    waiting.retain(|waits| *waits != id);
+                    permit.release(Served::Left, at);
                 }
             }
             Event::Refused(id) => requests[id].1.take().unwrap().release(Served::Overloaded, at),
@@ -204,7 +219,7 @@ const fn scene(work: Work, places: usize, gate: Gate) -> Scene {
         window: Duration::from_millis(100),
         probe: Duration::from_secs(30),
     });
-    Scene { places, work, gate, load: 5.0, seconds: 120, slower: None, policy }
+    Scene { places, work, gate, load: 5.0, seconds: 120, slower: None, leave: false, policy }
 }
 
 /// Goodput of some seconds as a share of what the origin can do.
@@ -258,6 +273,29 @@ fn the_bound_finds_its_way_from_far_too_low() {
 }
 
 #[test]
+fn the_bound_finds_its_way_from_far_too_high_though_clients_leave_before_their_answers() {
+    for (initial, work) in [(100, Work::Constant(50 * MS)), (200, Work::Exponential(50 * MS))] {
+        let mut scene = scene(work, 10, Gate::Queue);
+        let Bound::Adaptive(policy) = scene.policy.bound else { panic!() };
+        scene.policy = ConcurrencyPolicy::adaptive(AdaptivePolicy { initial, ..policy });
+        (scene.leave, scene.seconds) = (true, 60);
+        let seconds = run(scene);
+        let settled = goodput(&scene, &seconds[10..]);
+        assert!(settled >= 0.9, "from {initial}: {settled}: {:?}", limits(&seconds));
+    }
+}
+
+#[test]
+fn clients_that_leave_soon_say_nothing_of_a_service() {
+    let limiter = limiter(ConcurrencyPolicy::adaptive(AdaptivePolicy::default()));
+    for millis in (0..20_000u64).step_by(10) {
+        let permit = limiter.try_acquire(Priority::Normal, Time::from_millis(millis)).unwrap();
+        permit.release(Served::Left, Time::from_millis(millis + 9));
+    }
+    assert_eq!(limiter.limit(), 100);
+}
+
+#[test]
 fn a_service_that_becomes_slower_for_good_is_measured_again() {
     let mut scene = scene(Work::Exponential(10 * MS), 20, Gate::Queue);
     scene.slower = Some((40, 4.0));
@@ -306,7 +344,7 @@ fn a_window_lasts_as_many_medians_as_slow_answers_need_within_its_bounds() {
     let light = |median: u64| new.after(&window(median, 1), &policy, at(500));
     assert_eq!(light(200).window_min(&policy), ms(800));
     assert_eq!(light(10).window_min(&policy), ms(100));
-    assert_eq!(light(3000).window_min(&policy), adaptive::WINDOW_MAX);
+    assert_eq!(light(3000).window_min(&policy), super::adaptive::WINDOW_MAX);
     // A step of a descent: eight medians of the step before, however short that is.
     let descending = |median: u64| new.after(&window(median, 100), &policy, at(500));
     assert_eq!(descending(200).window_min(&policy), ms(1600));
