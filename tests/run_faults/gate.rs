@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Each asks once in `PATIENCE`: together five times ten places for 50 ms.
 const CLIENTS: usize = 500;
 
+/// How long the load lasts before anything is counted.
+const SETTLE: Duration = Duration::from_millis(2500);
+
 const CLASSES: &str = r#"
 [[routes]]
 name = "dear"
@@ -67,7 +70,7 @@ async fn capacity(at: SocketAddr) -> f64 {
 /// Five times the capacity by clients that never slow down: for a while to settle, then what is counted.
 ///
 /// Goodput as a share of `capacity`, and the share of each class that is answered well.
-async fn overloaded(at: SocketAddr, capacity: f64) -> (f64, [f64; 3]) {
+async fn overloaded(at: SocketAddr, capacity: f64, settle: Duration) -> (f64, [f64; 3]) {
     let counts: Arc<Counts> = Arc::default();
     let start = Instant::now();
     let clients: Vec<_> = (0..CLIENTS)
@@ -93,7 +96,7 @@ async fn overloaded(at: SocketAddr, capacity: f64) -> (f64, [f64; 3]) {
         })
         .collect();
     // The time of a measurement, not a wait for something.
-    sleep(Duration::from_millis(2500)).await;
+    sleep(settle).await;
     let (before, began) = (counts.now(), Instant::now());
     sleep(Duration::from_millis(3500)).await;
     let (after, lasted) = (counts.now(), began.elapsed().as_secs_f64());
@@ -108,7 +111,7 @@ async fn overloaded(at: SocketAddr, capacity: f64) -> (f64, [f64; 3]) {
 }
 
 /// Goodput, what each class got, and the bound at the end.
-async fn measured(concurrency: &str) -> (f64, [f64; 3], Option<f64>) {
+async fn measured(concurrency: &str, settle: Duration) -> (f64, [f64; 3], Option<f64>) {
     let origin = Origin::start(Way::Gate(Arc::new(Semaphore::new(PLACES)), SERVICE)).await;
     let folder = Folder::new();
     let text = single(origin.address, CLASSES)
@@ -116,7 +119,7 @@ async fn measured(concurrency: &str) -> (f64, [f64; 3], Option<f64>) {
     let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let at = edge.address("http");
     let capacity = capacity(at).await;
-    let (goodput, classes) = overloaded(at, capacity).await;
+    let (goodput, classes) = overloaded(at, capacity, settle).await;
     let bound = edge.metric("proxima_concurrency_limit{service=\"web\"}");
     eprintln!("{capacity:.0} a second; goodput {goodput:.3}, classes {classes:.3?}, bound {bound:?}");
     (goodput, classes, bound)
@@ -126,7 +129,7 @@ async fn measured(concurrency: &str) -> (f64, [f64; 3], Option<f64>) {
 async fn goodput_stays_above_90_percent_of_what_a_service_can_do_at_five_times_the_load() {
     let _alone = ALONE.lock().await;
     let (goodput, [critical, normal, sheddable], bound) =
-        measured("concurrency = { max = 200, initial = 50 }").await;
+        measured("concurrency = { max = 200, initial = 50 }", SETTLE).await;
     assert!(goodput >= 0.9, "{goodput} of the capacity");
     // It began at five times the places. (A measurement of the base may be on: no lower end.)
     let bound = bound.unwrap();
@@ -138,13 +141,13 @@ async fn goodput_stays_above_90_percent_of_what_a_service_can_do_at_five_times_t
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_bound_the_same_load_leaves_little_goodput() {
     let _alone = ALONE.lock().await;
-    let (goodput, ..) = measured("").await;
+    let (goodput, ..) = measured("", SETTLE).await;
     assert!(goodput < 0.5, "{goodput}: no collapse, so the other test proves nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bound_far_too_high_at_first_comes_down_though_clients_leave_before_their_answers() {
     let _alone = ALONE.lock().await;
-    let (goodput, ..) = measured("concurrency = { max = 400, initial = 200 }").await;
+    let (goodput, ..) = measured("concurrency = { max = 400, initial = 200 }", 3 * SETTLE).await;
     assert!(goodput >= 0.9, "{goodput} of the capacity");
 }

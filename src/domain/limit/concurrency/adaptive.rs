@@ -17,8 +17,7 @@
 //!
 //! Latency says nothing when a service refuses fast, or when clients leave before
 //! they are answered: a window with a tenth of overload answers (timeouts, 503, clients that
-//! waited for long and left) shrinks the bound, too; to half while no base is known, since
-//! nothing says how far it is from what the service can do.
+//! waited for long and left) shrinks the bound, too, the more the greater their share.
 //!
 //! Pure: `Adaptive` is a value, `after` is its only step. `Cells` holds it between steps.
 
@@ -44,11 +43,11 @@ const QUEUE_DRAINED: f64 = 0.85;
 const GRADIENT_MIN: f64 = 0.5;
 /// Part of the way to the computed bound that one window goes. Source: `Gradient2` (0.2).
 const SMOOTHING: f64 = 0.2;
-/// Share of overload answers in a window that shrinks the bound, and what is left of it.
+/// Share of overload answers in a window that shrinks the bound.
 const OVERLOAD_SHARE: f64 = 0.1;
+/// What such a window leaves of the bound at most; half of its share of overload answers is taken
+/// away. Source: DCTCP (RFC 8257 section 3.3), so that a bound far too high comes down soon.
 const BACK_OFF: f64 = 0.9;
-/// The same before a base is known.
-const BACK_OFF_BLIND: f64 = 0.5;
 /// Windows in a row that shrink the bound by much, after which the base is doubted.
 const DOUBT: u32 = 10;
 const DOUBTFUL: f64 = 0.75;
@@ -166,7 +165,8 @@ impl Adaptive {
                 self.limit = self.limit.max(descent.from / 2.0);
                 self.probe_at = now + policy.probe;
             }
-            self.limit *= if self.base > 0.0 { BACK_OFF } else { BACK_OFF_BLIND };
+            let share = f64::from(window.overloaded) / f64::from(seen.max(1));
+            self.limit *= BACK_OFF.min(1.0 - share / 2.0);
         } else if let Some(descent) = self.descent {
             self.descend(descent, median, policy, now);
         } else if let Some(median) = median {

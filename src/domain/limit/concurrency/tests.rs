@@ -274,7 +274,11 @@ fn the_bound_finds_its_way_from_far_too_low() {
 
 #[test]
 fn the_bound_finds_its_way_from_far_too_high_though_clients_leave_before_their_answers() {
-    for (initial, work) in [(100, Work::Constant(50 * MS)), (200, Work::Exponential(50 * MS))] {
+    for (initial, work) in [
+        (100, Work::Constant(50 * MS)),
+        (200, Work::Exponential(50 * MS)),
+        (1000, Work::Exponential(50 * MS)),
+    ] {
         let mut scene = scene(work, 10, Gate::Queue);
         let Bound::Adaptive(policy) = scene.policy.bound else { panic!() };
         scene.policy = ConcurrencyPolicy::adaptive(AdaptivePolicy { initial, ..policy });
