@@ -285,6 +285,7 @@ sections! {
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,
         affinity: Option<Section<AffinitySection>>,
+        hedging: Option<Section<HedgingSection>>,
     }
     RetryBudgetSection {
         ratio: Key<f64>,
@@ -302,6 +303,13 @@ sections! {
         probe: Key<Duration>,
         normal_share: Key<f64>,
         sheddable_share: Key<f64>,
+    }
+    HedgingSection {
+        quantile: Key<f64>,
+        delay_min: Key<Duration>,
+        delay_max: Key<Duration>,
+        share: Key<f64>,
+        samples_min: Key<Whole>,
     }
     AffinitySection {
         by: Key<SessionSource>,
@@ -340,6 +348,7 @@ sections! {
         allow: List<IpNet>,
         deny: List<IpNet>,
         rate_limits: List<Label>,
+        hedging: Key<bool>,
         priority: Key<Priority>,
         sample: Key<f64>,
     }

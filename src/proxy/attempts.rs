@@ -18,7 +18,7 @@
 use crate::domain::endpoint::{InFlight, pick};
 use crate::domain::limit::affinity::{Affinity, Session};
 use crate::domain::name::RegionId;
-use crate::domain::snapshot::{Place, ServiceSnapshot};
+use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
 use crate::proxy::policy::Sticky;
@@ -204,10 +204,44 @@ impl Attempts {
         None
     }
 
+    /// A second place for a request that is under way; `None`: there is none, or the budget is used up.
+    ///
+    /// Another own endpoint only: a region that is asked hedges for itself, and a session stays
+    /// where it is.
+    pub fn beside(&mut self, random: u64, now: Time) -> Option<Attempt> {
+        let (candidate, region_left) = self.room_beside()?;
+        let endpoint = pick(&candidate.endpoints, &self.tried, random, now)?;
+        let attempt =
+            Attempt { place: candidate.place, region: candidate.region.clone(), endpoint: endpoint.begin() };
+        self.tried.push(attempt.endpoint.endpoint().address());
+        self.region_left = Some(region_left - 1);
+        self.left -= 1;
+        Some(attempt)
+    }
+
+    /// Whether [`Attempts::beside`] has a place now.
+    pub fn has_beside(&self) -> bool {
+        let untried = |candidate: &Candidate| {
+            candidate.endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.address()))
+        };
+        self.room_beside().is_some_and(|(candidate, _)| untried(candidate))
+    }
+
+    /// The region of the current attempt, if that is the own one and its budget allows another one.
+    fn room_beside(&self) -> Option<(&Candidate, u32)> {
+        let candidate = self.service.candidates.get(*self.order.front()?)?;
+        let region_left = self.region_left.filter(|left| *left > 0 && self.left > 0)?;
+        (candidate.place == Place::Own && self.session.is_none()).then_some((candidate, region_left))
+    }
+
     /// Whether an answer with this status is worth another attempt, and one is left.
     pub fn rejects(&self, status: u16, body: Body) -> bool {
-        let Budget { idempotent, on_status, .. } = &self.budget;
-        *idempotent && on_status.contains(&status) && self.left > 0 && body == Body::Replayable
+        self.is_retried(status) && self.left > 0 && body == Body::Replayable
+    }
+
+    /// Whether an answer with this status is not what the client should get, if there is a better one.
+    pub fn is_retried(&self, status: u16) -> bool {
+        self.budget.idempotent && self.budget.on_status.contains(&status)
     }
 
     /// Whether the request may be tried again after a failure.
@@ -272,7 +306,6 @@ mod tests {
     use super::*;
     use crate::domain::endpoint::Endpoint;
     use crate::domain::name::ServiceId;
-    use crate::domain::snapshot::Candidate;
     use std::collections::BTreeMap;
 
     /// Candidates named `a`, `b`, ...: the first one is the own region.

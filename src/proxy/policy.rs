@@ -7,6 +7,7 @@
 
 use crate::config::Service;
 use crate::domain::limit::concurrency::Priority;
+use crate::domain::limit::hedge::Repeatable;
 use crate::domain::name::ServiceId;
 use crate::domain::routing::{Route, RouteTimeouts};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
@@ -147,6 +148,8 @@ pub struct Exchange {
     /// Bytes of the request's body; `None`: any.
     pub max_body: Option<u64>,
     pub priority: Priority,
+    /// Whether it may be sent a second time while it is slow.
+    pub hedging: Repeatable,
     /// `Some`: sessions of the service stay where they are.
     pub sticky: Option<Sticky>,
     origin: Origin,
@@ -264,6 +267,8 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,
         priority: Priority::Normal,
+        // What its route says of it stayed behind.
+        hedging: Repeatable::No,
         origin: Origin::Peer,
         idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),

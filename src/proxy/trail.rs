@@ -29,8 +29,6 @@ pub(super) struct Trail {
     /// The next hop is told of it.
     handed_on: bool,
     attempts: Vec<Attempt>,
-    /// What the current attempt's connection took; `None`: a kept one, or none yet.
-    connect: Option<Duration>,
     /// The last attempt's answer was still coming when it was told.
     answering: bool,
     /// Of an answer of our own.
@@ -60,6 +58,8 @@ pub(super) struct Traced {
 pub(super) struct Times {
     /// Since the request began.
     pub(super) began: Duration,
+    /// Until there was a connection; `None`: a kept one, or none yet.
+    pub(super) connect: Option<Duration>,
     /// So far.
     pub(super) took: Duration,
 }
@@ -90,7 +90,6 @@ impl Trail {
             span: trace.step.filter(|_| trace.exported),
             handed_on: trace.handed_on,
             attempts: Vec::new(),
-            connect: None,
             answering: false,
             request_id: None,
             route: None,
@@ -103,9 +102,9 @@ impl Trail {
     /// An attempt has its answer's head, has failed, or is given up.
     pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, times: Times, result: AttemptResult) {
         let (region, address) = (attempt.region.clone(), attempt.endpoint.endpoint().address());
-        let Times { began, took } = times;
+        let Times { began, connect, took } = times;
         self.answering = matches!(result, AttemptResult::Answered(_));
-        let (connect, first_byte) = (self.connect.take(), self.answering.then_some(took));
+        let first_byte = self.answering.then_some(took);
         self.attempts.push(Attempt { region, address, began, connect, first_byte, took, result });
     }
 
@@ -116,11 +115,6 @@ impl Trail {
 
     pub(super) const fn is_exported(&self) -> bool {
         self.span.is_some()
-    }
-
-    /// The current attempt has got a connection of its own.
-    pub(super) fn connected(&mut self, took: Duration) {
-        self.connect = Some(took);
     }
 
     /// This edge answers itself.

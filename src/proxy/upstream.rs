@@ -257,26 +257,29 @@ impl Upstreams {
         self.pool.sweep().await;
     }
 
-    /// A connection to the target; `fresh`: not one that has carried requests before, if HTTP/1.
+    /// A kept HTTP/1 connection to the target.
+    pub(super) fn kept(&self, target: &Target) -> Option<Open> {
+        let Way::Plain(address) = target.way else { return None };
+        let conn = self.pool.take(address)?;
+        Some(Open::Http1 { conn, reused: true, home: Some(address) })
+    }
+
+    /// A connection to the target: a new one if HTTP/1, a stream of a shared one if HTTP/2.
     ///
     /// # Errors
     /// `Connect` or `Local`.
-    pub(super) async fn open(&self, target: &Target, fresh: bool) -> Result<Open, UpstreamError> {
+    pub(super) async fn open(&self, target: &Target) -> Result<Open, UpstreamError> {
         match &target.way {
             Way::Plain(address) => {
-                if let Some(conn) = (!fresh).then(|| self.pool.take(*address)).flatten() {
-                    return Ok(Open::Http1 { conn, reused: true, home: Some(*address) });
-                }
-                // Boxed, as the others below: a request that finds an open connection pays for none of it.
-                let conn = Box::pin(plain(*address, target.connect)).await?;
+                let conn = plain(*address, target.connect).await?;
                 Ok(Open::Http1 { conn, reused: false, home: Some(*address) })
             }
-            Way::Single(peer) => match Box::pin(self.tls.new_stream(peer.as_ref())).await {
+            Way::Single(peer) => match self.tls.new_stream(peer.as_ref()).await {
                 Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
                 Err(e) => Err(unconnected(&e)),
             },
             Way::Http2(peer) => {
-                let session = Box::pin(timeout(target.connect, self.stream(peer))).await;
+                let session = timeout(target.connect, self.stream(peer)).await;
                 let (session, reused) = session.map_err(|_| UpstreamError::Connect)??;
                 Ok(Open::Http2 { session: Box::new(session), peer: peer.clone(), reused })
             }

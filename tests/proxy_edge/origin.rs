@@ -4,7 +4,7 @@ use crate::support::{SOON, eventually};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,6 +58,7 @@ impl Seen {
 pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    silent: Arc<AtomicUsize>,
 }
 
 impl Origin {
@@ -67,13 +68,20 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (all, reply) = (Arc::clone(&seen), Arc::new(reply));
+        let silent: Arc<AtomicUsize> = Arc::default();
+        let waiting = Arc::clone(&silent);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (all, reply) = (Arc::clone(&all), Arc::clone(&reply));
-                tokio::spawn(async move { serve(stream, &all, reply.as_ref()).await });
+                let (all, reply, waiting) = (Arc::clone(&all), Arc::clone(&reply), Arc::clone(&waiting));
+                tokio::spawn(async move { serve(stream, &all, &waiting, reply.as_ref()).await });
             }
         });
-        Self { address, seen }
+        Self { address, seen, silent }
+    }
+
+    /// Connections whose request is met with silence, and that are still open.
+    pub fn silent(&self) -> usize {
+        self.silent.load(Ordering::Relaxed)
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -84,6 +92,7 @@ impl Origin {
 async fn serve(
     mut stream: TcpStream,
     all: &Mutex<Vec<Seen>>,
+    silent: &AtomicUsize,
     reply: &(dyn Fn(&Seen, usize) -> Reply + Sync),
 ) {
     let mut buffer = Vec::new();
@@ -115,7 +124,13 @@ async fn serve(
                 drop(tokio::io::copy(&mut from, &mut to).await);
                 return;
             }
-            Reply::Silence => std::future::pending().await,
+            Reply::Silence => {
+                silent.fetch_add(1, Ordering::Relaxed);
+                // Nothing more is asked on it: what comes is its end.
+                drop(read_request(&mut stream, &mut buffer).await);
+                silent.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
         };
         if sent.is_err() {
             return;

@@ -78,6 +78,32 @@ impl RetryReason {
     }
 }
 
+/// What became of a request that had no answer by the time that most others have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HedgeResult {
+    /// The second attempt answered first.
+    Won,
+    /// The first one did.
+    Lost,
+    /// Neither did, or the client left.
+    Ended,
+    /// There was none: the budget or the concurrency of the service was used up.
+    Denied,
+}
+
+impl HedgeResult {
+    pub const ALL: [Self; 4] = [Self::Won, Self::Lost, Self::Ended, Self::Denied];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Ended => "ended",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// Why a forwarded request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {

@@ -1,9 +1,11 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, RetryReason};
+use super::labels::{Class, HedgeResult, RetryReason};
 use crate::domain::name::{RegionId, RouteId, ServiceId};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use std::collections::BTreeMap;
 
 /// Label of the region when no region answered and this edge did.
@@ -18,6 +20,8 @@ pub(super) struct ServiceFamilies {
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
     retries_denied: IntCounterVec,
+    hedges: IntCounterVec,
+    hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
 }
 
@@ -52,6 +56,16 @@ impl ServiceFamilies {
             retries_denied: new.counters(
                 "proxima_retries_denied_total",
                 "Retries that were not made because the service's retry budget was spent.",
+                &["service"],
+            )?,
+            hedges: new.counters(
+                "proxima_hedges_total",
+                "Requests that were slow enough for a second attempt beside the first, by what became of it.",
+                &["service", "result"],
+            )?,
+            hedge_delay: new.seconds(
+                "proxima_hedge_delay_seconds",
+                "How long requests of a service are waited for before they are hedged (0: none are).",
                 &["service"],
             )?,
             concurrency_limit: new.gauges(
@@ -91,6 +105,9 @@ impl ServiceFamilies {
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            hedges: HedgeResult::ALL
+                .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
+            hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
@@ -134,6 +151,9 @@ pub struct ServiceHandles {
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
     pub retries_denied: IntCounter,
+    hedges: [IntCounter; HedgeResult::ALL.len()],
+    /// In seconds.
+    pub hedge_delay: Gauge,
     pub concurrency_limit: IntGauge,
 }
 
@@ -147,6 +167,10 @@ impl ServiceHandles {
     /// The count of connections to a region's endpoints that could not be made.
     pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
         self.regions.get(region).map(|r| &r.connect_errors)
+    }
+
+    pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
+        &self.hedges[result as usize]
     }
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {

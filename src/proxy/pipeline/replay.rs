@@ -43,6 +43,11 @@ impl Replay {
         }
     }
 
+    /// Whether all of the body has come, and can be sent again.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Keeping { pieces, .. } if pieces.last() == Some(&Piece::End))
+    }
+
     pub(super) const fn body(&self) -> Body {
         match self {
             Self::Keeping { .. } => Body::Replayable,

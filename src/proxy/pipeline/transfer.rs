@@ -82,11 +82,11 @@ impl Transfer {
     }
 
     /// Sends the request until the head of an answer is there.
-    pub(super) async fn head(&mut self, call: &mut Call<'_>) -> Result<Head, Broken> {
-        poll_fn(|context| self.poll_answer(call, context)).await
-    }
-
-    fn poll_answer(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
+    pub(super) fn poll_answer(
+        &mut self,
+        call: &mut Call<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, Broken>> {
         let _unsent = self.poll_send(call, context)?;
         loop {
             match self.up.poll_head(context) {

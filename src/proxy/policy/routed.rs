@@ -2,9 +2,10 @@
 
 use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
 use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
+use crate::domain::limit::hedge::Repeatable;
 use crate::domain::routing::{
-    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RoutePolicy,
-    normal_path,
+    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RouteHedging,
+    RoutePolicy, normal_path,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
@@ -121,6 +122,10 @@ fn forward(
         timeouts: Timeouts::new(config, *timeouts),
         max_body: *max_body,
         priority: route.policy.priority,
+        hedging: match route.policy.hedging {
+            RouteHedging::AsService if idempotent => Repeatable::Yes,
+            RouteHedging::AsService | RouteHedging::Never => Repeatable::No,
+        },
         origin: Origin::Client { address: client.address, scheme: client.scheme },
         idempotent,
         own: world.snapshot.own.clone(),
