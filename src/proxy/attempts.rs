@@ -65,6 +65,8 @@ pub enum Failure {
     /// The peer's typed 503.
     Refused,
     Timeout,
+    /// The time for the whole request was over before this attempt had had its share of it.
+    Deadline,
     /// An answer with a status that the route tries again after.
     Status,
     /// An answer that is no HTTP.
@@ -82,6 +84,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Refused => "refused",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
             Self::Status => "status",
             Self::Malformed => "malformed",
             Self::Late => "cut",
@@ -257,9 +260,12 @@ impl Attempts {
             Failure::Closed if self.budget.idempotent => RetryReason::Closed,
             Failure::Timeout if self.budget.idempotent && self.budget.on_timeout => RetryReason::Timeout,
             Failure::Status if self.budget.idempotent => RetryReason::Status,
-            Failure::Status | Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
-                return Verdict::GiveUp;
-            }
+            Failure::Status
+            | Failure::Closed
+            | Failure::Timeout
+            | Failure::Deadline
+            | Failure::Malformed
+            | Failure::Late => return Verdict::GiveUp,
         };
         self.save_the_last_for_home();
         match body {

@@ -9,7 +9,7 @@ use crate::domain::limit::concurrency::{Permit, Served, Shed};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
 use crate::domain::time::Time;
-use crate::metrics::request::{Class, HedgeResult, RetryReason, ServiceHandles};
+use crate::metrics::request::{Class, Cut, HedgeResult, RetryReason, ServiceHandles};
 use crate::proxy::Shared;
 use crate::proxy::activity::Guard;
 use crate::proxy::attempts::{Attempt, Body, Failure, Verdict};
@@ -53,6 +53,8 @@ struct Running {
     began: Time,
     /// What its connection took; `None`: a kept one, or none yet.
     connect: Option<Duration>,
+    /// How long the client took to send its body: no time of the upstream's.
+    upload: Duration,
     phase: Phase,
     made: Made,
     /// Counts it as in flight at the own endpoints of its service.
@@ -71,12 +73,23 @@ enum Phase {
 }
 
 impl Running {
+    const fn new(attempt: Attempt, began: Time, made: Made, permit: Option<Permit>) -> Self {
+        let (connect, upload, phase) = (None, Duration::ZERO, Phase::Waiting);
+        Self { attempt, began, connect, upload, phase, made, permit }
+    }
+
     fn times(&self, request: Time, now: Time) -> Times {
         Times { began: self.began.since(request), connect: self.connect, took: now.since(self.began) }
     }
 
+    /// How long the upstream had the request.
+    fn latency(&self, now: Time) -> Duration {
+        now.since(self.began).saturating_sub(self.upload)
+    }
+
     fn release(&mut self, served: Served, now: Time) {
-        if let Some(permit) = self.permit.take() {
+        if let Some(mut permit) = self.permit.take() {
+            permit.leave_out(self.upload);
             permit.release(served, now);
         }
     }
@@ -162,8 +175,7 @@ impl Progress {
             shared.wiring.metrics.served.inc();
         }
         let began = shared.wiring.clock.now();
-        let (phase, made) = (Phase::Waiting, Made::InTurn);
-        self.running = Some(Running { attempt, began, connect: None, phase, made, permit });
+        self.running = Some(Running::new(attempt, began, Made::InTurn, permit));
     }
 
     /// Tells the core how the current attempt went, once.
@@ -199,25 +211,40 @@ impl Progress {
         }
         if let Some(running) = &mut self.running {
             let endpoint = running.attempt.endpoint.endpoint();
-            let times = running.times(self.began, now);
+            let (times, latency) = (running.times(self.began, now), running.latency(now));
             match failure {
+                // It had no time to fail in: nobody is told.
+                Failure::Deadline => running.phase = Phase::Told,
                 // A refusing peer is well; it only has no room.
-                Failure::Refused => endpoint.succeeded(times.took, now),
-                _ => endpoint.failed(times.took, now),
+                Failure::Refused => endpoint.succeeded(latency, now),
+                _ => endpoint.failed(latency, now),
             }
-            if let Some(trail) = &mut self.trail {
-                match failure {
-                    Failure::Late => trail.cut(),
-                    // Its answer is told already.
-                    Failure::Status => {}
-                    _ => trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str())),
-                }
+            // Those whose head has come are told already.
+            let told = matches!(failure, Failure::Late | Failure::Status);
+            if let Some(trail) = self.trail.as_mut().filter(|_| !told) {
+                trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str()));
             }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
             running.release(load_of(failure), now);
         }
-        let refused = failure == Failure::Refused;
-        self.tell(if refused { OutcomeResult::Refused } else { OutcomeResult::Failure }, shared);
+        match failure {
+            Failure::Deadline => {}
+            Failure::Refused => self.tell(OutcomeResult::Refused, shared),
+            _ => self.tell(OutcomeResult::Failure, shared),
+        }
+    }
+
+    /// The answer, which had begun, is not whole.
+    pub(super) fn cut(&mut self, cut: Cut, shared: &Shared) {
+        if cut == Cut::Upstream {
+            self.note(Failure::Late, shared.wiring.clock.now(), shared);
+        }
+        if let Some(trail) = &mut self.trail {
+            trail.cut(cut);
+        }
+        if let Some(handles) = self.handles() {
+            handles.cut(cut).inc();
+        }
     }
 
     /// Counts connections that failed, by region.
@@ -257,11 +284,11 @@ impl Progress {
             return self.failed(Failure::Refused, body, shared);
         }
         let now = shared.wiring.clock.now();
-        let times = running.times(self.began, now);
+        let (times, latency) = (running.times(self.began, now), running.latency(now));
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
-        self.learn(running.attempt.place, times.took);
+        self.learn(running.attempt.place, latency);
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {
             return true;
@@ -282,10 +309,10 @@ impl Progress {
         }
         let endpoint = running.attempt.endpoint.endpoint();
         if matches!(status.as_u16(), 502..=504) {
-            endpoint.failed(times.took, now);
+            endpoint.failed(latency, now);
             self.tell(OutcomeResult::Failure, shared);
         } else {
-            endpoint.succeeded(times.took, now);
+            endpoint.succeeded(latency, now);
             running.phase = Phase::Answering;
         }
         false

@@ -210,7 +210,8 @@ impl UpstreamError {
             Self::Connect => Failure::Connect,
             Self::Unprocessed => Failure::Unprocessed,
             Self::Closed => Failure::Closed,
-            Self::Timeout | Self::Deadline => Failure::Timeout,
+            Self::Timeout => Failure::Timeout,
+            Self::Deadline => Failure::Deadline,
             Self::Malformed(_) | Self::Nonsense => Failure::Malformed,
         })
     }

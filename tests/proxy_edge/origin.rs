@@ -161,6 +161,27 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
     }
 }
 
+/// An origin that answers whatever comes first, whole or not, and then listens.
+pub async fn early(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                let mut begun = false;
+                while stream.read(&mut bytes).await.is_ok_and(|n| n > 0) {
+                    if !begun && stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    begun = true;
+                }
+            });
+        }
+    });
+    address
+}
+
 /// An address that refuses connections, kept from others as long as it lives.
 pub struct Refusing {
     _socket: TcpSocket,

@@ -78,6 +78,31 @@ impl RetryReason {
     }
 }
 
+/// Why an answer that had begun did not reach its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The upstream broke off, fell silent, or did not keep what the head promised.
+    Upstream,
+    /// The time for the whole request was over.
+    Deadline,
+    ClientLeft,
+    /// The client did not read, or did not send the rest of its request.
+    ClientSlow,
+}
+
+impl Cut {
+    pub const ALL: [Self; 4] = [Self::Upstream, Self::Deadline, Self::ClientLeft, Self::ClientSlow];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "cut",
+            Self::Deadline => "deadline",
+            Self::ClientLeft => "client_left",
+            Self::ClientSlow => "client_slow",
+        }
+    }
+}
+
 /// What became of a request that had no answer by the time that most others have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HedgeResult {

@@ -1,7 +1,7 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, HedgeResult, RetryReason};
+use super::labels::{Class, Cut, HedgeResult, RetryReason};
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -20,6 +20,7 @@ pub(super) struct ServiceFamilies {
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
     retries_denied: IntCounterVec,
+    cut: IntCounterVec,
     hedges: IntCounterVec,
     hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
@@ -57,6 +58,11 @@ impl ServiceFamilies {
                 "proxima_retries_denied_total",
                 "Retries that were not made because the service's retry budget was spent.",
                 &["service"],
+            )?,
+            cut: new.counters(
+                "proxima_answers_cut_total",
+                "Answers that had begun and did not reach their end, by why.",
+                &["service", "reason"],
             )?,
             hedges: new.counters(
                 "proxima_hedges_total",
@@ -105,6 +111,7 @@ impl ServiceFamilies {
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            cut: Cut::ALL.map(|cut| self.cut.with_label_values(&[service.as_str(), cut.as_str()])),
             hedges: HedgeResult::ALL
                 .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
             hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
@@ -151,6 +158,7 @@ pub struct ServiceHandles {
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
     pub retries_denied: IntCounter,
+    cut: [IntCounter; Cut::ALL.len()],
     hedges: [IntCounter; HedgeResult::ALL.len()],
     /// In seconds.
     pub hedge_delay: Gauge,
@@ -167,6 +175,10 @@ impl ServiceHandles {
     /// The count of connections to a region's endpoints that could not be made.
     pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
         self.regions.get(region).map(|r| &r.connect_errors)
+    }
+
+    pub fn cut(&self, cut: Cut) -> &IntCounter {
+        &self.cut[cut as usize]
     }
 
     pub fn hedges(&self, result: HedgeResult) -> &IntCounter {

@@ -190,20 +190,24 @@ impl<'p> Try<'p> {
                     let begun = begin(open, out, self.forward.clone(), self.patience);
                     self.stage = begun.map_err(Broken::Upstream)?;
                 }
-                Stage::Sending { transfer, reused } => match ready!(transfer.poll_answer(call, context)) {
-                    Err(Broken::Upstream(UpstreamError::Closed))
-                        if *reused && !transfer.answered() && may_repeat(call) =>
-                    {
-                        self.stage = opening(pipeline, &self.target);
-                    }
-                    Err(Broken::Client(ClientError::Gone)) => {
-                        if transfer.is_sent() {
-                            call.progress.left(&pipeline.shared);
+                Stage::Sending { transfer, reused } => {
+                    let ended = ready!(transfer.poll_answer(call, context));
+                    call.progress.uploaded(lane, transfer.upload());
+                    match ended {
+                        Err(Broken::Upstream(UpstreamError::Closed))
+                            if *reused && !transfer.answered() && may_repeat(call) =>
+                        {
+                            self.stage = opening(pipeline, &self.target);
                         }
-                        return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
+                        Err(Broken::Client(ClientError::Gone)) => {
+                            if transfer.is_sent() {
+                                call.progress.left(&pipeline.shared);
+                            }
+                            return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
+                        }
+                        ended => return Poll::Ready(ended),
                     }
-                    ended => return Poll::Ready(ended),
-                },
+                }
             }
         }
     }
@@ -211,7 +215,9 @@ impl<'p> Try<'p> {
     /// A connection is made in its own time, and in that of the whole request.
     fn poll_deadline(&self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
         match self.patience.whole {
-            Some(at) => call.timer.poll(context, at).map(|()| Err(Broken::Upstream(UpstreamError::Deadline))),
+            Some((at, _)) => {
+                call.timer.poll(context, at).map(|()| Err(Broken::Upstream(UpstreamError::Deadline)))
+            }
             None => Poll::Pending,
         }
     }
