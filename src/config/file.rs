@@ -12,7 +12,9 @@ use crate::config::units::{
 use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
-use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
+use crate::domain::routing::{
+    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+};
 use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
@@ -209,6 +211,7 @@ sections! {
     EdgeSection {
         region: Key<RegionId>,
         trusted_proxies: List<IpNet>,
+        ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
         drain_deadline: Key<Duration>,
     }
