@@ -115,6 +115,24 @@ service = \"web\"
 }
 
 #[test]
+fn a_rule_by_path_that_another_spelling_may_walk_around_is_a_note_until_the_edge_says_what_it_wants() {
+    let folder = Folder::new("guarded");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let route =
+        "[[routes]]\nname = \"admin\"\npath_prefix = \"/admin\"\nservice = \"web\"\ndeny = [\"::/0\"]\n";
+    let text = format!("{text}\n{route}");
+    for (stated, notes) in
+        [("", 1), ("\nambiguous_paths = \"refuse\"", 0), ("\nambiguous_paths = \"pass\"", 0)]
+    {
+        let stated = text.replacen("[edge]", &format!("[edge]{stated}"), 1);
+        let output = check(&[&folder.file("guarded.toml", stated.as_bytes())]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert_eq!(told.matches("note: what route `admin` forbids").count(), notes, "{told}");
+    }
+}
+
+#[test]
 fn what_is_no_file_is_said_plainly() {
     let folder = Folder::new("no-file");
     assert!(refused(&folder.0.join("nowhere.toml")).contains("there is no such file"));
