@@ -22,7 +22,7 @@ mod units;
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
 pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
-pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
+pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
@@ -232,6 +232,8 @@ pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
     pub protocol: UpstreamProtocol,
+    /// `None`: they are reached without TLS, or there are none here.
+    pub tls: Option<UpstreamTls>,
     /// Path of the endpoint probe: 2xx is healthy.
     pub health_path: String,
     pub connect_timeout: Duration,
@@ -246,7 +248,7 @@ pub struct Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamProtocol {
     Http1,
-    /// HTTP/2 by prior knowledge (gRPC).
+    /// HTTP/2 (gRPC): by prior knowledge, over TLS by ALPN.
     Http2,
 }
 

@@ -278,6 +278,7 @@ sections! {
     ServiceSection {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
         protocol: Key<UpstreamProtocol>,
+        tls: Option<Section<UpstreamTlsSection>>,
         health_path: Key<UrlPath>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
@@ -285,6 +286,12 @@ sections! {
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,
         affinity: Option<Section<AffinitySection>>,
+    }
+    UpstreamTlsSection {
+        ca: Key<FilePath>,
+        server_name: Key<DnsName>,
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
     }
     RetryBudgetSection {
         ratio: Key<f64>,

@@ -14,7 +14,7 @@ use services::ServiceFamilies;
 mod labels;
 mod services;
 
-pub use labels::{Class, ListenerKind, Message, RefusalReason, RejectReason, RetryReason};
+pub use labels::{Class, Distrust, ListenerKind, Message, RefusalReason, RejectReason, RetryReason};
 pub use services::{Handles, ServiceHandles};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.

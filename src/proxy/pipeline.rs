@@ -27,7 +27,6 @@ use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError,
 use crate::proxy::{Shared, Wiring};
 use http::uri::{Authority, Scheme as UriScheme};
 use http::{HeaderValue, Method, StatusCode, Uri, request, response};
-use pingora::upstreams::peer::Peer;
 use replay::Replay;
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,8 +241,12 @@ impl Pipeline {
                 Err(Broken::Client(e)) => return Box::pin(self.lost(call, e)).await,
                 Err(Broken::Upstream(e)) => e,
             };
-            if let UpstreamError::Malformed(malformed) = broken {
-                self.shared.malformed(Message::Answer, malformed);
+            match broken {
+                UpstreamError::Malformed(malformed) => self.shared.malformed(Message::Answer, malformed),
+                UpstreamError::Distrusted(reason) => {
+                    call.progress.handles().inspect(|handles| handles.distrusted(reason).inc());
+                }
+                _ => {}
             }
             let body = call.replay.body();
             let overdue = call.deadline.is_some_and(|at| at <= Instant::now());
@@ -412,10 +415,9 @@ fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Ups
             };
             Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
         }
-        Open::Http2 { session, peer, .. } => {
+        Open::Http2 { claim, sender, encrypted, .. } => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
-            let encrypted = Peer::tls(peer.as_ref());
             uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
             uri.authority = Some(out.authority.clone());
             parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;
@@ -425,7 +427,7 @@ fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Ups
             if out.te_trailers {
                 parts.headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
             }
-            Ok(Upstream::H2(Box::new(Http2::begin(*session, peer, parts, out.framing)?)))
+            Ok(Upstream::H2(Box::new(Http2::begin(claim, sender, parts, out.framing)?)))
         }
     }
 }

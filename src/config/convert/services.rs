@@ -1,6 +1,6 @@
 //! Services and their endpoints.
 
-use super::{duplicates, limits};
+use super::{duplicates, limits, upstream_tls};
 use crate::config::file::{File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
@@ -55,6 +55,7 @@ fn service(
     let attempts = report.whole(&path("attempts"), &service.attempts, 1..=10, ATTEMPTS);
     Service {
         endpoints: endpoints(id, section, own, regions, report),
+        tls: upstream_tls::tls(id, service, own, folder, report),
         protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
         health_path: service
             .health_path

@@ -78,6 +78,45 @@ impl RetryReason {
     }
 }
 
+/// Why a TLS handshake with an upstream failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// No root that is believed signs its certificate.
+    UnknownIssuer,
+    /// Its certificate is for other names.
+    WrongName,
+    /// Its certificate is not valid any more, or not yet.
+    Expired,
+    /// Its certificate is wrong in another way.
+    BadCertificate,
+    /// It refused: most likely it asks for a certificate, or another one.
+    Refused,
+    /// It speaks no TLS, or no version or protocol of ours.
+    Other,
+}
+
+impl Distrust {
+    pub const ALL: [Self; 6] = [
+        Self::UnknownIssuer,
+        Self::WrongName,
+        Self::Expired,
+        Self::BadCertificate,
+        Self::Refused,
+        Self::Other,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::WrongName => "wrong_name",
+            Self::Expired => "expired",
+            Self::BadCertificate => "bad_certificate",
+            Self::Refused => "refused",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Why a forwarded request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {

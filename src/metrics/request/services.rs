@@ -1,7 +1,7 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, RetryReason};
+use super::labels::{Class, Distrust, RetryReason};
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ pub(super) struct ServiceFamilies {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    distrusted: IntCounterVec,
     retries_denied: IntCounterVec,
     concurrency_limit: IntGaugeVec,
 }
@@ -48,6 +49,11 @@ impl ServiceFamilies {
                 "proxima_upstream_connect_errors_total",
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
+            )?,
+            distrusted: new.counters(
+                "proxima_upstream_handshake_failures_total",
+                "TLS handshakes with endpoints of the own region or with peers that failed, by why.",
+                &["service", "reason"],
             )?,
             retries_denied: new.counters(
                 "proxima_retries_denied_total",
@@ -90,6 +96,8 @@ impl ServiceFamilies {
             attempts: self.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            distrusted: Distrust::ALL
+                .map(|reason| self.distrusted.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
         };
@@ -133,6 +141,7 @@ pub struct ServiceHandles {
     pub duration: Histogram,
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
+    distrusted: [IntCounter; Distrust::ALL.len()],
     pub retries_denied: IntCounter,
     pub concurrency_limit: IntGauge,
 }
@@ -147,6 +156,11 @@ impl ServiceHandles {
     /// The count of connections to a region's endpoints that could not be made.
     pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
         self.regions.get(region).map(|r| &r.connect_errors)
+    }
+
+    /// The count of TLS handshakes with upstreams that failed.
+    pub fn distrusted(&self, reason: Distrust) -> &IntCounter {
+        &self.distrusted[reason as usize]
     }
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {
