@@ -54,6 +54,7 @@ impl Fixture {
         snapshot.services = [(web(), Arc::new(service))].into();
         let config = Service {
             endpoints: Vec::new(),
+            tls: None,
             protocol: UpstreamProtocol::Http1,
             health_path: "/".to_owned(),
             connect_timeout: Duration::from_secs(1),
