@@ -152,7 +152,10 @@ fn distrust(error: &io::Error) -> Distrust {
         return Distrust::Other;
     };
     match error {
-        E::InvalidCertificate(CertificateError::UnknownIssuer) => Distrust::UnknownIssuer,
+        // The signature is wrong where a root of the same name has another key: a CA made anew.
+        E::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            Distrust::UnknownIssuer
+        }
         E::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => Distrust::WrongName,
