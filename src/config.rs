@@ -30,6 +30,7 @@ use ipnet::IpNet;
 use problems::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,6 +240,8 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// To the first byte of the response, and between two reads.
     pub read_timeout: Duration,
+    /// HTTP/1 connections to one endpoint, idle ones among them; `None`: any number.
+    pub connections_max: Option<NonZeroU32>,
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
     pub protection: limits::Protection,

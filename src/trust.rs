@@ -284,3 +284,33 @@ impl Material {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_wrong_with_an_address_is_told_once_a_minute() {
+        let folder = std::env::temp_dir().join(format!("proxima-trust-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let ca = folder.join("ca.pem");
+        let certified = rcgen::generate_simple_self_signed(vec!["a.example.net".to_owned()]).unwrap();
+        std::fs::write(&ca, certified.cert.pem()).unwrap();
+        let material = Material::read(&ca, None).await.unwrap();
+        let trust = material.trust("service `web`", "a.example.net", None).unwrap();
+        // The same content and name are the same trust; another name is another one.
+        let again = Material::read(&ca, None).await.unwrap();
+        assert!(Arc::ptr_eq(&trust, &again.trust("x", "a.example.net", Some(&trust)).unwrap()));
+        assert_ne!(again.trust("x", "b.example.net", Some(&trust)).unwrap().id(), trust.id());
+        std::fs::remove_dir_all(&folder).unwrap();
+
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let told = |port| trust.is_news(at(port), Instant::now());
+        assert!(told(1) && !told(1) && told(2));
+        tokio::time::advance(TELL_EVERY).await;
+        assert!(told(1) && !told(1));
+        // A flood of addresses takes no more room than this.
+        let flood = (0..5000).filter(|port| told(*port)).count();
+        assert!(flood <= TOLD_MAX && trust.told.lock().unwrap().len() <= TOLD_MAX);
+    }
+}

@@ -43,7 +43,9 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "tls" | "peer" => true,
         "regions" => matches!(key, "peer" | "addresses"),
         // A table that is there switches something on.
-        "services" => matches!(key, "endpoints" | "tls" | "concurrency" | "affinity"),
+        "services" => {
+            matches!(key, "endpoints" | "tls" | "max_connections_per_endpoint" | "concurrency" | "affinity")
+        }
         "services.tls" => matches!(key, "ca" | "certificate" | "key"),
         "services.affinity" => matches!(key, "by" | "secret"),
         "rate_limits" => matches!(key, "name" | "key" | "requests"),

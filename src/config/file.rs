@@ -282,6 +282,7 @@ sections! {
         health_path: Key<UrlPath>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
+        max_connections_per_endpoint: Key<Whole>,
         attempts: Key<Whole>,
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,

@@ -55,7 +55,7 @@ enum Phase {
     Waiting,
     /// A good head came; the outcome is told at the end.
     Answering,
-    /// The outcome was told.
+    /// The outcome was told, or there is none.
     Told,
 }
 
@@ -122,10 +122,11 @@ impl Progress {
     }
 
     /// Another attempt is paid for by the traffic of the service. A peer that refused is asked
-    /// for little and says so at once: going on to the next region costs nothing.
+    /// for little and says so at once, a busy endpoint is not asked: going on costs nothing.
     fn may_retry(&self, failure: Failure, now: Time) -> bool {
         let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
-        if failure == Failure::Refused || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
+        let costs_nothing = matches!(failure, Failure::Refused | Failure::Busy);
+        if costs_nothing || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
             return true;
         }
         if let Some(handles) = self.handles() {
@@ -174,6 +175,8 @@ impl Progress {
             match failure {
                 // A refusing peer is well; it only has no room.
                 Failure::Refused => endpoint.succeeded(took, now),
+                // It was not asked: nothing is learned.
+                Failure::Busy => {}
                 _ => endpoint.failed(took, now),
             }
             if let Some(trail) = &mut self.trail {
@@ -189,8 +192,11 @@ impl Progress {
         if let Some(permit) = self.permit.take() {
             permit.release(load_of(failure), now);
         }
-        let refused = failure == Failure::Refused;
-        self.tell(if refused { OutcomeResult::Refused } else { OutcomeResult::Failure }, shared);
+        match failure {
+            Failure::Busy => self.running.iter_mut().for_each(|running| running.phase = Phase::Told),
+            Failure::Refused => self.tell(OutcomeResult::Refused, shared),
+            _ => self.tell(OutcomeResult::Failure, shared),
+        }
         self.failure = Some(failure);
         self.retry(failure, body, now, shared).is_some()
     }

@@ -3,7 +3,7 @@
 //! Connections are kept by where they lead and whom they trust: what one
 //! configuration verified never serves under another.
 
-use crate::config::UpstreamProtocol;
+use crate::config::{Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
 use crate::metrics::request::Distrust;
 use crate::proxy::attempts::{Attempt, Failure};
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use connect::{Goal, Key};
 use http::{HeaderValue, response};
 use shared::{Claim, Manner};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,7 +28,10 @@ mod connect;
 pub(super) mod h1;
 pub(super) mod h2;
 mod pool;
+mod seats;
 mod shared;
+
+pub(super) use seats::Seat;
 
 /// Interim answers before the final one; more are an attack or a loop.
 const INFORMATIONAL_MAX: u32 = 16;
@@ -61,8 +65,8 @@ pub(super) struct Target {
 
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// HTTP/1, kept for the next request.
-    Http1,
+    /// HTTP/1, kept for the next request; so many connections at most.
+    Http1(Option<NonZeroU32>),
     /// HTTP/1, for one request that may change its protocol.
     Single,
     /// HTTP/2, shared by many requests.
@@ -83,7 +87,7 @@ pub(super) fn target(
             let trust = upstreams.service(&exchange.service);
             // Never without TLS where the configuration asks for it.
             (service.tls.is_some() == trust.is_some())
-                .then(|| own(attempt, service.protocol, trust.cloned(), &exchange.timeouts))
+                .then(|| own(attempt, service, trust.cloned(), &exchange.timeouts))
         }
         Place::Peer => {
             Some(forward(attempt, &exchange.timeouts, upstreams.region(&attempt.region)?, upgrade))
@@ -91,16 +95,11 @@ pub(super) fn target(
     }
 }
 
-fn own(
-    attempt: &Attempt,
-    protocol: UpstreamProtocol,
-    trust: Option<Arc<Trust>>,
-    timeouts: &Timeouts,
-) -> Target {
+fn own(attempt: &Attempt, service: &Service, trust: Option<Arc<Trust>>, timeouts: &Timeouts) -> Target {
     let Timeouts { connect, first_byte, between_bytes, .. } = *timeouts;
     let goal = Goal { address: attempt.endpoint.endpoint().address(), trust };
-    let way = match protocol {
-        UpstreamProtocol::Http1 => Way::Http1,
+    let way = match service.protocol {
+        UpstreamProtocol::Http1 => Way::Http1(service.connections_max),
         UpstreamProtocol::Http2 => Way::Http2(SERVICE),
     };
     Target { goal, way, dial: connect, connect, first_byte, between_bytes }
@@ -144,6 +143,8 @@ pub(super) enum UpstreamError {
     Connect,
     /// No connection that could be trusted, or none that trusts this edge; nothing was sent.
     Distrusted(Distrust),
+    /// No connection: the endpoint has as many as it may.
+    Busy,
     /// No connection for a reason of this process: no descriptors, no address.
     Local,
     /// Sent, but not processed.
@@ -165,6 +166,7 @@ impl UpstreamError {
         Some(match self {
             Self::Local => return None,
             Self::Connect | Self::Distrusted(_) => Failure::Connect,
+            Self::Busy => Failure::Busy,
             Self::Unprocessed => Failure::Unprocessed,
             Self::Closed => Failure::Closed,
             Self::Timeout | Self::Deadline => Failure::Timeout,
@@ -178,6 +180,7 @@ impl UpstreamError {
 pub(super) struct Upstreams {
     pool: pool::Pool,
     shared: shared::Shared,
+    seats: seats::Seats,
 }
 
 /// A connection that waits for a request.
@@ -208,24 +211,27 @@ impl Open {
 impl Upstreams {
     /// Closes idle connections whose time is up; never returns.
     pub(super) async fn sweep(&self) {
-        tokio::join!(self.pool.sweep(), self.shared.sweep());
+        tokio::join!(self.pool.sweep(), self.shared.sweep(), self.seats.sweep());
     }
 
     /// A connection to the target; `fresh`: not one that has carried requests before, if HTTP/1.
     ///
     /// # Errors
-    /// `Connect`, `Distrusted` or `Local`.
+    /// `Connect`, `Distrusted`, `Busy` or `Local`.
     pub(super) async fn open(&self, target: &Target, fresh: bool) -> Result<Open, UpstreamError> {
         let Target { goal, way, dial, connect, .. } = target;
         // Boxed: a request that finds an open connection pays for none of it.
         match way {
-            Way::Http1 => {
+            Way::Http1(most) => {
                 let home = goal.key();
-                if let Some(conn) = (!fresh).then(|| self.pool.take(home)).flatten() {
+                // One that is too old to be used makes room at least.
+                let kept = self.pool.take(home);
+                if let Some(conn) = kept.filter(|_| !fresh) {
                     return Ok(Open::Http1 { conn, reused: true, home: Some(home) });
                 }
+                let seat = self.seats.take(home.address, *most).ok_or(UpstreamError::Busy)?;
                 let stream = Box::pin(timeout(*connect, goal.connect(Speech::Http1, *dial))).await;
-                let conn = Conn::new(stream.map_err(|_| UpstreamError::Connect)??);
+                let conn = Conn::counted(stream.map_err(|_| UpstreamError::Connect)??, seat);
                 Ok(Open::Http1 { conn, reused: false, home: Some(home) })
             }
             Way::Single => {

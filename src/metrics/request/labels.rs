@@ -56,6 +56,8 @@ pub enum RetryReason {
     Closed,
     /// The peer's typed 503.
     Refused,
+    /// The endpoint has as many connections as it may.
+    Busy,
     /// No answer in time; only where a route says so.
     Timeout,
     /// A status that a route names.
@@ -63,8 +65,15 @@ pub enum RetryReason {
 }
 
 impl RetryReason {
-    pub const ALL: [Self; 6] =
-        [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused, Self::Timeout, Self::Status];
+    pub const ALL: [Self; 7] = [
+        Self::Connect,
+        Self::Unprocessed,
+        Self::Closed,
+        Self::Refused,
+        Self::Busy,
+        Self::Timeout,
+        Self::Status,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +81,7 @@ impl RetryReason {
             Self::Unprocessed => "unprocessed",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::Status => "status",
         }

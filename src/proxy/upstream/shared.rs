@@ -205,3 +205,64 @@ async fn silence(pings: Option<(Duration, PingPong)>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    const MANNER: Manner = Manner { idle: Duration::from_secs(4), ping: Some(Duration::from_secs(2)) };
+
+    fn key(port: u16) -> Key {
+        Key { address: ([127, 0, 0, 1], port).into(), trust: None }
+    }
+
+    /// A connection to a server that serves as long as `serve` says.
+    async fn begun(shared: &Shared, serve: bool) -> (Claim, Option<tokio::task::JoinHandle<()>>) {
+        let (near, far) = duplex(64 * 1024);
+        let server = serve.then(|| {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(far).await.unwrap();
+                while let Some(Ok(_)) = connection.accept().await {}
+            })
+        });
+        (shared.begin(key(1), Box::new(near), MANNER).await.unwrap(), server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_shared_until_it_is_full_and_closed_when_it_idles() {
+        let shared = Shared::default();
+        let (first, server) = begun(&shared, true).await;
+        assert!(shared.claim(key(2)).is_none());
+        let others: Vec<_> = std::iter::from_fn(|| shared.claim(key(1))).take(STREAMS_MAX).collect();
+        assert_eq!(others.len(), STREAMS_MAX - 1, "full");
+        drop(others);
+        tokio::time::advance(MANNER.idle * 2).await;
+        assert!(shared.over(Instant::now()).is_empty(), "one stream is left");
+        drop(first);
+        tokio::time::advance(MANNER.idle).await;
+        assert_eq!(shared.over(Instant::now()).len(), 1);
+        assert!(shared.claim(key(1)).is_none());
+        timeout(PONG, server.unwrap()).await.expect("it is closed").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_other_side_ends_or_falls_silent_is_not_claimed_again() {
+        let shared = Shared::default();
+        let (claim, server) = begun(&shared, true).await;
+        assert!(claim.ready().await.is_some());
+        server.unwrap().abort();
+        while shared.claim(key(1)).is_some() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(shared.over(Instant::now()).len(), 1);
+        // Nobody reads, nobody ends: only the ping notices.
+        let (near, _far) = duplex(64 * 1024);
+        let _claim = shared.begin(key(1), Box::new(near), MANNER).await.unwrap();
+        let before = Instant::now();
+        while shared.claim(key(1)).is_some() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(before.elapsed() >= PONG, "{:?}", before.elapsed());
+    }
+}
