@@ -327,6 +327,20 @@ fn the_routes_of_the_readme_are_those_of_the_example() {
 }
 
 #[test]
+fn the_tls_of_the_readme_is_that_of_the_example() {
+    let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
+    let text = fs::read_to_string(folder().join("upstreams.toml")).unwrap();
+    let section = readme.split("### Services behind TLS").nth(1).unwrap();
+    let block = section.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let (shown, example): (Table, Table) = (block.parse().unwrap(), text.parse().unwrap());
+    assert_eq!(shown["services"]["billing"], example["services"]["billing"]);
+    let config = parse(&text);
+    let tls = |service: &str| config.services[&ServiceId::parse(service).unwrap()].tls.clone().unwrap();
+    assert_eq!(tls("web").server_name, "web.default.svc.cluster.local", "as the endpoints are listed");
+    assert!(tls("web").identity.is_none() && tls("billing").identity.is_some());
+}
+
+#[test]
 fn the_freeze_and_the_drains_of_the_readme_are_read_as_such() {
     let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
     // As one would paste them: after `changed_at`, in this order.

@@ -203,7 +203,7 @@ fn other_roots_of_a_service_are_taken_by_themselves_and_the_log_says_what_is_not
             .then_some(())
     });
     let snapshot = || edge.snapshot().to_string();
-    eventually("its probes fail, too", || snapshot().contains("Ejected").then_some(()));
+    eventually("its probes fail, too", || snapshot().contains("ejected").then_some(()));
 
     // Half a file is refused, and the roots in force stay.
     folder.write("service-ca.pem", "-----BEGIN CERTIFICATE-----");

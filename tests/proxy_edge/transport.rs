@@ -242,14 +242,20 @@ async fn expect_continue_and_early_hints_pass_without_ending_the_exchange() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn early_hints_of_an_http_2_service_reach_clients() {
+async fn early_hints_of_an_http_2_service_reach_clients_even_of_another_region() {
     let authority = Authority::new();
-    let edge = start(&Plan { protocol: "http2", ..Plan::default() }, &authority).await;
+    let plan = |own| Plan { own, protocol: "http2", ..Plan::default() };
+    let (home, away) = (start(&plan("home"), &authority).await, start(&plan("away"), &authority).await);
     let origin = hinting().await;
-    edge.route(&[("home", &[origin])]);
-    let text = raw(edge.http(), "GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n").await;
-    assert!(text.starts_with("HTTP/1.1 103"), "{text}");
-    assert!(text.contains("link: </style.css>"), "{text}");
-    assert_eq!((parse(&text).status, parse(&text).body.contains("styled")), (200, true), "{text}");
-    edge.close().await;
+    away.route(&[("away", &[origin])]);
+    for (region, address) in [("home", origin), ("away", away.peer())] {
+        home.route(&[(region, &[address])]);
+        let request = "GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n";
+        let text = raw(home.http(), request).await;
+        assert!(text.starts_with("HTTP/1.1 103") && text.contains("link: </style.css>"), "{region}: {text}");
+        let answer = parse(&text);
+        assert!(answer.status == 200 && answer.body.contains("styled"), "{region}: {text}");
+    }
+    home.close().await;
+    away.close().await;
 }
