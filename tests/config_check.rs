@@ -227,3 +227,18 @@ fn files_that_the_configuration_names_are_read_when_asked_for() {
     folder.file("server.key", certified.signing_key.serialize_pem().as_bytes());
     assert_eq!(files(&path).status.code(), Some(0));
 }
+
+#[test]
+fn files_of_services_behind_tls_are_read_when_asked_for() {
+    let folder = Folder::new("upstream-tls");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let tls = "\n[services.web.tls]\nca = \"ca.pem\"\nserver_name = \"web.example.net\"\n\
+               certificate = \"edge.pem\"\nkey = \"edge.key\"\n";
+    let path = folder.file("proxima.toml", format!("{text}{tls}").as_bytes());
+    assert_eq!(check(&[&path]).status.code(), Some(0), "without --files they are not looked at");
+    let answer = String::from_utf8(check(&[Path::new("--files"), &path]).stderr).unwrap();
+    for name in ["ca.pem", "edge.pem", "edge.key"] {
+        assert!(answer.contains(&format!("{name}: there is no such file")), "{answer}");
+    }
+    assert!(answer.contains("3 problems"), "{answer}");
+}

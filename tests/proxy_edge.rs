@@ -34,3 +34,5 @@ mod route_policy;
 mod routes;
 #[path = "proxy_edge/transport.rs"]
 mod transport;
+#[path = "proxy_edge/upstream_tls.rs"]
+mod upstream_tls;

@@ -281,14 +281,22 @@ sections! {
     ServiceSection {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
         protocol: Key<UpstreamProtocol>,
+        tls: Option<Section<UpstreamTlsSection>>,
         health_path: Key<UrlPath>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
+        max_connections_per_endpoint: Key<Whole>,
         attempts: Key<Whole>,
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,
         affinity: Option<Section<AffinitySection>>,
         hedging: Option<Section<HedgingSection>>,
+    }
+    UpstreamTlsSection {
+        ca: Key<FilePath>,
+        server_name: Key<DnsName>,
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
     }
     RetryBudgetSection {
         ratio: Key<f64>,

@@ -240,7 +240,7 @@ impl Pipeline {
                 Err(Broken::Client(e)) => return Box::pin(self.lost(call, e)).await,
                 Err(Broken::Upstream(e)) => e,
             };
-            self.count_malformed(broken);
+            self.count_broken(call, broken);
             let overdue = call.deadline.is_some_and(|(at, _)| at <= Instant::now());
             // Nothing more can come of it in time.
             let body = if overdue { Body::Consumed } else { call.replay.body() };
@@ -252,9 +252,16 @@ impl Pipeline {
         }
     }
 
-    fn count_malformed(&self, broken: UpstreamError) {
-        if let UpstreamError::Malformed(malformed) = broken {
-            self.shared.malformed(Message::Answer, malformed);
+    /// Counts what upstreams do wrong, by its kind.
+    fn count_broken(&self, call: &Call<'_>, broken: UpstreamError) {
+        match broken {
+            UpstreamError::Malformed(malformed) => self.shared.malformed(Message::Answer, malformed),
+            UpstreamError::Distrusted(reason) => {
+                if let Some(handles) = call.progress.handles() {
+                    handles.distrusted(reason).inc();
+                }
+            }
+            _ => {}
         }
     }
 

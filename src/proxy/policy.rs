@@ -342,8 +342,11 @@ impl Exchange {
     /// safely try: nothing was processed, or the request is idempotent and no
     /// byte of an answer came. All own endpoints dead is "no service here".
     pub fn give_up(&self, failure: Option<Failure>) -> OwnAnswer {
+        if failure == Some(Failure::Busy) {
+            return self.shed();
+        }
         let elsewhere = match failure {
-            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused) => true,
+            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused | Failure::Busy) => true,
             Some(Failure::Closed) => self.idempotent,
             Some(
                 Failure::Timeout | Failure::Deadline | Failure::Status | Failure::Malformed | Failure::Late,

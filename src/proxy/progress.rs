@@ -68,7 +68,7 @@ enum Phase {
     Waiting,
     /// A good head came; the outcome is told at the end.
     Answering,
-    /// The outcome was told.
+    /// The outcome was told, or there is none.
     Told,
 }
 
@@ -154,10 +154,11 @@ impl Progress {
     }
 
     /// Another attempt is paid for by the traffic of the service. A peer that refused is asked
-    /// for little and says so at once: going on to the next region costs nothing.
+    /// for little and says so at once, a busy endpoint is not asked: going on costs nothing.
     fn may_retry(&self, failure: Failure, now: Time) -> bool {
         let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
-        if failure == Failure::Refused || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
+        let costs_nothing = matches!(failure, Failure::Refused | Failure::Busy);
+        if costs_nothing || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
             return true;
         }
         if let Some(handles) = self.handles() {
@@ -213,8 +214,8 @@ impl Progress {
             let endpoint = running.attempt.endpoint.endpoint();
             let (times, latency) = (running.times(self.began, now), running.latency(now));
             match failure {
-                // It had no time to fail in: nobody is told.
-                Failure::Deadline => running.phase = Phase::Told,
+                // It had no time to fail in, or was not asked: nothing is learned, and nobody is told.
+                Failure::Deadline | Failure::Busy => running.phase = Phase::Told,
                 // A refusing peer is well; it only has no room.
                 Failure::Refused => endpoint.succeeded(latency, now),
                 _ => endpoint.failed(latency, now),
@@ -228,7 +229,7 @@ impl Progress {
             running.release(load_of(failure), now);
         }
         match failure {
-            Failure::Deadline => {}
+            Failure::Deadline | Failure::Busy => {}
             Failure::Refused => self.tell(OutcomeResult::Refused, shared),
             _ => self.tell(OutcomeResult::Failure, shared),
         }

@@ -1,7 +1,7 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, Cut, HedgeResult, RetryReason};
+use super::labels::{Class, Cut, Distrust, HedgeResult, RetryReason};
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -19,6 +19,7 @@ pub(super) struct ServiceFamilies {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    distrusted: IntCounterVec,
     retries_denied: IntCounterVec,
     cut: IntCounterVec,
     hedges: IntCounterVec,
@@ -53,6 +54,11 @@ impl ServiceFamilies {
                 "proxima_upstream_connect_errors_total",
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
+            )?,
+            distrusted: new.counters(
+                "proxima_upstream_handshake_failures_total",
+                "TLS handshakes with endpoints of the own region or with peers that failed, by why.",
+                &["service", "reason"],
             )?,
             retries_denied: new.counters(
                 "proxima_retries_denied_total",
@@ -110,6 +116,8 @@ impl ServiceFamilies {
             attempts: self.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            distrusted: Distrust::ALL
+                .map(|reason| self.distrusted.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
             cut: Cut::ALL.map(|cut| self.cut.with_label_values(&[service.as_str(), cut.as_str()])),
             hedges: HedgeResult::ALL
@@ -157,6 +165,7 @@ pub struct ServiceHandles {
     pub duration: Histogram,
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
+    distrusted: [IntCounter; Distrust::ALL.len()],
     pub retries_denied: IntCounter,
     cut: [IntCounter; Cut::ALL.len()],
     hedges: [IntCounter; HedgeResult::ALL.len()],
@@ -183,6 +192,11 @@ impl ServiceHandles {
 
     pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
         &self.hedges[result as usize]
+    }
+
+    /// The count of TLS handshakes with upstreams that failed.
+    pub fn distrusted(&self, reason: Distrust) -> &IntCounter {
+        &self.distrusted[reason as usize]
     }
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {

@@ -15,7 +15,6 @@ use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Target, Upgrade, Upstream, UpstreamError};
 use http::uri::Scheme as UriScheme;
 use http::{HeaderValue, Uri};
-use pingora::upstreams::peer::Peer;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -128,7 +127,7 @@ impl Race<'_> {
         match ended {
             Err(Broken::Client(e)) => return Some(Err(Broken::Client(e))),
             Err(Broken::Upstream(e)) => {
-                self.pipeline.count_malformed(e);
+                self.pipeline.count_broken(call, e);
                 call.progress.fell(lane, e.failure(), shared);
             }
             Ok(Head::Final { parts, .. }) if call.progress.passed_over(parts.status, lane, shared) => {}
@@ -261,10 +260,9 @@ fn exchange(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<
             };
             Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
         }
-        Open::Http2 { session, peer, .. } => {
+        Open::Http2 { claim, sender, encrypted, .. } => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
-            let encrypted = Peer::tls(peer.as_ref());
             uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
             uri.authority = Some(out.authority.clone());
             parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;
@@ -274,7 +272,7 @@ fn exchange(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<
             if out.te_trailers {
                 parts.headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
             }
-            Ok(Upstream::H2(Box::new(Http2::begin(*session, peer, parts, out.framing)?)))
+            Ok(Upstream::H2(Box::new(Http2::begin(claim, sender, parts, out.framing)?)))
         }
     }
 }
