@@ -13,7 +13,8 @@ use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, 
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{
-    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+    AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
+    Scheme,
 };
 use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
@@ -360,6 +361,7 @@ sections! {
         deny: List<IpNet>,
         rate_limits: List<Label>,
         hedging: Key<bool>,
+        client_certificate: Key<ClientCertificate>,
         priority: Key<Priority>,
         sample: Key<f64>,
     }

@@ -5,7 +5,8 @@ use crate::config::{DnsMode, Form, Host, HostPort, Protocol, TlsPolicy, Upstream
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{
-    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+    AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
+    Scheme,
 };
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
@@ -227,6 +228,14 @@ impl FromFile for f64 {
 
     fn from_number(number: f64) -> Option<Self> {
         number.is_finite().then_some(number)
+    }
+}
+
+impl FromFile for ClientCertificate {
+    const RULE: &'static str = r#""required""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        (text == "required").then_some(Self::Required)
     }
 }
 

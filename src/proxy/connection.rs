@@ -14,6 +14,7 @@ use crate::proxy::h1::Scan;
 use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::Pipeline;
+use crate::proxy::policy::Proof;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
 use crate::proxy::tls::{Handshaken, ServerTls};
@@ -77,11 +78,23 @@ impl Connection {
         if self.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS }
     }
 
-    /// Whether a request is for a host of another certificate than the one shown here: whom that one
-    /// asks for a certificate of theirs could otherwise come in by this one. RFC 9110, section 15.5.20.
-    pub(super) fn misdirects(&self, uri: &Uri) -> bool {
+    /// Whether a request is for a host of another certificate than the one shown here, or for one that now
+    /// wants a certificate of the client which was not asked for here: whoever has to show theirs could
+    /// otherwise come in by another door. RFC 9110, section 15.5.20: it may ask again on a new connection.
+    pub(super) fn misdirects(&self, uri: &Uri, now: Option<&ServerTls>) -> bool {
         let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
-        shown.by.entry(host) != shown.entry
+        shown.by.entry(host) != shown.entry || self.proof(uri, now) == Proof::Owed
+    }
+
+    /// Whether the client has proven who it is, as far as the host asks for it.
+    pub(super) fn proof(&self, uri: &Uri, now: Option<&ServerTls>) -> Proof {
+        if self.certificate.as_ref().is_some_and(|shown| shown.proven) {
+            return Proof::Shown;
+        }
+        match (uri.host(), now) {
+            (Some(host), Some(tls)) if tls.is_closed(host) => Proof::Owed,
+            _ => Proof::None,
+        }
     }
 }
 
@@ -277,14 +290,16 @@ struct Begun {
 struct Shown {
     by: Arc<ServerTls>,
     entry: usize,
+    /// The client has shown one, too.
+    proven: bool,
 }
 
 /// A client's handshake.
 async fn client(server: Arc<ServerTls>, tcp: TcpStream) -> Result<Begun, String> {
-    let Handshaken { stream, entry, http2, tls } =
+    let Handshaken { stream, entry, http2, proven, tls } =
         server.accept(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
     let version = if http2 { Version::Http2 } else { Version::Http1 };
-    let certificate = Some(Shown { by: server, entry });
+    let certificate = Some(Shown { by: server, entry, proven });
     Ok(Begun { stream: Box::new(stream), version, tls: Some(Arc::new(tls)), certificate })
 }
 

@@ -85,10 +85,11 @@ impl Pipeline {
         let method = head.parts.method.clone();
         let style = Style::of(head.parts.version, &head.parts.headers);
         let client = Self::client(connection, &head, &progress);
-        let mut decision = if connection.misdirects(&head.parts.uri) {
+        let mut decision = if connection.misdirects(&head.parts.uri, progress.settings.tls.clients.as_deref())
+        {
             policy::misdirected(&head.parts.headers, rand::random())
         } else {
-            self.decide(client.as_ref(), &head, &progress)
+            self.decide(connection, client.as_ref(), &head, &progress)
         };
         let traced = self.trace(connection, &head, &mut decision, &progress);
         if traced.exported || self.is_logged(&decision, &progress) {
@@ -194,7 +195,13 @@ impl Pipeline {
         Some(trust::client(connection.remote.ip(), scheme, &head.parts.headers, trusted))
     }
 
-    fn decide(&self, client: Option<&trust::Client>, head: &RequestHead, progress: &Progress) -> Decision {
+    fn decide(
+        &self,
+        connection: &Connection,
+        client: Option<&trust::Client>,
+        head: &RequestHead,
+        progress: &Progress,
+    ) -> Decision {
         let parts = &head.parts;
         let origin = client.map_or(Origin::Peer, |c| Origin::Client { address: c.address, scheme: c.scheme });
         let head = policy::RequestHead {
@@ -204,6 +211,7 @@ impl Pipeline {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             length: head.framing.length(),
+            proof: connection.proof(&parts.uri, progress.settings.tls.clients.as_deref()),
             headers: &parts.headers,
             forwarded_for: client.and_then(|client| client.forwarded_for.as_deref()),
         };

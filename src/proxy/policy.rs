@@ -47,9 +47,19 @@ pub struct RequestHead<'a> {
     pub query: &'a str,
     /// Of the body, where it is told beforehand.
     pub length: Option<u64>,
+    pub proof: Proof,
     pub headers: &'a HeaderMap,
     /// `X-Forwarded-For` as it goes on, where trusted proxies have said one.
     pub forwarded_for: Option<&'a str>,
+}
+
+/// Whether a client has proven who it is, by a certificate (mutual TLS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    Shown,
+    None,
+    /// None, though the certificate of the host it asks for lets in nobody without.
+    Owed,
 }
 
 /// Where a request came from.
@@ -388,6 +398,7 @@ pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
         RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
+        RejectReason::NoCertificate => (StatusCode::FORBIDDEN, "a client certificate is required here"),
         RejectReason::Misdirected => {
             (StatusCode::MISDIRECTED_REQUEST, "this host is served on connections of its own")
         }

@@ -17,8 +17,18 @@ pub struct RoutePolicy {
     pub rate_limits: Vec<String>,
     pub priority: Priority,
     pub hedging: RouteHedging,
+    pub client_certificate: ClientCertificate,
     /// How many of a million requests the access log tells; `None`: as it says itself.
     pub log_per_million: Option<u32>,
+}
+
+/// Whether a client must have shown a certificate, by whichever listener it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificate {
+    /// As the certificate of the host says.
+    #[default]
+    AsHost,
+    Required,
 }
 
 /// Whether slow requests may be sent twice.

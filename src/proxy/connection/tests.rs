@@ -85,7 +85,11 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = config.with_single_cert(chain, secret).unwrap();
         let before = edge.shared.settings.load();
-        let clients = Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)])));
+        let clients = Some(Arc::new(ServerTls::new(vec![crate::proxy::tls::Entry {
+            names: Vec::new(),
+            config,
+            closed: false,
+        }])));
         let tls = Tls { clients, ..Tls::default() };
         let guards = Guards::default();
         let metrics = &edge.shared.wiring.metrics;

@@ -25,14 +25,15 @@ impl Pipeline {
         let (mut parts, body) = self.page(answer, call.style);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
+        let empty = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // A status of gRPC is a head alone.
-        let bodiless = headless || call.style == Style::Grpc && body.is_empty();
+        let bodiless = headless || empty || call.style == Style::Grpc && body.is_empty();
         let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
-        if headless {
+        if headless && !empty {
             parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
         let keep = !self.shared.draining() && call.down.rest_is_short();
-        let body = (!headless && !body.is_empty()).then_some(Piece::Data(body));
+        let body = (!bodiless && !body.is_empty()).then_some(Piece::Data(body));
         let sent = timeout(CLIENT_PATIENCE, async {
             call.down.start(&parts, framing, keep)?;
             for piece in body.into_iter().chain([Piece::End]) {

@@ -104,6 +104,7 @@ impl Fixture {
             path,
             query,
             length: Some(0),
+            proof: Proof::None,
             headers: &map,
             forwarded_for: None,
         };

@@ -26,6 +26,7 @@ pub(super) fn policy(section: &Section<RouteSection>, limits: &Known, report: &m
         access: Access { allow: networks(&route.allow, report), deny: networks(&route.deny, report) },
         rate_limits,
         log_per_million: log_per_million(&route.sample, report),
+        client_certificate: route.client_certificate.as_ref().map_or_else(Default::default, |p| p.value),
         hedging: match route.hedging.as_ref().map(|placed| placed.value) {
             None | Some(true) => RouteHedging::AsService,
             Some(false) => RouteHedging::Never,
