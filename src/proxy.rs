@@ -201,6 +201,7 @@ impl Edge {
             &config,
             &secrets,
             &guards::Guards::default(),
+            &wiring.metrics,
             rand::random(),
             wiring.clock.now(),
         );
@@ -278,7 +279,7 @@ impl Edge {
         let metrics = &self.shared.wiring.metrics;
         let generation = before.generation + 1;
         let now = self.shared.wiring.clock.now();
-        let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
+        let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));

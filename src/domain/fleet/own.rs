@@ -2,7 +2,7 @@
 
 use super::{Fleet, Outcome, OutcomeResult, Output, Target, Transition, watch};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::health::{Health, HealthPolicy, Room, State, Word};
+use crate::domain::health::{EjectionReason, Health, HealthPolicy, Room, State, Word};
 use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
 use crate::domain::name::ServiceId;
 use crate::domain::policy::Policy;
@@ -109,29 +109,32 @@ impl OwnService {
         room(self.endpoints.len(), ejected, &policy.outlier)
     }
 
-    /// Ejects those that do worse than the others, once in a window.
-    fn compare(&mut self, policy: &HealthPolicy, now: Time) {
+    /// Ejects those that do worse than the others, once in a window; by their indices.
+    fn compare(&mut self, policy: &HealthPolicy, now: Time) -> BTreeMap<usize, EjectionReason> {
         if now.since(self.compared) < policy.failure_window {
-            return;
+            return BTreeMap::new();
         }
         self.compared = now;
         let room = self.room(policy);
         let observations: Vec<Observation> = self.endpoints.values_mut().map(OwnEndpoint::observe).collect();
-        for (index, _) in outliers(&observations, &policy.outlier).into_iter().take(room) {
-            if let Some(endpoint) = self.endpoints.values_mut().nth(index) {
+        let ejected: BTreeMap<_, _> = outliers(&observations, &policy.outlier).into_iter().take(room).collect();
+        for (index, endpoint) in self.endpoints.values_mut().enumerate() {
+            if ejected.contains_key(&index) {
                 endpoint.health.eject(now, policy);
             }
         }
+        ejected
     }
 
     /// Lets time pass and tells a change of state.
     pub(super) fn advance(&mut self, id: &ServiceId, policy: &Policy, now: Time, outputs: &mut Vec<Output>) {
         let before: Vec<State> = self.endpoints.values().map(|e| e.health.state()).collect();
-        self.compare(&policy.health, now);
-        for ((address, endpoint), from) in self.endpoints.iter_mut().zip(before) {
+        let ejected = self.compare(&policy.health, now);
+        for (index, ((address, endpoint), from)) in self.endpoints.iter_mut().zip(before).enumerate() {
             endpoint.health.advance(now, &policy.health);
             endpoint.share(now, &policy.health);
-            tell_endpoint(id, *address, from, endpoint.health.state(), outputs);
+            let moved = (from, endpoint.health.state());
+            tell_endpoint(id, *address, moved, ejected.get(&index).copied(), outputs);
         }
         self.follow(policy, now);
         self.health.advance(now, &policy.health);
@@ -162,16 +165,17 @@ impl OwnService {
     }
 }
 
+/// `reason`: of an ejection, if it is one.
 fn tell_endpoint(
     service: &ServiceId,
     address: SocketAddr,
-    from: State,
-    to: State,
+    (from, to): (State, State),
+    reason: Option<EjectionReason>,
     outputs: &mut Vec<Output>,
 ) {
     if from != to {
-        let service = service.clone();
-        outputs.push(Output::Moved(Transition::Endpoint { service, address, from, to }));
+        let (service, ejected) = (service.clone(), reason.filter(|_| to == State::Ejected));
+        outputs.push(Output::Moved(Transition::Endpoint { service, address, from, to, ejected }));
     }
 }
 
@@ -222,7 +226,7 @@ impl Fleet {
         }
         let to = endpoint.health.state();
         self.dirty |= from != to;
-        tell_endpoint(service, address, from, to, outputs);
+        tell_endpoint(service, address, (from, to), Some(EjectionReason::Probes), outputs);
     }
 
     pub(super) fn outcome(&mut self, outcome: &Outcome, now: Time, outputs: &mut Vec<Output>) {
@@ -240,10 +244,10 @@ impl Fleet {
             let from = endpoint.health.state();
             let count = if success { &mut endpoint.good } else { &mut endpoint.bad };
             *count = count.saturating_add(1);
-            endpoint.health.outcome_with(room, success, now, policy);
+            let reason = endpoint.health.outcome_with(room, success, now, policy);
             let to = endpoint.health.state();
             self.dirty |= from != to || room == Room::Full;
-            tell_endpoint(&outcome.service, outcome.address, from, to, outputs);
+            tell_endpoint(&outcome.service, outcome.address, (from, to), reason, outputs);
         }
     }
 }
