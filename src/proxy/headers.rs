@@ -353,7 +353,8 @@ mod tests {
         assert_eq!((all("via"), all("cookie")), (vec![], vec![]));
         assert_eq!((all("x-forwarded-proto"), all("x-a")), (vec!["http"], vec!["2", "3"]));
         assert_eq!(all("x-forwarded-for"), ["192.0.2.7"]);
-        let internal = [peer::FORWARDED_BY, peer::SERVICE, peer::PRIORITY, peer::CLIENT, peer::REFUSED, peer::HEADROOM];
+        let internal =
+            [peer::FORWARDED_BY, peer::SERVICE, peer::PRIORITY, peer::CLIENT, peer::REFUSED, peer::HEADROOM];
         for ours in internal {
             assert_eq!(FieldName::parse(ours), None, "{ours} is no route's to change");
         }
@@ -382,7 +383,8 @@ mod tests {
         let mut map = HeaderMap::new();
         map.extend(told.edits().set);
         assert_eq!(Handover::read(&map), Some(told.clone()));
-        for (name, damaged) in [("x-proxima-priority", "royal"), ("x-proxima-client", "192.0.2.7, 10.0.0.1")] {
+        for (name, damaged) in [("x-proxima-priority", "royal"), ("x-proxima-client", "192.0.2.7, 10.0.0.1")]
+        {
             map.insert(name, HeaderValue::from_static(damaged));
         }
         let least = Handover { priority: Priority::Normal, client: None, ..told };

@@ -117,7 +117,8 @@ impl OwnService {
         self.compared = now;
         let room = self.room(policy);
         let observations: Vec<Observation> = self.endpoints.values_mut().map(OwnEndpoint::observe).collect();
-        let ejected: BTreeMap<_, _> = outliers(&observations, &policy.outlier).into_iter().take(room).collect();
+        let ejected: BTreeMap<_, _> =
+            outliers(&observations, &policy.outlier).into_iter().take(room).collect();
         for (index, endpoint) in self.endpoints.values_mut().enumerate() {
             if ejected.contains_key(&index) {
                 endpoint.health.eject(now, policy);

@@ -122,8 +122,7 @@ impl ServiceFamilies {
                 .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
             hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
-            shed: Priority::ALL
-                .map(|class| self.shed.with_label_values(&[service.as_str(), class.as_str()])),
+            shed: Priority::ALL.map(|class| self.shed.with_label_values(&[service.as_str(), class.as_str()])),
             sessions_moved: self.sessions_moved.with_label_values(&[service.as_str()]),
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
