@@ -265,6 +265,8 @@ mod tests {
     struct Case {
         fleet: Fleet,
         now: Time,
+        /// Of ejections, in their order.
+        reasons: Vec<EjectionReason>,
     }
 
     fn web() -> ServiceId {
@@ -292,7 +294,8 @@ mod tests {
                 rtt_window: Duration::from_secs(30),
                 failover: FailoverPolicy::default(),
             };
-            let mut case = Self { fleet: Fleet::new(Arc::new(policy), 1), now: Time::from_millis(1) };
+            let (fleet, now) = (Fleet::new(Arc::new(policy), 1), Time::from_millis(1));
+            let mut case = Self { fleet, now, reasons: Vec::new() };
             case.resolve(endpoints);
             case
         }
@@ -306,7 +309,11 @@ mod tests {
         }
 
         fn handle(&mut self, input: Input) {
-            self.fleet.handle(input, self.now);
+            for output in self.fleet.handle(input, self.now) {
+                if let Output::Moved(Transition::Endpoint { ejected, .. }) = output {
+                    self.reasons.extend(ejected);
+                }
+            }
         }
 
         /// Lets a second pass.
@@ -351,7 +358,7 @@ mod tests {
         }
         assert_eq!(case.ejected(), Vec::<u8>::new());
         (0..11).for_each(|_| case.tick());
-        assert_eq!(case.ejected(), [2]);
+        assert_eq!((case.ejected(), case.reasons), (vec![2], vec![EjectionReason::SuccessRate]));
     }
 
     #[test]
@@ -367,6 +374,7 @@ mod tests {
         assert!(case.share(1) < 0.3, "{}", case.share(1));
         (0..25).for_each(|_| case.tick());
         assert_eq!(case.share(1), 1.0);
+        assert_eq!(case.reasons, [EjectionReason::Latency]);
     }
 
     #[test]
@@ -376,6 +384,7 @@ mod tests {
             (0..6).for_each(|n| case.outcome(n, None));
         }
         assert_eq!(case.ejected().len(), 3);
+        assert_eq!(case.reasons, [EjectionReason::ConsecutiveFailures; 3]);
     }
 
     #[test]
