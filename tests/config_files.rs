@@ -43,7 +43,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "tls" | "peer" => true,
         "regions" => matches!(key, "peer" | "addresses"),
         // A table that is there switches something on.
-        "services" => matches!(key, "endpoints" | "concurrency" | "affinity"),
+        "services" => matches!(key, "endpoints" | "concurrency" | "affinity" | "hedging"),
         "services.affinity" => matches!(key, "by" | "secret"),
         "rate_limits" => matches!(key, "name" | "key" | "requests"),
         "routes" => matches!(key, "name" | "service" | "hosts"),
