@@ -38,3 +38,5 @@ mod routes;
 mod sessions;
 #[path = "proxy_edge/transport.rs"]
 mod transport;
+#[path = "proxy_edge/upstream_tls.rs"]
+mod upstream_tls;

@@ -14,7 +14,9 @@ use services::ServiceFamilies;
 mod labels;
 mod services;
 
-pub use labels::{Class, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason};
+pub use labels::{
+    Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
+};
 pub use services::{Handles, ServiceHandles};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.

@@ -4,7 +4,7 @@
 //! region by region, within the service's budget. Decides from what happened;
 //! knows no connection. The rules of retrying:
 //!
-//! - Nothing was sent (no connection), or the upstream says that it processed
+//! - Nothing was sent (no connection, or none may be made), or the upstream says that it processed
 //!   nothing (HTTP/2 REFUSED_STREAM or a graceful GOAWAY; the peer's typed 503):
 //!   any method may be tried again, since no effect can have happened.
 //! - Reset or closed before the head of the answer was whole, so that the client has
@@ -64,7 +64,11 @@ pub enum Failure {
     Closed,
     /// The peer's typed 503.
     Refused,
+    /// The endpoint has as many connections as it may: it was not even asked.
+    Busy,
     Timeout,
+    /// The time for the whole request was over before this attempt had had its share of it.
+    Deadline,
     /// An answer with a status that the route tries again after.
     Status,
     /// An answer that is no HTTP.
@@ -81,7 +85,9 @@ impl Failure {
             Self::Unprocessed => "unprocessed",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Busy => "busy",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
             Self::Status => "status",
             Self::Malformed => "malformed",
             Self::Late => "cut",
@@ -256,6 +262,7 @@ impl Attempts {
     pub fn failed(&mut self, failure: Failure, body: Body) -> Verdict {
         let reason = match failure {
             Failure::Connect => RetryReason::Connect,
+            Failure::Busy => RetryReason::Busy,
             Failure::Unprocessed => RetryReason::Unprocessed,
             Failure::Refused => {
                 // Another node of that region would say the same.
@@ -265,9 +272,12 @@ impl Attempts {
             Failure::Closed if self.budget.idempotent => RetryReason::Closed,
             Failure::Timeout if self.budget.idempotent && self.budget.on_timeout => RetryReason::Timeout,
             Failure::Status if self.budget.idempotent => RetryReason::Status,
-            Failure::Status | Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
-                return Verdict::GiveUp;
-            }
+            Failure::Status
+            | Failure::Closed
+            | Failure::Timeout
+            | Failure::Deadline
+            | Failure::Malformed
+            | Failure::Late => return Verdict::GiveUp,
         };
         self.save_the_last_for_home();
         match body {
@@ -409,6 +419,7 @@ mod tests {
         let retry = |reason| Verdict::Retry(reason);
         for (failure, idempotent, other) in [
             (Failure::Connect, retry(RetryReason::Connect), retry(RetryReason::Connect)),
+            (Failure::Busy, retry(RetryReason::Busy), retry(RetryReason::Busy)),
             (Failure::Unprocessed, retry(RetryReason::Unprocessed), retry(RetryReason::Unprocessed)),
             (Failure::Refused, retry(RetryReason::Refused), retry(RetryReason::Refused)),
             (Failure::Closed, retry(RetryReason::Closed), Verdict::GiveUp),

@@ -8,8 +8,8 @@
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
 use crate::domain::snapshot::Place;
-use crate::metrics::request::{ListenerKind, Message};
-use crate::proxy::attempts::Failure;
+use crate::metrics::request::{Cut, ListenerKind, Message};
+use crate::proxy::attempts::Body;
 use crate::proxy::connection::Connection;
 use crate::proxy::errors::Style;
 use crate::proxy::h1::{Framing, RequestHead};
@@ -17,7 +17,7 @@ use crate::proxy::headers::{self, Scheme};
 use crate::proxy::io::Timer;
 use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
-use crate::proxy::session::Downstream;
+use crate::proxy::session::{ClientError, Downstream};
 use crate::proxy::trace::{Step, Teller};
 use crate::proxy::trail::{End, Traced, Trail};
 use crate::proxy::trust;
@@ -59,8 +59,8 @@ pub(super) struct Call<'c> {
     replay: Replay,
     /// Bytes of the request's body that were read.
     received: u64,
-    /// When the whole request has to be over; `None`: some time.
-    deadline: Option<Instant>,
+    /// When the whole request has to be over, and how long that is; `None`: some time.
+    deadline: Option<(Instant, Duration)>,
 }
 
 /// What goes to an upstream, besides the body.
@@ -112,7 +112,7 @@ impl Pipeline {
                 if !exchange.is_forwarded() {
                     self.shared.wiring.metrics.entered.inc();
                 }
-                call.deadline = exchange.timeouts.request.map(|whole| Instant::now() + whole);
+                call.deadline = exchange.timeouts.request.map(|whole| (Instant::now() + whole, whole));
                 match call.progress.begin(exchange, &self.shared) {
                     Some(nowhere) => Box::pin(self.respond(&mut call, nowhere)).await,
                     None => self.proxy(&mut call, head).await,
@@ -240,20 +240,28 @@ impl Pipeline {
                 Err(Broken::Client(e)) => return Box::pin(self.lost(call, e)).await,
                 Err(Broken::Upstream(e)) => e,
             };
-            self.count_malformed(broken);
-            let body = call.replay.body();
-            let overdue = call.deadline.is_some_and(|at| at <= Instant::now());
+            self.count_broken(call, broken);
+            let overdue = call.deadline.is_some_and(|(at, _)| at <= Instant::now());
+            // Nothing more can come of it in time.
+            let body = if overdue { Body::Consumed } else { call.replay.body() };
             let retry =
                 broken.failure().is_some_and(|failure| call.progress.failed(failure, body, &self.shared));
-            if !retry || overdue {
+            if !retry {
                 return Box::pin(self.fail(call, Some(broken))).await;
             }
         }
     }
 
-    fn count_malformed(&self, broken: UpstreamError) {
-        if let UpstreamError::Malformed(malformed) = broken {
-            self.shared.malformed(Message::Answer, malformed);
+    /// Counts what upstreams do wrong, by its kind.
+    fn count_broken(&self, call: &Call<'_>, broken: UpstreamError) {
+        match broken {
+            UpstreamError::Malformed(malformed) => self.shared.malformed(Message::Answer, malformed),
+            UpstreamError::Distrusted(reason) => {
+                if let Some(handles) = call.progress.handles() {
+                    handles.distrusted(reason).inc();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -280,12 +288,10 @@ impl Pipeline {
         };
         match sent {
             Ok(()) => self.upstreams.finish(transfer.into_upstream()),
-            Err(Broken::Client(e)) => debug!(?e, "a client left in the middle of its answer"),
-            Err(Broken::Upstream(e)) => {
-                debug!(?e, "an upstream broke in the middle of its answer");
+            Err(broken) => {
+                debug!(?broken, "an answer broke off");
                 call.down.abort();
-                let body = call.replay.body();
-                call.progress.failed(Failure::Late, body, &self.shared);
+                call.progress.cut(cut_by(broken), &self.shared);
             }
         }
         Some(status)
@@ -330,6 +336,18 @@ fn outgoing(head: RequestHead, progress: &mut Progress) -> Option<Outgoing> {
         parts.uri = Uri::from(path_and_query.clone());
     }
     Some(Outgoing { parts, authority, framing, upgrade, te_trailers })
+}
+
+/// Why an answer that had begun is not whole.
+const fn cut_by(broken: Broken) -> Cut {
+    match broken {
+        Broken::Client(ClientError::Slow) => Cut::ClientSlow,
+        // What it promised and then said are two things.
+        Broken::Client(ClientError::Unfaithful) => Cut::Upstream,
+        Broken::Client(_) => Cut::ClientLeft,
+        Broken::Upstream(UpstreamError::Deadline) => Cut::Deadline,
+        Broken::Upstream(_) => Cut::Upstream,
+    }
 }
 
 /// The last word on an answer is the route's.

@@ -344,17 +344,24 @@ impl Exchange {
     /// safely try: nothing was processed, or the request is idempotent and no
     /// byte of an answer came. All own endpoints dead is "no service here".
     pub fn give_up(&self, failure: Option<Failure>) -> OwnAnswer {
+        if failure == Some(Failure::Busy) {
+            return self.shed();
+        }
         let elsewhere = match failure {
-            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused) => true,
+            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused | Failure::Busy) => true,
             Some(Failure::Closed) => self.idempotent,
-            Some(Failure::Timeout | Failure::Status | Failure::Malformed | Failure::Late) => false,
+            Some(
+                Failure::Timeout | Failure::Deadline | Failure::Status | Failure::Malformed | Failure::Late,
+            ) => false,
         };
         if self.is_forwarded() && elsewhere {
             return refused(RefusalReason::NoService, &self.request_id);
         }
         let (status, text) = match failure {
             None | Some(Failure::Refused) => return unavailable(&self.service, &self.request_id),
-            Some(Failure::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
+            Some(Failure::Timeout | Failure::Deadline) => {
+                (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time")
+            }
             Some(_) => (StatusCode::BAD_GATEWAY, "the service did not answer"),
         };
         error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))

@@ -9,7 +9,7 @@ use crate::domain::limit::concurrency::{Permit, Served, Shed};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
 use crate::domain::time::Time;
-use crate::metrics::request::{Class, HedgeResult, RetryReason, ServiceHandles};
+use crate::metrics::request::{Class, Cut, HedgeResult, RetryReason, ServiceHandles};
 use crate::proxy::Shared;
 use crate::proxy::activity::Guard;
 use crate::proxy::attempts::{Attempt, Body, Failure, Verdict};
@@ -54,6 +54,8 @@ struct Running {
     began: Time,
     /// What its connection took; `None`: a kept one, or none yet.
     connect: Option<Duration>,
+    /// How long the client took to send its body: no time of the upstream's.
+    upload: Duration,
     phase: Phase,
     made: Made,
     /// Counts it as in flight at the own endpoints of its service.
@@ -67,17 +69,28 @@ enum Phase {
     Waiting,
     /// A good head came; the outcome is told at the end.
     Answering,
-    /// The outcome was told.
+    /// The outcome was told, or there is none.
     Told,
 }
 
 impl Running {
+    const fn new(attempt: Attempt, began: Time, made: Made, permit: Option<Permit>) -> Self {
+        let (connect, upload, phase) = (None, Duration::ZERO, Phase::Waiting);
+        Self { attempt, began, connect, upload, phase, made, permit }
+    }
+
     fn times(&self, request: Time, now: Time) -> Times {
         Times { began: self.began.since(request), connect: self.connect, took: now.since(self.began) }
     }
 
+    /// How long the upstream had the request.
+    fn latency(&self, now: Time) -> Duration {
+        now.since(self.began).saturating_sub(self.upload)
+    }
+
     fn release(&mut self, served: Served, now: Time) {
-        if let Some(permit) = self.permit.take() {
+        if let Some(mut permit) = self.permit.take() {
+            permit.leave_out(self.upload);
             permit.release(served, now);
         }
     }
@@ -143,10 +156,11 @@ impl Progress {
     }
 
     /// Another attempt is paid for by the traffic of the service. A peer that refused is asked
-    /// for little and says so at once: going on to the next region costs nothing.
+    /// for little and says so at once, a busy endpoint is not asked: going on costs nothing.
     fn may_retry(&self, failure: Failure, now: Time) -> bool {
         let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
-        if failure == Failure::Refused || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
+        let costs_nothing = matches!(failure, Failure::Refused | Failure::Busy);
+        if costs_nothing || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
             return true;
         }
         if let Some(handles) = self.handles() {
@@ -164,8 +178,7 @@ impl Progress {
             shared.wiring.metrics.served.inc();
         }
         let began = shared.wiring.clock.now();
-        let (phase, made) = (Phase::Waiting, Made::InTurn);
-        self.running = Some(Running { attempt, began, connect: None, phase, made, permit });
+        self.running = Some(Running::new(attempt, began, Made::InTurn, permit));
     }
 
     /// Tells the core how the current attempt went, once.
@@ -201,25 +214,40 @@ impl Progress {
         }
         if let Some(running) = &mut self.running {
             let endpoint = running.attempt.endpoint.endpoint();
-            let times = running.times(self.began, now);
+            let (times, latency) = (running.times(self.began, now), running.latency(now));
             match failure {
+                // It had no time to fail in, or was not asked: nothing is learned, and nobody is told.
+                Failure::Deadline | Failure::Busy => running.phase = Phase::Told,
                 // A refusing peer is well; it only has no room.
-                Failure::Refused => endpoint.succeeded(times.took, now),
-                _ => endpoint.failed(times.took, now),
+                Failure::Refused => endpoint.succeeded(latency, now),
+                _ => endpoint.failed(latency, now),
             }
-            if let Some(trail) = &mut self.trail {
-                match failure {
-                    Failure::Late => trail.cut(),
-                    // Its answer is told already.
-                    Failure::Status => {}
-                    _ => trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str())),
-                }
+            // Those whose head has come are told already.
+            let told = matches!(failure, Failure::Late | Failure::Status);
+            if let Some(trail) = self.trail.as_mut().filter(|_| !told) {
+                trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str()));
             }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
             running.release(load_of(failure), now);
         }
-        let refused = failure == Failure::Refused;
-        self.tell(if refused { OutcomeResult::Refused } else { OutcomeResult::Failure }, shared);
+        match failure {
+            Failure::Deadline | Failure::Busy => {}
+            Failure::Refused => self.tell(OutcomeResult::Refused, shared),
+            _ => self.tell(OutcomeResult::Failure, shared),
+        }
+    }
+
+    /// The answer, which had begun, is not whole.
+    pub(super) fn cut(&mut self, cut: Cut, shared: &Shared) {
+        if cut == Cut::Upstream {
+            self.note(Failure::Late, shared.wiring.clock.now(), shared);
+        }
+        if let Some(trail) = &mut self.trail {
+            trail.cut(cut);
+        }
+        if let Some(handles) = self.handles() {
+            handles.cut(cut).inc();
+        }
     }
 
     /// Counts connections that failed, by region.
@@ -259,11 +287,11 @@ impl Progress {
             return self.failed(Failure::Refused, body, shared);
         }
         let now = shared.wiring.clock.now();
-        let times = running.times(self.began, now);
+        let (times, latency) = (running.times(self.began, now), running.latency(now));
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
-        self.learn(running.attempt.place, times.took);
+        self.learn(running.attempt.place, latency);
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {
             return true;
@@ -285,10 +313,10 @@ impl Progress {
         }
         let endpoint = running.attempt.endpoint.endpoint();
         if matches!(status.as_u16(), 502..=504) {
-            endpoint.failed(times.took, now);
+            endpoint.failed(latency, now);
             self.tell(OutcomeResult::Failure, shared);
         } else {
-            endpoint.succeeded(times.took, now);
+            endpoint.succeeded(latency, now);
             running.phase = Phase::Answering;
         }
         false

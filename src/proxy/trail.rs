@@ -4,6 +4,7 @@ use crate::access_log::{Attempt, AttemptResult, Record, Span, wall_clock};
 use crate::config::AccessLog as Rules;
 use crate::domain::name::{RegionId, RouteId};
 use crate::domain::trace::TraceParent;
+use crate::metrics::request::Cut;
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
@@ -38,6 +39,7 @@ pub(super) struct Trail {
     sample: Option<u32>,
     /// Why the answer is not (wholly) an upstream's.
     cause: Option<&'static str>,
+    cut: Option<Cut>,
     /// Bytes of the connection's output when the request began.
     written: u64,
 }
@@ -95,6 +97,7 @@ impl Trail {
             route: None,
             sample: None,
             cause: None,
+            cut: None,
             written,
         }
     }
@@ -125,17 +128,20 @@ impl Trail {
         self.cause = Some(answer.cause.as_str(failure));
     }
 
-    /// The last attempt, whose answer had begun, broke.
-    pub(super) fn cut(&mut self) {
-        self.cause = Some(Failure::Late.as_str());
-        if let Some(last) = self.attempts.last_mut() {
-            last.result = AttemptResult::Failed(Failure::Late.as_str());
+    /// The answer, which had begun, is not whole.
+    pub(super) fn cut(&mut self, cut: Cut) {
+        self.cause = Some(cut.as_str());
+        self.cut = Some(cut);
+        if let Some(last) = self.attempts.last_mut().filter(|_| cut == Cut::Upstream) {
+            last.result = AttemptResult::Failed(cut.as_str());
         }
     }
 
     /// Whether this request is one to be logged; `random` is uniform.
     pub(super) fn is_logged(&self, rules: &Rules, random: u64, end: End<'_>) -> bool {
-        let failed = end.status.is_none_or(|status| status.is_server_error());
+        // Clients leave all the time; whatever else cut an answer is a failure.
+        let cut = self.cut.is_some_and(|cut| cut != Cut::ClientLeft);
+        let failed = cut || end.status.is_none_or(|status| status.is_server_error());
         let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
         let of_route = route.map_or(self.sample, |route| route.policy.log_per_million);
         let sample = of_route.map_or(rules.sample, |share| f64::from(share) / 1e6);

@@ -1,6 +1,6 @@
 //! Origins: one that does what a test tells it, byte by byte, and nginx.
 
-use crate::support::{SOON, eventually};
+use crate::support::{Files, SOON, eventually};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -161,6 +161,27 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
     }
 }
 
+/// An origin that answers whatever comes first, whole or not, and then listens.
+pub async fn early(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                let mut begun = false;
+                while stream.read(&mut bytes).await.is_ok_and(|n| n > 0) {
+                    if !begun && stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    begun = true;
+                }
+            });
+        }
+    });
+    address
+}
+
 /// An address that refuses connections, kept from others as long as it lives.
 pub struct Refusing {
     _socket: TcpSocket,
@@ -204,6 +225,7 @@ impl Nginx {
     pub async fn start() -> Option<Self> {
         Self::with(
             "access_log off;",
+            "",
             "location /large { root html; }
              location /echo { return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_request_id\\n\"; }
              location /upload { proxy_request_buffering on; proxy_pass http://ADDRESS/length; }
@@ -216,10 +238,22 @@ impl Nginx {
     pub async fn logging() -> Option<Self> {
         Self::with(
             "log_format lines escape=none '$request'; access_log lines lines; large_client_header_buffers 8 64k;",
+            "",
             "location / { return 200 \"ok\\n\"; }
              location /of-nginx { stub_status; access_log off; }",
         )
         .await
+    }
+
+    /// Speaks TLS, and answers by what it knows of the connection; `more` is for its server.
+    pub async fn tls(files: &Files, listen: &str, more: &str) -> Option<Self> {
+        let Files { certificate, key } = files;
+        let (certificate, key) = (certificate.display(), key.display());
+        let server = format!(
+            "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:c:1m; {more}
+             location / {{ return 200 '$connection $ssl_session_reused $server_protocol $ssl_server_name $ssl_client_s_dn'; }}"
+        );
+        Self::with("access_log off;", &format!("ssl {listen}"), &server).await
     }
 
     /// What a logging one has logged.
@@ -237,7 +271,7 @@ impl Nginx {
         answer.contains("Reading: 0 Writing: 1 ")
     }
 
-    async fn with(http: &str, locations: &str) -> Option<Self> {
+    async fn with(http: &str, listen: &str, locations: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = tool("nginx")?;
         let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -252,7 +286,7 @@ impl Nginx {
              http {{
                {http} client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f;
                uwsgi_temp_path u; scgi_temp_path s; client_max_body_size 64m;
-               server {{ listen {address}; {locations} }}
+               server {{ listen {address} {listen}; {locations} }}
              }}"
         );
         std::fs::write(folder.join("nginx.conf"), config).unwrap();
@@ -321,6 +355,26 @@ pub async fn http2(refuse_first: bool) -> (SocketAddr, Arc<AtomicU32>) {
         }
     });
     (address, streams)
+}
+
+/// An HTTP/2 origin by prior knowledge that hints (103) before it answers.
+pub async fn hinting() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let hint = http::Response::builder().status(103).header("link", "</style.css>");
+                    respond.send_informational(hint.body(()).unwrap()).unwrap();
+                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    body.send_data(bytes::Bytes::from_static(b"styled"), true).unwrap();
+                }
+            });
+        }
+    });
+    address
 }
 
 /// A relay that can fall silent: no RST, no FIN, nothing.

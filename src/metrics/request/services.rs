@@ -1,7 +1,7 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, HedgeResult, RetryReason};
+use super::labels::{Class, Cut, Distrust, HedgeResult, RetryReason};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{
@@ -20,7 +20,9 @@ pub(super) struct ServiceFamilies {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    distrusted: IntCounterVec,
     retries_denied: IntCounterVec,
+    cut: IntCounterVec,
     hedges: IntCounterVec,
     hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
@@ -56,10 +58,20 @@ impl ServiceFamilies {
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
             )?,
+            distrusted: new.counters(
+                "proxima_upstream_handshake_failures_total",
+                "TLS handshakes with endpoints of the own region or with peers that failed, by why.",
+                &["service", "reason"],
+            )?,
             retries_denied: new.counters(
                 "proxima_retries_denied_total",
                 "Retries that were not made because the service's retry budget was spent.",
                 &["service"],
+            )?,
+            cut: new.counters(
+                "proxima_answers_cut_total",
+                "Answers that had begun and did not reach their end, by why.",
+                &["service", "reason"],
             )?,
             hedges: new.counters(
                 "proxima_hedges_total",
@@ -117,7 +129,10 @@ impl ServiceFamilies {
             attempts: self.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            distrusted: Distrust::ALL
+                .map(|reason| self.distrusted.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            cut: Cut::ALL.map(|cut| self.cut.with_label_values(&[service.as_str(), cut.as_str()])),
             hedges: HedgeResult::ALL
                 .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
             hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
@@ -165,7 +180,9 @@ pub struct ServiceHandles {
     pub duration: Histogram,
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
+    distrusted: [IntCounter; Distrust::ALL.len()],
     pub retries_denied: IntCounter,
+    cut: [IntCounter; Cut::ALL.len()],
     hedges: [IntCounter; HedgeResult::ALL.len()],
     /// In seconds.
     pub hedge_delay: Gauge,
@@ -187,6 +204,10 @@ impl ServiceHandles {
         self.regions.get(region).map(|r| &r.connect_errors)
     }
 
+    pub fn cut(&self, cut: Cut) -> &IntCounter {
+        &self.cut[cut as usize]
+    }
+
     pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
         &self.hedges[result as usize]
     }
@@ -194,6 +215,11 @@ impl ServiceHandles {
     /// The count of requests of a class that were shed.
     pub fn shed(&self, priority: Priority) -> &IntCounter {
         &self.shed[priority as usize]
+    }
+
+    /// The count of TLS handshakes with upstreams that failed.
+    pub fn distrusted(&self, reason: Distrust) -> &IntCounter {
+        &self.distrusted[reason as usize]
     }
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {

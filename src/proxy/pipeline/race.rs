@@ -15,7 +15,6 @@ use crate::proxy::upstream::h2::Exchange as Http2;
 use crate::proxy::upstream::{self, Head, Open, Target, Upgrade, Upstream, UpstreamError};
 use http::uri::Scheme as UriScheme;
 use http::{HeaderValue, Uri};
-use pingora::upstreams::peer::Peer;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -43,6 +42,10 @@ struct Try<'p> {
     stage: Stage<'p>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one: a box would cost each request an allocation"
+)]
 enum Stage<'p> {
     Opening(Opening<'p>),
     Sending {
@@ -124,7 +127,7 @@ impl Race<'_> {
         match ended {
             Err(Broken::Client(e)) => return Some(Err(Broken::Client(e))),
             Err(Broken::Upstream(e)) => {
-                self.pipeline.count_malformed(e);
+                self.pipeline.count_broken(call, e);
                 call.progress.fell(lane, e.failure(), shared);
             }
             Ok(Head::Final { parts, .. }) if call.progress.passed_over(parts.status, lane, shared) => {}
@@ -190,20 +193,24 @@ impl<'p> Try<'p> {
                     let begun = begin(open, out, self.forward.clone(), self.patience);
                     self.stage = begun.map_err(Broken::Upstream)?;
                 }
-                Stage::Sending { transfer, reused } => match ready!(transfer.poll_answer(call, context)) {
-                    Err(Broken::Upstream(UpstreamError::Closed))
-                        if *reused && !transfer.answered() && may_repeat(call) =>
-                    {
-                        self.stage = opening(pipeline, &self.target);
-                    }
-                    Err(Broken::Client(ClientError::Gone)) => {
-                        if transfer.is_sent() {
-                            call.progress.left(&pipeline.shared);
+                Stage::Sending { transfer, reused } => {
+                    let ended = ready!(transfer.poll_answer(call, context));
+                    call.progress.uploaded(lane, transfer.upload());
+                    match ended {
+                        Err(Broken::Upstream(UpstreamError::Closed))
+                            if *reused && !transfer.answered() && may_repeat(call) =>
+                        {
+                            self.stage = opening(pipeline, &self.target);
                         }
-                        return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
+                        Err(Broken::Client(ClientError::Gone)) => {
+                            if transfer.is_sent() {
+                                call.progress.left(&pipeline.shared);
+                            }
+                            return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
+                        }
+                        ended => return Poll::Ready(ended),
                     }
-                    ended => return Poll::Ready(ended),
-                },
+                }
             }
         }
     }
@@ -211,7 +218,9 @@ impl<'p> Try<'p> {
     /// A connection is made in its own time, and in that of the whole request.
     fn poll_deadline(&self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
         match self.patience.whole {
-            Some(at) => call.timer.poll(context, at).map(|()| Err(Broken::Upstream(UpstreamError::Deadline))),
+            Some((at, _)) => {
+                call.timer.poll(context, at).map(|()| Err(Broken::Upstream(UpstreamError::Deadline)))
+            }
             None => Poll::Pending,
         }
     }
@@ -251,10 +260,9 @@ fn exchange(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<
             };
             Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
         }
-        Open::Http2 { session, peer, .. } => {
+        Open::Http2 { claim, sender, encrypted, .. } => {
             let mut parts = edited.unwrap_or_else(|| out.parts.clone());
             let mut uri = std::mem::take(&mut parts.uri).into_parts();
-            let encrypted = Peer::tls(peer.as_ref());
             uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
             uri.authority = Some(out.authority.clone());
             parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;
@@ -264,7 +272,7 @@ fn exchange(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<
             if out.te_trailers {
                 parts.headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
             }
-            Ok(Upstream::H2(Box::new(Http2::begin(*session, peer, parts, out.framing)?)))
+            Ok(Upstream::H2(Box::new(Http2::begin(claim, sender, parts, out.framing)?)))
         }
     }
 }

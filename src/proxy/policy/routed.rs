@@ -5,7 +5,7 @@ use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
 use crate::domain::limit::hedge::Repeatable;
 use crate::domain::routing::{
     Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RouteHedging,
-    RoutePolicy, normal_path,
+    RoutePolicy,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
@@ -53,7 +53,8 @@ pub(super) fn decide(
     random: Random,
 ) -> Result<Exchange, Box<OwnAnswer>> {
     let (host, port) = host_of(head.authority);
-    let path = normal_path(head.path).map_err(|problem| bad_path(&problem.to_string(), id))?;
+    let path =
+        world.snapshot.routes.normal(head.path).map_err(|problem| bad_path(&problem.to_string(), id))?;
     let asked = Asked {
         host: &lower_case(host),
         path: &path,

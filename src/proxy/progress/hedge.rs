@@ -1,6 +1,6 @@
 //! A second attempt beside a slow one: when there is one, and what is made of it.
 
-use super::{Phase, Progress, Running};
+use super::{Progress, Running};
 use crate::access_log::AttemptResult;
 use crate::domain::limit::concurrency::Served;
 use crate::domain::limit::hedge::{Hedge, Repeatable};
@@ -73,14 +73,24 @@ impl Progress {
         self.exchange.as_deref().zip(running.as_ref().map(|running| &running.attempt))
     }
 
+    fn running(&mut self, lane: Lane) -> Option<&mut Running> {
+        match lane {
+            Lane::Current => self.running.as_mut(),
+            Lane::Beside => self.beside.as_mut(),
+        }
+    }
+
     /// An attempt has got a connection of its own.
     pub(in super::super) fn connected(&mut self, lane: Lane, took: Duration) {
-        let running = match lane {
-            Lane::Current => &mut self.running,
-            Lane::Beside => &mut self.beside,
-        };
-        if let Some(running) = running {
+        if let Some(running) = self.running(lane) {
             running.connect = Some(took);
+        }
+    }
+
+    /// The client took so long to send its body to an attempt.
+    pub(in super::super) fn uploaded(&mut self, lane: Lane, took: Duration) {
+        if let Some(running) = self.running(lane) {
+            running.upload = took;
         }
     }
 
@@ -106,8 +116,7 @@ impl Progress {
             handles.attempts.inc();
         }
         self.hedging = Hedging::Made;
-        let (phase, made) = (Phase::Waiting, Made::Beside);
-        self.beside = Some(Running { attempt, began: now, connect: None, phase, made, permit });
+        self.beside = Some(Running::new(attempt, now, Made::Beside, permit));
         true
     }
 
@@ -151,10 +160,10 @@ impl Progress {
         }
         let Some(mut loser) = self.beside.take() else { return };
         let now = shared.wiring.clock.now();
-        let times = loser.times(self.began, now);
-        loser.attempt.endpoint.endpoint().succeeded(times.took, now);
+        let (times, latency) = (loser.times(self.began, now), loser.latency(now));
+        loser.attempt.endpoint.endpoint().succeeded(latency, now);
         loser.release(Served::Left, now);
-        self.learn(loser.attempt.place, times.took);
+        self.learn(loser.attempt.place, latency);
         if let Some(trail) = &mut self.trail {
             trail.attempt(&loser.attempt, times, AttemptResult::Outpaced);
         }
