@@ -40,21 +40,23 @@ fn table(hosts: usize, paths: usize) -> RouteTable {
     .unwrap()
 }
 
+/// Entries that are compared with a key until it is found, or known to be absent.
+fn texts<V>(lookup: &Lookup<V>, key: &str) -> usize {
+    let found = lookup.probed(key).position(|(known, _)| **known == *key);
+    found.map_or_else(|| lookup.probed(key).count(), |at| at + 1)
+}
+
 /// Of a request that no route's conditions take: everything is tried.
 fn work(table: &RouteTable, host: &str, path: &str) -> Work {
-    let texts = |lookup: &Lookup<Leaf>, key: &str| {
-        let found = lookup.probed(key).position(|(known, _)| **known == *key);
-        found.map_or_else(|| lookup.probed(key).count(), |at| at + 1)
-    };
-    let hosts = |lookup: &Lookup<HostRoutes>, key: &str| {
-        let found = lookup.probed(key).position(|(known, _)| **known == *key);
-        found.map_or_else(|| lookup.probed(key).count(), |at| at + 1)
-    };
-    let mut work = Work { texts: hosts(&table.exact, host), ..Work::default() };
-    work.texts += suffixes(host).map(|suffix| hosts(&table.wildcard, suffix)).sum::<usize>();
+    let mut work = Work { texts: texts(&table.exact, host), ..Work::default() };
+    for suffix in suffixes(host) {
+        work.texts += texts(&table.wildcard, suffix);
+    }
     for of in table.hosts(host) {
         work.texts += texts(&of.exact, path);
-        work.texts += prefixes(path, of.prefixes.longest()).map(|p| texts(&of.prefixes, p)).sum::<usize>();
+        for prefix in prefixes(path, of.prefixes.longest()) {
+            work.texts += texts(&of.prefixes, prefix);
+        }
         work.sets += usize::from(of.regexes.is_some());
     }
     work.routes = table.candidates(host, path).count();
