@@ -199,6 +199,7 @@ impl Edge {
             &config,
             &secrets,
             &guards::Guards::default(),
+            &wiring.metrics,
             rand::random(),
             wiring.clock.now(),
         );
@@ -272,7 +273,7 @@ impl Edge {
         let Loaded { tls, secrets } = load(config, &self.tickets, &before.tls.upstreams).await?;
         let metrics = &self.shared.wiring.metrics;
         let now = self.shared.wiring.clock.now();
-        let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
+        let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));

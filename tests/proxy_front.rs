@@ -20,6 +20,8 @@ mod caps;
 mod certificates;
 #[path = "proxy_front/proxied.rs"]
 mod proxied;
+#[path = "proxy_front/tickets.rs"]
+mod tickets;
 
 use origin::{Origin, ok};
 use proxima::config::{Config, Environment};

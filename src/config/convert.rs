@@ -48,7 +48,7 @@ pub(super) fn convert(
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, folder, own.as_ref(), &regions_known, report);
     let rate_limits = limits::rate_limits(file, report);
-    let routes = routes::routes(file, &services_known, &limits::known(file), report);
+    let routes = routes::routes(file, (&services, &services_known), &limits::known(file), report);
     let probes = policy::probes(file, report);
     let health = policy::health(file, report);
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);

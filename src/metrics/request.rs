@@ -34,6 +34,8 @@ pub struct RequestMetrics {
     connections: [IntGauge; 3],
     connections_refused: IntCounterVec,
     handshake_failures: [IntCounter; 3],
+    rate_limited: IntCounterVec,
+    rate_keys_forgotten: IntCounterVec,
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
@@ -93,6 +95,16 @@ impl RequestMetrics {
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
                 &["listener", "reason"],
             )?,
+            rate_limited: new.counters(
+                "proxima_rate_limited_total",
+                "Requests that came too early for a named limit and were answered with 429.",
+                &["limit"],
+            )?,
+            rate_keys_forgotten: new.counters(
+                "proxima_rate_keys_forgotten_total",
+                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
+                &["limit"],
+            )?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -131,6 +143,12 @@ impl RequestMetrics {
     /// The count of requests that a route's rules forbade.
     pub fn rejected(&self, reason: RejectReason) -> &IntCounter {
         &self.rejected[reason as usize]
+    }
+
+    /// The counts of a named rate limit: requests that it refused, keys that it forgot.
+    pub fn rate_limit(&self, name: &str) -> (IntCounter, IntCounter) {
+        let of = |counts: &IntCounterVec| counts.with_label_values(&[name]);
+        (of(&self.rate_limited), of(&self.rate_keys_forgotten))
     }
 
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.

@@ -13,8 +13,10 @@ use crate::domain::limit::hedge::Hedge;
 use crate::domain::limit::rate::{RateAnswer, RateKey, RateTable};
 use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::time::Time;
+use crate::metrics::request::RequestMetrics;
 use crate::proxy::policy::SessionRule;
 use http::HeaderMap;
+use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +36,10 @@ pub struct Guards {
 struct NamedRate {
     limit: RateLimit,
     table: Arc<RateTable>,
+    /// Requests that it refused.
+    refused: IntCounter,
+    /// Keys that its table forgot too early.
+    forgotten: IntCounter,
 }
 
 /// The guards of one service.
@@ -68,13 +74,21 @@ pub struct RateFacts<'a> {
 impl Guards {
     /// Those of `config`; what `before` has under the same rules goes on. `random` keys the tables,
     /// so that nobody can choose who shares a place with whom.
-    pub fn new(config: &Config, secrets: &Secrets, before: &Self, random: (u64, u64), now: Time) -> Self {
+    pub fn new(
+        config: &Config,
+        secrets: &Secrets,
+        before: &Self,
+        metrics: &RequestMetrics,
+        random: (u64, u64),
+        now: Time,
+    ) -> Self {
         let rates = config.rate_limits.iter().map(|(name, limit)| {
             let known = before.rates.get(name).filter(|known| known.limit == *limit).cloned();
             let new = || {
                 let secret = HashKey::new(random.0, random.1).derive(name);
                 let table = Arc::new(RateTable::new(limit.rate, limit.keys_max, secret));
-                NamedRate { limit: limit.clone(), table }
+                let (refused, forgotten) = metrics.rate_limit(name);
+                NamedRate { limit: limit.clone(), table, refused, forgotten }
             };
             (name.clone(), known.unwrap_or_else(new))
         });
@@ -122,9 +136,14 @@ impl Guards {
                     .get(name)
                     .map_or(RateKey::Client(facts.client), |value| RateKey::Header(value.as_bytes())),
             };
-            match named.table.check(key, now) {
+            let answer = named.table.check(key, now);
+            named.forgotten.inc_by(named.table.take_forgotten());
+            match answer {
                 RateAnswer::Allowed => None,
-                RateAnswer::Limited { retry_after } => Some(retry_after),
+                RateAnswer::Limited { retry_after } => {
+                    named.refused.inc();
+                    Some(retry_after)
+                }
             }
         })
     }

@@ -16,7 +16,7 @@ use crate::metrics::request::{RefusalReason, RejectReason};
 use crate::peer;
 use crate::proxy::attempts::{Attempt, Attempts, Budget, Failure};
 use crate::proxy::guards::Guards;
-use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
+use crate::proxy::headers::{self, ClientFacts, Handover, HeaderEdits, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -246,7 +246,7 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
 ///
 /// The headers come first: a client may well ask for a path that is the probe's.
 fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, Box<OwnAnswer>> {
-    let Some((_, service)) = headers::forwarded_by(head.headers) else {
+    let Some(Handover { service, priority, client, .. }) = Handover::read(head.headers) else {
         return Err(probe(&head, id).into());
     };
     let found = world.services.get(&service).zip(world.snapshot.services.get(&service));
@@ -260,10 +260,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
     }
     let budget = Budget::new(config.attempts, head.method.is_idempotent());
     let rule = world.guards.service(&service).and_then(|guards| guards.sessions.as_ref());
-    let sticky = rule.map(|rule| {
-        let (client, secure) = headers::forwarded_client(head.headers);
-        rule.of(head, client, secure)
-    });
+    let sticky = rule.map(|rule| rule.of(head, client, headers::came_by_tls(head.headers)));
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
@@ -276,7 +273,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         // The edge that the client came to minds the route's.
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,
-        priority: Priority::Normal,
+        priority,
         // What its route says of it stayed behind.
         hedging: Repeatable::No,
         origin: Origin::Peer,
@@ -333,7 +330,12 @@ impl Exchange {
 
     /// What an attempt adds to [`Exchange::edits`].
     pub fn forward_edits(&self, attempt: &Attempt) -> Option<HeaderEdits> {
-        (attempt.place == Place::Peer).then(|| headers::forward_edits(&self.own, &self.service))
+        let client = match self.origin {
+            Origin::Client { address, .. } => Some(address),
+            Origin::Peer => None,
+        };
+        let (by, service, priority) = (self.own.clone(), self.service.clone(), self.priority);
+        (attempt.place == Place::Peer).then(|| Handover { by, service, priority, client }.edits())
     }
 
     /// The answer when too many requests are in flight here; a peer tries elsewhere.

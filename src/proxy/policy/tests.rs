@@ -164,7 +164,15 @@ fn a_client_s_request_goes_to_the_own_region_first_then_to_the_nearest() {
     assert_eq!((peer.place, peer.region.as_str()), (Place::Peer, "away"));
     let forward = exchange.forward_edits(&peer).unwrap();
     let text: Vec<_> = forward.set.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
-    assert_eq!(text, [("x-proxima-forwarded-by", "home"), ("x-proxima-service", "web")]);
+    assert_eq!(
+        text,
+        [
+            ("x-proxima-forwarded-by", "home"),
+            ("x-proxima-service", "web"),
+            ("x-proxima-priority", "normal"),
+            ("x-proxima-client", "192.0.2.1"),
+        ]
+    );
 }
 
 #[test]
