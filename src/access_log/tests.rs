@@ -10,8 +10,9 @@ fn record(path: &str) -> Record {
     Record {
         began: UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
         listener: "https",
-        client: "2001:db8::7".parse().unwrap(),
-        remote: "10.0.0.1:4711".parse().unwrap(),
+        client: Some("2001:db8::7".parse().unwrap()),
+        remote: Some("10.0.0.1:4711".parse().unwrap()),
+        proxied: None,
         tls: Some(Arc::new(Tls {
             version: "TLSv1.3".to_owned(),
             cipher: "AES".to_owned(),

@@ -3,7 +3,7 @@
 //! Knows bytes and nothing of HTTP. Buffers are given back while a connection
 //! idles, so that a kept-alive one costs little more than its socket.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora::protocols::Stream;
 use std::future::Future;
 use std::io;
@@ -39,6 +39,11 @@ pub(super) struct Conn {
 impl Conn {
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, input: BytesMut::new(), output: BytesMut::new(), written: 0 }
+    }
+
+    /// The stream, and what was read from it already; nothing may wait to be written.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.input.freeze())
     }
 
     /// Bytes written so far: they tell progress from standstill.

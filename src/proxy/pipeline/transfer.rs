@@ -5,9 +5,10 @@
 //! stays flat. What was made is written before anything is waited for, so an
 //! event of a stream is never held back.
 
-use super::Call;
 use super::replay::Replay;
+use super::{Call, front};
 use crate::proxy::headers::strip_answer;
+use crate::proxy::pace::{Pace, PaceRule};
 use crate::proxy::session::{ClientError, Piece};
 use crate::proxy::upstream::{Head, Upstream, UpstreamError};
 use std::future::poll_fn;
@@ -22,8 +23,10 @@ pub(super) struct Patience {
     pub(super) first_byte: Duration,
     /// For the upstream: between two pieces of its answer.
     pub(super) between_bytes: Duration,
-    /// For the client: between two pieces that it sends or reads.
-    pub(super) client: Duration,
+    /// For the client, as the sender of its body.
+    pub(super) sender: PaceRule,
+    /// For the client, as the reader of its answer.
+    pub(super) reader: PaceRule,
     /// For everything together.
     pub(super) whole: Option<Instant>,
 }
@@ -38,7 +41,10 @@ pub(super) enum Broken {
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    Client,
+    /// For more of its body.
+    Sender,
+    /// For room for more of its answer.
+    Reader,
     Upstream,
 }
 
@@ -65,6 +71,9 @@ pub(super) struct Transfer {
     /// When something moved last.
     moved: Instant,
     written: u64,
+    /// Of the client as the sender of its body, and as the reader of its answer.
+    sender: Pace,
+    reader: Pace,
 }
 
 impl Transfer {
@@ -78,6 +87,8 @@ impl Transfer {
             answering: false,
             moved: Instant::now(),
             written: 0,
+            sender: Pace::new(patience.sender),
+            reader: Pace::new(patience.reader),
         }
     }
 
@@ -121,7 +132,7 @@ impl Transfer {
         // An upstream that answers early may take no more, which is no failure of its answer.
         let _unsent = self.poll_send(call, context)?;
         while !*whole {
-            self.waiting = Waiting::Client;
+            self.waiting = Waiting::Reader;
             if call.down.poll_room(context).map_err(Broken::Client)?.is_pending() {
                 break;
             }
@@ -131,12 +142,15 @@ impl Transfer {
             self.moved = Instant::now();
             call.down.put(piece).map_err(Broken::Client)?;
         }
-        if call.down.poll_flush(context).map_err(Broken::Client)?.is_pending() {
-            self.waiting = Waiting::Client;
-            if self.written != call.down.written() {
-                self.written = call.down.written();
-                self.moved = Instant::now();
-            }
+        let unsent = call.down.poll_flush(context).map_err(Broken::Client)?.is_pending();
+        let written = call.down.written();
+        let moved = written.wrapping_sub(std::mem::replace(&mut self.written, written));
+        if moved > 0 {
+            self.moved = Instant::now();
+            self.reader.moved(moved, self.moved);
+        }
+        if unsent {
+            self.waiting = Waiting::Reader;
         } else if *whole {
             return Poll::Ready(Ok(()));
         }
@@ -165,16 +179,16 @@ impl Transfer {
                     Poll::Ready(piece) => {
                         if let Piece::Data(data) = &piece {
                             call.received += data.len() as u64;
-                            let most = call.progress.exchange.as_ref().and_then(|exchange| exchange.max_body);
-                            if most.is_some_and(|most| call.received > most) {
+                            if front::max_body(call).is_some_and(|most| call.received > most) {
                                 return Poll::Ready(Err(Broken::Client(ClientError::TooLarge)));
                             }
+                            self.sender.moved(data.len() as u64, Instant::now());
                         }
                         call.replay.push(&piece);
                         piece
                     }
                     Poll::Pending => {
-                        self.waiting = Waiting::Client;
+                        self.waiting = Waiting::Sender;
                         let _unsent = self.up.poll_flush(context).map_err(Broken::Upstream)?;
                         return Poll::Pending;
                     }
@@ -195,18 +209,26 @@ impl Transfer {
     }
 
     /// Nothing moves now: is the client still there, and is there still time?
-    fn poll_silence<T>(&self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
+    fn poll_silence<T>(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
         if self.sent != Sent::Part && call.down.poll_gone(context).is_ready() {
             return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
         }
-        let (patience, broken) = match self.waiting {
-            Waiting::Client => (self.patience.client, Broken::Client(ClientError::Slow)),
-            Waiting::Upstream if self.answering => {
-                (self.patience.between_bytes, Broken::Upstream(UpstreamError::Timeout))
+        let now = Instant::now();
+        if self.waiting != Waiting::Sender {
+            self.sender.rests(now);
+        }
+        if self.waiting != Waiting::Reader {
+            self.reader.rests(now);
+        }
+        let (silent, broken) = match self.waiting {
+            Waiting::Sender => (self.sender.waits(now), Broken::Client(ClientError::Slow)),
+            Waiting::Reader => (self.reader.waits(now), Broken::Client(ClientError::Slow)),
+            Waiting::Upstream => {
+                let Patience { first_byte, between_bytes, .. } = self.patience;
+                let patience = if self.answering { between_bytes } else { first_byte };
+                (self.moved + patience, Broken::Upstream(UpstreamError::Timeout))
             }
-            Waiting::Upstream => (self.patience.first_byte, Broken::Upstream(UpstreamError::Timeout)),
         };
-        let silent = self.moved + patience;
         match self.patience.whole {
             Some(over) if over < silent => {
                 call.timer.poll(context, over).map(|()| Err(Broken::Upstream(UpstreamError::Deadline)))
