@@ -75,6 +75,7 @@ pub(super) struct Frame {
     length: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
 }
 
 impl Frame {
@@ -115,10 +116,10 @@ impl Frames {
             self.have += taken;
             bytes = &bytes[taken..];
             if self.have == self.head.len() {
-                let [a, b, c, kind, flags, ..] = self.head;
+                let [a, b, c, kind, flags, stream @ ..] = self.head;
                 let length = u32::from_be_bytes([0, a, b, c]);
                 (self.skip, self.have) = (length as usize, 0);
-                seen(Frame { length, kind, flags });
+                seen(Frame { length, kind, flags, stream: u32::from_be_bytes(stream) });
             }
         }
     }
@@ -161,6 +162,8 @@ impl Allowance {
 pub(super) struct Ledger {
     control: Allowance,
     resets: Allowance,
+    /// The stream that was given up last.
+    reset: u32,
 }
 
 impl Ledger {
@@ -181,6 +184,7 @@ impl Ledger {
         Self {
             control: Allowance::new(Self::CONTROL_MAX, Self::CONTROL_PER_SECOND, now),
             resets: Allowance::new(resets.saturating_mul(each), Self::RESETS_PER_SECOND * each, now),
+            reset: 0,
         }
     }
 
@@ -197,7 +201,10 @@ impl Ledger {
                 self.resets.give(1);
                 return None;
             }
+            // Said again of a stream whose answer was still on its way, it gives nothing up.
+            RST_STREAM if frame.stream == self.reset => (1, Cut::Reset),
             RST_STREAM => {
+                self.reset = frame.stream;
                 let paid = self.resets.take(Self::REQUESTS_PER_RESET, now);
                 return (!paid).then_some(Cut::Reset);
             }
@@ -229,7 +236,12 @@ mod tests {
     use std::time::Duration;
 
     const fn frame(kind: u8, flags: u8, length: u32) -> Frame {
-        Frame { length, kind, flags }
+        Frame { length, kind, flags, stream: 0 }
+    }
+
+    /// Each of another stream.
+    const fn reset(stream: u32) -> Frame {
+        Frame { stream, ..frame(RST_STREAM, 0, 4) }
     }
 
     /// How many of these a client may send at once, and in a minute more.
@@ -237,19 +249,19 @@ mod tests {
         let mut now = Instant::now();
         let mut ledger = Ledger::new(100, now);
         let (mut at_once, mut later) = (0, 0);
-        while at_once < 100_000 && ledger.received(frame, now).is_none() {
+        let mut stream = 0;
+        let mut next = || {
+            stream += 1;
+            Frame { stream, ..frame }
+        };
+        while at_once < 100_000 && ledger.received(next(), now).is_none() {
             at_once += 1;
         }
         for _ in 0..60_000 {
             now += Duration::from_millis(1);
-            later += u32::from(ledger.received(frame, now).is_none());
+            later += u32::from(ledger.received(next(), now).is_none());
         }
-        while let None = ledger.received(frame, now) {
-            if at_once == 100_000 {
-                return (at_once, later, None);
-            }
-        }
-        (at_once, later, ledger.received(frame, now))
+        (at_once, later, (0..100_000).find_map(|_| ledger.received(next(), now)))
     }
 
     #[test]
@@ -291,11 +303,12 @@ mod tests {
         for (requests, cut) in [(4, None), (3, Some(Cut::Reset))] {
             let now = Instant::now();
             let mut ledger = Ledger::new(100, now);
-            let reset = |_| {
+            let give_up = |stream| {
                 (0..requests).for_each(|_| assert_eq!(ledger.received(frame(HEADERS, 0, 9), now), None));
-                ledger.received(frame(RST_STREAM, 0, 4), now)
+                assert_eq!(ledger.received(reset(stream), now).or(cut), cut);
+                ledger.received(reset(stream), now)
             };
-            assert_eq!((0..10_000).find_map(reset), cut, "{requests}");
+            assert_eq!((1..10_000).find_map(give_up), cut, "{requests}");
         }
     }
 
@@ -318,7 +331,8 @@ mod tests {
         bytes.extend([0, 1, 0, PING, 0, 0, 0, 0, 0]);
         bytes.extend([0; 256]);
         bytes.extend([0, 0, 0, 0x77, 5, 0, 0, 0, 0]);
-        let expected = [frame(DATA, 1, 3), frame(SETTINGS, 0, 0), frame(PING, 0, 256), frame(0x77, 5, 0)];
+        let data = Frame { stream: 1, ..frame(DATA, 1, 3) };
+        let expected = [data, frame(SETTINGS, 0, 0), frame(PING, 0, 256), frame(0x77, 5, 0)];
         for size in 1..=bytes.len() {
             let (mut frames, mut found) = (Frames::after(7), Vec::new());
             bytes.chunks(size).for_each(|piece| frames.feed(piece, |frame| found.push(frame)));
