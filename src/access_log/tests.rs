@@ -105,6 +105,24 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "duration_ms": 22.25,
     });
     assert_eq!(line, expected);
+    let proxied = Proxied {
+        vpc_endpoint: Some("vpce-1".into()),
+        authority: Some("www.example.com".into()),
+        unique_id: Some([0, 0xff].into()),
+        tls: Some(ProxiedTls { version: Some("TLSv1.3".into()), ..ProxiedTls::default() }),
+    };
+    let unknown = Record { client: None, remote: None, proxied: Some(Arc::new(proxied)), ..record("/a") };
+    let line = serde_json::to_value(Line(&unknown)).unwrap();
+    for (key, value) in [
+        ("remote", "unix"),
+        ("vpc_endpoint", "vpce-1"),
+        ("proxy_authority", "www.example.com"),
+        ("proxy_unique_id", "00ff"),
+        ("proxy_tls", "TLSv1.3"),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert!(line["client"].is_null() && line.get("proxy_cipher").is_none(), "{line}");
     let told = Record { query: true, ..record("/a?secret=1") };
     assert_eq!(serde_json::to_value(Line(&told)).unwrap()["query"], "secret=1");
 }

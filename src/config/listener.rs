@@ -43,7 +43,7 @@ const UNIX: &str = "unix:";
 
 impl ListenAddress {
     /// The same, a relative path taken from a folder.
-    pub(super) fn from_folder(self, folder: &Path, mode: Option<u32>) -> Self {
+    pub(super) fn within(self, folder: &Path, mode: Option<u32>) -> Self {
         match self {
             Self::Unix(at) => Self::Unix(UnixAddress { path: folder.join(at.path), mode }),
             tcp @ Self::Tcp(_) => tcp,

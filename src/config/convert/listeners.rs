@@ -90,7 +90,7 @@ fn address(section: &Section<ListenerSection>, folder: &Path, report: &mut Repor
         let right = "expected proxy_protocol = true beside it, or max_connections alone";
         report.add(Problem::at(&max.span, wrong).here("of whom?").right(right));
     }
-    let address = stated?.from_folder(folder, listener.mode.as_ref().map(|placed| placed.value.0));
+    let address = stated?.within(folder, listener.mode.as_ref().map(|placed| placed.value.0));
     if let Some(placed) = listener.address.as_ref().filter(|_| address.is_too_long()) {
         let problem = Problem::at(&placed.span, "the path of the socket is too long for the system");
         let right = "expected at most 107 bytes, the folder of this file included where it is relative";

@@ -49,25 +49,22 @@ fn options(bounds: &Bounds) -> Builder {
 
 type Connected = h2::server::Connection<Meter, Bytes>;
 
-/// What comes next on a connection.
-enum Event {
-    Stream(Request<RecvStream>, SendResponse<Bytes>),
-    /// It asks for too much.
+/// Why no further stream comes.
+enum Stop {
+    /// The client asks for too much.
     Cut(Cut),
     Broken(h2::Error),
     End,
 }
 
-fn poll_event(conn: &mut Connected, seen: &Seen, context: &mut Context<'_>) -> Poll<Event> {
+type Asked = (Request<RecvStream>, SendResponse<Bytes>);
+
+fn poll_asked(conn: &mut Connected, seen: &Seen, context: &mut Context<'_>) -> Poll<Result<Asked, Stop>> {
     let accepted = conn.poll_accept(context);
     if let Some(cut) = seen.cut() {
-        return Poll::Ready(Event::Cut(cut));
+        return Poll::Ready(Err(Stop::Cut(cut)));
     }
-    accepted.map(|accepted| match accepted {
-        Some(Ok((request, respond))) => Event::Stream(request, respond),
-        Some(Err(error)) => Event::Broken(error),
-        None => Event::End,
-    })
+    accepted.map(|accepted| accepted.ok_or(Stop::End)?.map_err(Stop::Broken))
 }
 
 /// Which bound of the h2 crate a connection broke at; `None`: its client has left.
@@ -147,22 +144,22 @@ impl Server {
                     conn.graceful_shutdown();
                     idle.since(Instant::now());
                 }
-                event = poll_fn(|context| poll_event(conn, seen, context)) => match event {
-                    Event::Stream(request, respond) => {
+                asked = poll_fn(|context| poll_asked(conn, seen, context)) => match asked {
+                    Ok((request, respond)) => {
                         malformed += u32::from(!self.stream(request, respond, connection, streams));
                         if malformed > MALFORMED_MAX {
                             return Some(Cut::Malformed);
                         }
                     }
-                    Event::Cut(cut) => return Some(cut),
-                    Event::Broken(error) => {
+                    Err(Stop::Cut(cut)) => return Some(cut),
+                    Err(Stop::Broken(error)) => {
                         debug!(remote = ?connection.remote, %error, "an HTTP/2 connection broke");
                         if let Some(cut) = cut_of(&error) {
                             connection.door.cut(cut);
                         }
                         return None;
                     }
-                    Event::End => return None,
+                    Err(Stop::End) => return None,
                 },
                 Some(_) = streams.join_next() => idle.since(Instant::now()),
                 () = sleep_until(idle.until), if streams.is_empty() => {
