@@ -249,6 +249,40 @@ async fn a_connection_without_streams_goes_at_the_idle_timeout_however_it_pings(
     edge.close().await;
 }
 
+/// Its stream ends when the last byte waits in this edge, and the client is still reading then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_read_slowly_outlives_the_idle_timeout() {
+    const LENGTH: usize = 250_000;
+    let authority = Authority::new();
+    let edge = fronted(&authority, "idle_timeout = \"300ms\"").await;
+    let large = "x".repeat(LENGTH);
+    let origin = Origin::start(move |_, _| answer("200 OK", "", &large)).await;
+    edge.route(&[("home", &[origin.address])]);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // So little that most of the answer has to wait on the other side.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut raw = Raw(socket.connect(front(&edge)).await.unwrap());
+    let window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]);
+    let more = frame(WINDOW_UPDATE, 0, 0, &[0, 0x10, 0, 0]);
+    let get = request(1, END_HEADERS | END_STREAM, GET);
+    raw.0.write_all(&[PREFACE, &window, &more, &get].concat()).await.unwrap();
+    eventually("its request has ended", || {
+        edge.edge.activity().requests == 0 && edge.metric("proxima_requests_served_total") == 1.0
+    })
+    .await;
+    let (began, mut read) = (Instant::now(), 0);
+    while read < LENGTH {
+        let (kind, _, payload) = timeout(SOON, raw.next()).await.unwrap().expect("cut in its answer");
+        if kind == DATA {
+            read += payload.len();
+            sleep(Duration::from_millis(payload.len() as u64 / 100)).await;
+        }
+    }
+    // Longer than the timeout, and the second that follows it.
+    assert!(began.elapsed() > Duration::from_millis(1800), "{:?}", began.elapsed());
+    edge.close().await;
+}
+
 /// Uploads, downloads, PINGs and requests that are given up, as a busy client does them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_client_is_not_cut() {
