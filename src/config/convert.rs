@@ -37,7 +37,7 @@ pub(super) fn convert(
     let own = own_region(file, environment, &regions_known, report);
     let several = regions_known.names.len() > 1;
 
-    let listeners = listeners::listeners(file, report);
+    let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);

@@ -33,6 +33,7 @@ pub struct RequestMetrics {
     rejected: [IntCounter; RejectReason::ALL.len()],
     connections: [IntGauge; 3],
     connections_refused: IntCounterVec,
+    http2_cut: IntCounterVec,
     handshake_failures: [IntCounter; 3],
     rate_limited: IntCounterVec,
     rate_keys_forgotten: IntCounterVec,
@@ -40,6 +41,8 @@ pub struct RequestMetrics {
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
     pub outcomes_dropped: IntCounter,
+    /// Requests that were sent on to TLS.
+    pub https_redirects: IntCounter,
     /// Requests that no route matched.
     pub unrouted: IntCounter,
     /// Requests that clients sent to this region and a route matched.
@@ -105,6 +108,15 @@ impl RequestMetrics {
                 "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
                 &["limit"],
             )?,
+            http2_cut: new.counters(
+                "proxima_http2_cut_total",
+                "HTTP/2 connections that were ended because their client asked for too much besides requests, or spoke no HTTP/2.",
+                &["listener", "reason"],
+            )?,
+            https_redirects: new.counter(
+                "proxima_https_redirects_total",
+                "Requests that came without TLS and were sent to the same place over TLS.",
+            )?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -168,6 +180,11 @@ impl RequestMetrics {
         reasons: [&str; N],
     ) -> [IntCounter; N] {
         reasons.map(|reason| self.connections_refused.with_label_values(&[kind.as_str(), reason]))
+    }
+
+    /// The counts of HTTP/2 connections that were ended, by their reasons; for those who know the reasons.
+    pub fn http2_cut<const N: usize>(&self, kind: ListenerKind, reasons: [&str; N]) -> [IntCounter; N] {
+        reasons.map(|reason| self.http2_cut.with_label_values(&[kind.as_str(), reason]))
     }
 
     /// The count of failed TLS handshakes.

@@ -18,7 +18,7 @@ use crate::proxy::policy::SessionRule;
 use http::HeaderMap;
 use prometheus::IntCounter;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ impl ServiceGuards {
 #[derive(Debug, Clone, Copy)]
 pub struct RateFacts<'a> {
     pub route: &'a RouteId,
-    pub client: IpAddr,
+    /// Those without an address count as one.
+    pub client: Option<IpAddr>,
     pub headers: &'a HeaderMap,
 }
 
@@ -128,13 +129,14 @@ impl Guards {
     /// Counts a request against named limits; `Some`: it comes too early, and when to come again.
     pub fn rated(&self, names: &[String], facts: RateFacts<'_>, now: Time) -> Option<Duration> {
         names.iter().filter_map(|name| self.rates.get(name)).find_map(|named| {
+            let client = facts.client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
             let key = match &named.limit.key {
-                RateBy::Client => RateKey::Client(facts.client),
+                RateBy::Client => RateKey::Client(client),
                 RateBy::Route => RateKey::Route(facts.route.as_str()),
                 RateBy::Header(name) => facts
                     .headers
                     .get(name)
-                    .map_or(RateKey::Client(facts.client), |value| RateKey::Header(value.as_bytes())),
+                    .map_or(RateKey::Client(client), |value| RateKey::Header(value.as_bytes())),
             };
             let answer = named.table.check(key, now);
             named.forgotten.inc_by(named.table.take_forgotten());

@@ -89,7 +89,8 @@ fn line((name, value): &(FieldName, FieldValue)) -> Option<(HeaderName, HeaderVa
 /// What the connection says of the client, for the headers that tell services of it.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientFacts<'a> {
-    pub address: IpAddr,
+    /// `None`: it came by a Unix socket.
+    pub address: Option<IpAddr>,
     pub scheme: Scheme,
     /// As the client wrote it, with the port.
     pub authority: &'a str,
@@ -136,11 +137,13 @@ pub fn request_edits(
     }
     if let Some(ClientFacts { address, scheme, authority, forwarded_for }) = client {
         // Listeners on `[::]` see IPv4 clients as mapped addresses.
-        let address = address.to_canonical();
+        let address = address.map(|address| address.to_canonical());
         let scheme = scheme.as_str();
-        match forwarded_for {
-            Some(list) => edits.set(FORWARDED_FOR, list),
-            None => edits.set(FORWARDED_FOR, &address.to_string()),
+        match (forwarded_for, address) {
+            (Some(list), _) => edits.set(FORWARDED_FOR, list),
+            (None, Some(address)) => edits.set(FORWARDED_FOR, &address.to_string()),
+            // Nobody knows it, and no address may be made up.
+            (None, None) => {}
         }
         edits.set(FORWARDED_PROTO, scheme);
         edits.set(FORWARDED_HOST, authority);
@@ -207,10 +210,11 @@ pub fn strip_answer(headers: &mut HeaderMap) {
 }
 
 /// RFC 7239: IPv6 in brackets and quoted; the host quoted, since it may hold a colon.
-fn forwarded(address: IpAddr, scheme: &str, authority: &str) -> String {
+fn forwarded(address: Option<IpAddr>, scheme: &str, authority: &str) -> String {
     let node = match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        Some(IpAddr::V4(v4)) => v4.to_string(),
+        Some(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
+        None => "unknown".to_owned(),
     };
     let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     if authority.is_empty() || !authority.chars().all(plain) {
@@ -253,7 +257,7 @@ mod tests {
     }
 
     fn client(address: &str) -> Option<ClientFacts<'static>> {
-        let address = address.parse().unwrap();
+        let address = Some(address.parse().unwrap());
         Some(ClientFacts {
             address,
             scheme: Scheme::Https,
@@ -307,6 +311,12 @@ mod tests {
         assert_eq!(set(&edits, "forwarded"), Some(forwarded));
         assert_eq!(set(&edits, "via"), Some("2 proxima"));
         assert_eq!(set(&edits, "x-request-id"), Some("id"));
+        let unknown = client("::1").map(|client| ClientFacts { address: None, ..client });
+        let edits = request_edits(&claims, unknown, Version::HTTP_2, &id);
+        assert_eq!(set(&edits, "x-forwarded-for"), None, "no address is made up");
+        assert_eq!(edits.remove.len(), 5);
+        let forwarded = "for=unknown;proto=https;host=\"www.example.com:8443\"";
+        assert_eq!(set(&edits, "forwarded"), Some(forwarded));
     }
 
     #[test]
@@ -333,7 +343,7 @@ mod tests {
         );
         let expected = "for=\"[2001:db8::1]\";proto=https;host=\"www.example.com:8443\"";
         assert_eq!(set(&edits, "forwarded"), Some(expected));
-        assert_eq!(forwarded([192, 0, 2, 1].into(), "http", "a\"b"), "for=192.0.2.1;proto=http");
+        assert_eq!(forwarded(Some([192, 0, 2, 1].into()), "http", "a\"b"), "for=192.0.2.1;proto=http");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::Service;
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::limit::hedge::Repeatable;
 use crate::domain::name::ServiceId;
-use crate::domain::routing::{Route, RouteTimeouts};
+use crate::domain::routing::{Route, RouteTimeouts, normal_path};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::{RefusalReason, RejectReason};
@@ -33,6 +33,11 @@ mod sticky;
 const HEALTH_EDGE: &str = "/health/edge";
 /// Answers 503 while users should be sent elsewhere; `/health/gate/<name>` for one name.
 const HEALTH_GATE: &str = "/health/gate";
+
+/// What is below it is for health checks.
+const HEALTH: &str = "/health/";
+/// Where an authority looks for proof of a name by plain HTTP. Source: RFC 8555, section 8.3.
+const ACME: &str = "/.well-known/acme-challenge/";
 
 /// The head of a request.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +71,8 @@ pub enum Proof {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client {
-        address: IpAddr,
+        /// `None`: it came by a Unix socket, and nobody has said whose request it is.
+        address: Option<IpAddr>,
         scheme: Scheme,
     },
     /// Another region, over mutual TLS.
@@ -132,6 +138,8 @@ pub enum Cause {
     Unrouted,
     /// A route that redirects or answers.
     Routed,
+    /// It came without TLS, and its listener sends it to TLS.
+    Insecure,
     /// The route's rules forbid it.
     Rejected(RejectReason),
     /// A request from another region that is not served here.
@@ -211,9 +219,36 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
     decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
 }
 
-/// A request for a host of another certificate than its connection's: no route is looked for.
-pub fn misdirected(headers: &HeaderMap, random: u128) -> Decision {
-    Decision::Respond(rejected(RejectReason::Misdirected, &headers::request_id(headers, random)))
+/// Sends a request to the same place over TLS; `None`: it has to be answered as it is.
+///
+/// Who checks this edge's health, or whose certificate is being made, may know no TLS here: those
+/// paths are left alone.
+pub fn to_https(head: &http::request::Parts, port: u16, id: &HeaderValue) -> Option<OwnAnswer> {
+    let exempt = |path: &str| path.starts_with(HEALTH) || path.starts_with(ACME);
+    // As routes see it: a path that only begins so is not left alone.
+    if normal_path(head.uri.path()).is_ok_and(|path| exempt(&path)) {
+        return None;
+    }
+    let location = head.uri.host().zip(head.uri.path_and_query()).and_then(|(host, target)| {
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        // `*` is no place.
+        let target = Some(target.as_str()).filter(|target| target.starts_with('/'))?;
+        HeaderValue::try_from(format!("https://{host}{port}{target}")).ok()
+    });
+    let Some(location) = location else {
+        return Some(error(StatusCode::BAD_REQUEST, "this is answered over TLS only", id, Cause::Broken));
+    };
+    // Other methods must not become GET on the way: RFC 9110, section 15.4.9.
+    let status =
+        if reads(&head.method) { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+    Some(OwnAnswer {
+        status,
+        content: Content::Text("see the location\n".into()),
+        headers: vec![(header::LOCATION, location)],
+        request_id: id.clone(),
+        cause: Cause::Insecure,
+        route: None,
+    })
 }
 
 /// Health checks are answered before routing, whatever the host says.
@@ -316,6 +351,7 @@ impl Cause {
             Self::Broken => "broken",
             Self::Unrouted => "unrouted",
             Self::Routed => "routed",
+            Self::Insecure => "insecure",
             Self::Rejected(reason) => reason.as_str(),
             Self::Refused(reason) => reason.as_str(),
             Self::Unavailable(_) => failure.map_or("nowhere", Failure::as_str),
@@ -331,7 +367,7 @@ impl Exchange {
     /// What an attempt adds to [`Exchange::edits`].
     pub fn forward_edits(&self, attempt: &Attempt) -> Option<HeaderEdits> {
         let client = match self.origin {
-            Origin::Client { address, .. } => Some(address),
+            Origin::Client { address, .. } => address,
             Origin::Peer => None,
         };
         let (by, service, priority) = (self.own.clone(), self.service.clone(), self.priority);

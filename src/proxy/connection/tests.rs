@@ -9,7 +9,7 @@ use crate::proxy::settings::{Settings, Tls};
 use crate::proxy::{Edge, Wiring};
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -107,8 +107,8 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
     let shared = Arc::clone(&edge.shared);
     tokio::spawn(async move {
         let door = door(kind, proxied, &server.shared.wiring.metrics);
-        let inside = door.enter(remote.ip()).unwrap();
-        server.serve(accepted, remote, &door, inside).await;
+        let inside = door.enter(Some(remote.ip())).unwrap();
+        server.serve(accepted.into(), Some(remote), door, inside).await;
         drop(edge);
     });
     (client, shared)

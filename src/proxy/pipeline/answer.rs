@@ -1,6 +1,6 @@
 //! Answers of this edge itself.
 
-use super::{CLIENT_PATIENCE, Call, Pipeline};
+use super::{Call, Pipeline, front};
 use crate::metrics::request::{Class, ListenerKind, Message, RejectReason};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
@@ -22,7 +22,7 @@ impl Pipeline {
             trail.own_answer(&answer, call.progress.failure);
         }
         let status = answer.status;
-        let (mut parts, body) = self.page(answer, call.style);
+        let (mut parts, body) = self.page(answer, call);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
         let empty = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -34,7 +34,7 @@ impl Pipeline {
         }
         let keep = !self.shared.draining() && call.down.rest_is_short();
         let body = (!bodiless && !body.is_empty()).then_some(Piece::Data(body));
-        let sent = timeout(CLIENT_PATIENCE, async {
+        let sent = timeout(call.connection.door.bounds.pace.patience, async {
             call.down.start(&parts, framing, keep)?;
             for piece in body.into_iter().chain([Piece::End]) {
                 poll_fn(|context| call.down.poll_room(context)).await?;
@@ -50,9 +50,10 @@ impl Pipeline {
     }
 
     /// Head and body of an answer of our own.
-    fn page(&self, answer: OwnAnswer, style: Style) -> (response::Parts, Bytes) {
+    fn page(&self, answer: OwnAnswer, call: &Call<'_>) -> (response::Parts, Bytes) {
         let mut parts = Response::new(()).into_parts().0;
         parts.status = answer.status;
+        front::insist(call, &mut parts);
         let plain = |content_type| {
             vec![
                 (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -63,7 +64,7 @@ impl Pipeline {
             Content::Text(text) => (plain("text/plain; charset=utf-8"), Bytes::from(String::from(text))),
             Content::View => (plain("application/json"), self.view()),
             Content::Error(text) => {
-                let told = errors::tell(answer.status, &text, &answer.request_id, style);
+                let told = errors::tell(answer.status, &text, &answer.request_id, call.style);
                 parts.status = told.status;
                 (told.headers, Bytes::from(told.body))
             }
@@ -97,6 +98,7 @@ impl Pipeline {
                     count.inc();
                 }
             }
+            Cause::Insecure => metrics.https_redirects.inc(),
             Cause::Unavailable(_) | Cause::Asked | Cause::Broken => {}
         }
     }
@@ -118,6 +120,7 @@ impl Pipeline {
         if let Some(exchange) = &call.progress.exchange {
             parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
         }
+        front::insist(call, parts);
         self.headroom(call, parts);
     }
 

@@ -107,7 +107,7 @@ fn forward(
     edits.then(&to.request_headers);
     let rule = world.guards.service(service).and_then(|guards| guards.sessions.as_ref());
     let secure = client.scheme == Scheme::Https;
-    let sticky = rule.map(|rule| rule.of(head, Some(client.address), secure));
+    let sticky = rule.map(|rule| rule.of(head, client.address, secure));
     let idempotent = head.method.is_idempotent();
     let budget = Budget {
         attempts: retries.attempts.unwrap_or(config.attempts),

@@ -132,7 +132,7 @@ impl Fixture {
 }
 
 pub(super) fn client() -> Origin {
-    Origin::Client { address: [192, 0, 2, 1].into(), scheme: Scheme::Http }
+    Origin::Client { address: Some([192, 0, 2, 1].into()), scheme: Scheme::Http }
 }
 
 pub(super) fn answer(decision: Decision) -> OwnAnswer {
