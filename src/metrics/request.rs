@@ -34,8 +34,7 @@ pub struct RequestMetrics {
     connections: [IntGauge; 3],
     connections_refused: IntCounterVec,
     handshake_failures: [IntCounter; 3],
-    rate_limited: IntCounterVec,
-    rate_keys_forgotten: IntCounterVec,
+    rates: RateFamilies,
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
@@ -95,16 +94,7 @@ impl RequestMetrics {
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
                 &["listener", "reason"],
             )?,
-            rate_limited: new.counters(
-                "proxima_rate_limited_total",
-                "Requests that came too early for a named limit and were answered with 429.",
-                &["limit"],
-            )?,
-            rate_keys_forgotten: new.counters(
-                "proxima_rate_keys_forgotten_total",
-                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
-                &["limit"],
-            )?,
+            rates: RateFamilies::register(&new)?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -148,7 +138,7 @@ impl RequestMetrics {
     /// The counts of a named rate limit: requests that it refused, keys that it forgot.
     pub fn rate_limit(&self, name: &str) -> (IntCounter, IntCounter) {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[name]);
-        (of(&self.rate_limited), of(&self.rate_keys_forgotten))
+        (of(&self.rates.refused), of(&self.rates.forgotten))
     }
 
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
@@ -197,6 +187,30 @@ impl RequestMetrics {
             // One that was removed already needs no removing.
             drop(self.routed.remove_label_values(&[route.as_str(), class.as_str()]));
         }
+    }
+}
+
+/// What named rate limits count.
+#[derive(Debug, Clone)]
+struct RateFamilies {
+    refused: IntCounterVec,
+    forgotten: IntCounterVec,
+}
+
+impl RateFamilies {
+    fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            refused: new.counters(
+                "proxima_rate_limited_total",
+                "Requests that came too early for a named limit and were answered with 429.",
+                &["limit"],
+            )?,
+            forgotten: new.counters(
+                "proxima_rate_keys_forgotten_total",
+                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
+                &["limit"],
+            )?,
+        })
     }
 }
 
