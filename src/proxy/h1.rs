@@ -34,6 +34,7 @@ pub mod target;
 pub mod write;
 
 pub use body::{BodyReader, BodyWriter, Got, Mismatch, Truncated};
+pub use chunked::passable;
 pub use fields::passes_for_another;
 pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
@@ -65,11 +66,13 @@ impl Framing {
         }
     }
 
-    /// The same body for a receiver of `version`: HTTP/1.0 knows no chunks.
+    /// The same body for a receiver of `version`: HTTP/1.0 knows no chunks, and for whoever does, a body
+    /// that ends with its connection is sent in chunks, so that one that breaks off does not look whole.
     #[must_use]
     pub fn for_version(self, version: http::Version) -> Self {
         match self {
             Self::Chunked if version < http::Version::HTTP_11 => Self::Close,
+            Self::Close if version >= http::Version::HTTP_11 => Self::Chunked,
             other => other,
         }
     }

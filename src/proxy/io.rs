@@ -23,10 +23,10 @@ pub(super) const BODY_READ: usize = 16 * 1024;
 const OUTPUT_FULL: usize = 32 * 1024;
 /// What an idle connection is read into: the beginning of a request.
 const FIRST_READ: usize = 1024;
-/// How long an ending connection listens on, and to how much: a reset would take the last
-/// answer from a client that still sends.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 * 1024;
+/// How long an ending connection listens on, in all and to silence: a reset would take the last answer
+/// from a client that still sends.
+const LINGER: Duration = Duration::from_secs(4);
+const LINGER_SILENCE: Duration = Duration::from_secs(1);
 
 /// A stream and what has been read from it and is to be written to it.
 #[derive(Debug)]
@@ -120,12 +120,13 @@ impl Conn {
         let ending = async {
             std::future::poll_fn(|context| self.poll_flush(context)).await?;
             self.stream.shutdown().await?;
-            let mut dropped = 0;
-            while dropped < LINGER_BYTES {
+            loop {
                 self.input.clear();
-                match std::future::poll_fn(|context| self.poll_first(context)).await? {
-                    0 => break,
-                    n => dropped += n,
+                let more = std::future::poll_fn(|context| self.poll_first(context));
+                match timeout(LINGER_SILENCE, more).await {
+                    Ok(Ok(n)) if n > 0 => {}
+                    Ok(Err(error)) => return Err(error),
+                    Ok(Ok(_)) | Err(_) => break,
                 }
             }
             Ok::<(), io::Error>(())

@@ -1,7 +1,7 @@
 //! Listeners: TLS, HTTP versions, deadlines, reload.
 
 use crate::client::{curl, get, one_answer, parse, raw, rest};
-use crate::origin::{Origin, hinting, ok};
+use crate::origin::{Origin, Reply, hinting, ok};
 use crate::support::{Authority, Plan, Running, eventually, start, start_with};
 use bytes::Bytes;
 use proxima::config::{Config, Environment};
@@ -258,4 +258,30 @@ async fn early_hints_of_an_http_2_service_reach_clients_even_of_another_region()
     }
     home.close().await;
     away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_ends_with_its_connection_is_chunked_so_that_a_broken_one_does_not_look_whole() {
+    let edge = start(&Plan::default(), &Authority::new()).await;
+    let whole =
+        Origin::start(|_, _| Reply::SendAndClose("HTTP/1.1 200 OK\r\n\r\nall of it".to_owned())).await;
+    let ask =
+        |version: &str| format!("GET / HTTP/{version}\r\nhost: www.example.com\r\nconnection: close\r\n\r\n");
+    edge.route(&[("home", &[whole.address])]);
+    let answer = raw(edge.http(), &ask("1.1")).await;
+    assert!(
+        answer.contains("transfer-encoding: chunked\r\n") && answer.ends_with("\r\n0\r\n\r\n"),
+        "{answer}"
+    );
+    // HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
+    let old = raw(edge.http(), &ask("1.0")).await;
+    assert!(!old.contains("transfer-encoding") && old.ends_with("\r\n\r\nall of it"), "{old}");
+    // An origin that says that more comes, and breaks off.
+    let broken = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n".to_owned();
+    let broken = Origin::start(move |_, _| Reply::SendAndClose(broken.clone())).await;
+    edge.route(&[("home", &[broken.address])]);
+    let answer = raw(edge.http(), &ask("1.1")).await;
+    assert!(answer.contains("part") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert_eq!(edge.metric("proxima_answers_cut_total{reason=\"cut\",service=\"web\"}"), 1.0);
+    edge.close().await;
 }

@@ -188,6 +188,16 @@ impl Decoder {
     }
 }
 
+/// Trailers without those that no recipient may take for headers, or that say something of a connection
+/// (RFC 9110 section 6.5.1): what the writer of chunks leaves out, for who writes none.
+#[must_use]
+pub fn passable(mut trailers: HeaderMap) -> HeaderMap {
+    while let Some(name) = trailers.keys().find(|name| is_forbidden(name.as_str())).cloned() {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// Fields that decide framing, routing, trust or content, which come too late
 /// in a trailer (RFC 9110 section 6.5.1).
 fn is_forbidden(name: &str) -> bool {

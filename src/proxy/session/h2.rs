@@ -6,7 +6,7 @@
 
 use super::{ClientError, Piece, REST_BYTES, REST_PATIENCE};
 use crate::proxy::h1::target::{check_authority, check_path, reconciled};
-use crate::proxy::h1::{Framing, Limits, Malformed, RequestHead, passes_for_another};
+use crate::proxy::h1::{Framing, Limits, Malformed, RequestHead, passable, passes_for_another};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -53,7 +53,7 @@ pub(in super::super) fn head(
     if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
         return Err(Malformed::TargetTooLong);
     }
-    check_path(parts.uri.path().as_bytes())?;
+    target(&parts)?;
     authority(&mut parts, scheme)?;
     let framing = framing(&parts.headers, body.is_end_stream())?;
     if parts.method == Method::TRACE && framing != Framing::None {
@@ -76,6 +76,15 @@ pub(in super::super) fn head(
         headers.remove(name);
     }
     Ok(RequestHead { parts, framing, persistent: true, expects_continue, upgrade: None, te_trailers })
+}
+
+/// What is asked for, as strictly as in HTTP/1: it may go on as that.
+fn target(parts: &request::Parts) -> Result<(), Malformed> {
+    match parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str) {
+        "*" if parts.method == Method::OPTIONS => Ok(()),
+        path if path.starts_with('/') => check_path(path.as_bytes()),
+        _ => Err(Malformed::Target),
+    }
 }
 
 /// One authority, whichever of the two fields it came by (RFC 9113 section 8.3.1).
@@ -234,7 +243,7 @@ impl Request {
                 self.pending = data;
                 return Ok(());
             }
-            Piece::Trailers(trailers) => send.send_trailers(trailers)?,
+            Piece::Trailers(trailers) => send.send_trailers(passable(trailers))?,
             Piece::End => send.send_data(Bytes::new(), true)?,
         }
         self.send = None;

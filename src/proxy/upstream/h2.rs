@@ -3,7 +3,7 @@
 use super::super::session::Piece;
 use super::shared::Claim;
 use super::{Head, INFORMATIONAL_MAX, UpstreamError};
-use crate::proxy::h1::Framing;
+use crate::proxy::h1::{Framing, passable};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
@@ -91,7 +91,7 @@ impl Exchange {
         match piece {
             Piece::Data(data) => self.pending = Some(data),
             Piece::Trailers(trailers) => {
-                send.send_trailers(trailers).map_err(|e| of_h2(&e))?;
+                send.send_trailers(passable(trailers)).map_err(|e| of_h2(&e))?;
                 self.send = None;
             }
             Piece::End => {
