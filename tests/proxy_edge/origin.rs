@@ -222,7 +222,13 @@ impl Nginx {
         answer.contains("Reading: 0 Writing: 1 ")
     }
 
-    async fn with(http: &str, locations: &str) -> Option<Self> {
+    /// The folder that it runs in; what is under `html` there can be served.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Lines of its `http` section, and what it serves; `ADDRESS` is its own.
+    pub async fn with(http: &str, locations: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = tool("nginx")?;
         let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

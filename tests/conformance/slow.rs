@@ -1,0 +1,80 @@
+//! slowhttptest in all its modes, while a good client wants to be served.
+
+use crate::origin::tool;
+use crate::peers::{self, bounded};
+use crate::run_support::{get, served};
+use crate::world::World;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const SECONDS: &str = "8";
+
+/// Asks on a connection of its own, again and again; how often, and how long the slowest answer took.
+fn good_client(world: &World, over: &AtomicBool) -> (u32, Duration) {
+    let (mut served, mut slowest) = (0, Duration::ZERO);
+    while !over.load(Ordering::SeqCst) {
+        let began = Instant::now();
+        let answer = get(world.address("http"), "/");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"), "after {served} good ones");
+        slowest = slowest.max(began.elapsed());
+        served += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (served, slowest)
+}
+
+/// Runs one mode to its end; none of the good client's requests may fail meanwhile.
+async fn attack(mode: &[&str]) -> Option<(World, String)> {
+    let (program, nginx) = (tool("slowhttptest")?, peers::nginx().await?);
+    let short = served("web", "here", nginx.address, "/");
+    let world = World::start(&short);
+    let url = format!("http://{}/files/huge", world.address("http"));
+    let common = ["-c", "400", "-r", "200", "-l", SECONDS, "-p", "5", "-v", "1", "-u", &url];
+    let over = AtomicBool::new(false);
+    let (said, (served, slowest)) = tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            let good = scope.spawn(|| good_client(&world, &over));
+            let mut attack = bounded(&program, 60);
+            let output = attack.args(mode).args(common).stdin(Stdio::null()).output().unwrap();
+            over.store(true, Ordering::SeqCst);
+            let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            (text.into_owned(), good.join().unwrap())
+        })
+    });
+    // Its own probe was served, too, and it could open what it wanted.
+    assert!(said.contains("service available:   YES"), "{said}");
+    assert!(said.contains("Hit test time limit") || said.contains("No open connections left"), "{said}");
+    assert!(served > 100, "a good client was served {served} times: {said}");
+    assert!(slowest < Duration::from_secs(2), "the slowest of {served} answers took {slowest:?}");
+    Some((world, said))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make conformance"]
+async fn slow_heads_starve_nobody() {
+    attack(&["-H", "-i", "1", "-x", "24"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make conformance"]
+async fn slow_bodies_starve_nobody() {
+    attack(&["-B", "-i", "1", "-s", "8192", "-x", "10"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make conformance"]
+async fn slow_readers_starve_nobody_and_cost_no_memory() {
+    let Some((world, _)) = attack(&["-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-k", "3"]).await
+    else {
+        return;
+    };
+    let resident = world.peak();
+    assert!(resident < 400 * 1024, "400 slow readers of 300 MB cost {resident} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make conformance"]
+async fn ranges_without_end_starve_nobody() {
+    attack(&["-R", "-a", "10", "-b", "3000"]).await;
+}
