@@ -22,8 +22,8 @@ fn services(server: &Server) -> String {
     let echo = |name: &str, prefix: &str| served_by_http2(name, server.address, prefix);
     // Nobody listens there.
     let dead = served_by_http2("dead", Refusing::new().address, "/dead.Service");
-    // Asked for a stream that the server never answers, by a route that does not wait for long.
-    let late = "rewrite = { path = \"/conformance.Echo/never\" }\ntimeouts = { request = \"500ms\" }\n";
+    // A call that the server does not answer, by a route that does not wait for long.
+    let late = "rewrite = { path = \"/conformance.Echo/silent\" }\ntimeouts = { request = \"500ms\" }\n";
     [
         echo("echo", "/conformance.Echo"),
         dead,

@@ -70,13 +70,18 @@ def wait(request, context):
         cancelled.release()
 
 
+def silent(request, context):
+    """No message at all until the caller is gone."""
+    return b"".join(list(wait(request, context))[:0])
+
+
 def gone(request, context):
     """Whether the caller of `wait` was seen to leave."""
     return b"yes" if cancelled.acquire(timeout=5) else b"no"
 
 
 def handlers():
-    unary = {"echo": echo, "remaining": remaining, "gone": gone}
+    unary = {"echo": echo, "remaining": remaining, "gone": gone, "silent": silent}
     streams = {"send": send, "fail": fail, "refuse": refuse, "wait": wait}
     methods = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in unary.items()}
     methods |= {name: grpc.unary_stream_rpc_method_handler(call) for name, call in streams.items()}

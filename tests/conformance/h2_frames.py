@@ -257,9 +257,24 @@ def pings(address):
     assert peer.until(lambda e: e[1] == "pong")[2] == b"12345678"
 
 
+def early(address):
+    """8.1: an answer before the end of the request is whole; then the rest is declined by NO_ERROR."""
+    peer = Peer(address)
+    open_small = [POST[0], POST[1], (":path", "/small"), POST[3]]
+    more = [("content-length", "10000"), ("expect", "100-continue")]
+    peer.send(peer.head(1, [*open_small, *more], flags=("END_HEADERS",)))
+    events = []
+    while not events or events[-1][0] not in ("reset", "end", "goaway"):
+        event = peer.next() or (1, "end", None)
+        events += [event[1:]] if event[0] == 1 else []
+    assert events[0] == ("status", 413) and events[1][0] == "DataFrame", events
+    assert events[-1] == ("reset", 0), events
+
+
 def main():
     address, broken = sys.argv[1], []
     pings(address)
+    early(address)
     for name, act, expected in CASES:
         peer = Peer(address)
         act(peer)

@@ -24,6 +24,14 @@ fn good_client(world: &World, over: &AtomicBool) -> (u32, Duration) {
     (served, slowest)
 }
 
+/// Without the colours of a terminal.
+fn plain(text: &str) -> String {
+    let mut parts = text.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()));
+    first + &rest.map(|part| part.get(1..).unwrap_or_default()).collect::<String>()
+}
+
 /// Runs one mode to its end; none of the good client's requests may fail meanwhile.
 async fn attack(mode: &[&str]) -> Option<(World, String)> {
     let (program, nginx) = (tool("slowhttptest")?, peers::nginx().await?);
@@ -39,7 +47,7 @@ async fn attack(mode: &[&str]) -> Option<(World, String)> {
             let output = attack.args(mode).args(common).stdin(Stdio::null()).output().unwrap();
             over.store(true, Ordering::SeqCst);
             let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-            (text.into_owned(), good.join().unwrap())
+            (plain(&text), good.join().unwrap())
         })
     });
     // Its own probe was served, too, and it could open what it wanted.

@@ -1,5 +1,6 @@
 """Sessions by Python's websockets: websocket_client.py ws|wss ADDRESS CA-FILE; fails with the first broken promise."""
 
+import socket
 import ssl
 import sys
 
@@ -13,12 +14,14 @@ class Caller:
     def __init__(self, scheme, address, roots):
         host, port = address.rsplit(":", 1)
         self.url = f"{scheme}://www.example.com:{port}"
-        self.options = {"host": host, "port": int(port), "open_timeout": SECONDS, "max_size": 4 << 20, "proxy": None}
+        self.address = host, int(port)
+        self.options = {"open_timeout": SECONDS, "max_size": 4 << 20, "proxy": None}
         if scheme == "wss":
             self.options["ssl"] = ssl.create_default_context(cafile=roots)
 
     def open(self, path="/echo", **more):
-        return connect(self.url + path, **self.options, **more)
+        opened = socket.create_connection(self.address, timeout=SECONDS)
+        return connect(self.url + path, sock=opened, **self.options, **more)
 
     def closes(self):
         with self.open("/closes") as session:
@@ -58,8 +61,8 @@ def case_ping(caller):
 
 def case_close_codes(caller):
     """Whoever closes, the other one learns why."""
-    session = caller.open()
-    session.close(4000, "enough")
+    with caller.open() as session:
+        session.close(4000, "enough")
     assert caller.closes() == "4000 enough"
     try:
         with caller.open("/leave") as session:

@@ -24,8 +24,12 @@ def session(connection):
         closes.put(f"{connection.close_code} {connection.close_reason}")
 
 
+def chosen(connection, offered):
+    return "chat.v2" if "chat.v2" in offered else None
+
+
 def main():
-    options = {"max_size": 4 << 20, "subprotocols": ["chat.v2"]}
+    options = {"max_size": 4 << 20, "select_subprotocol": chosen}
     with serve(session, "127.0.0.1", 0, **options) as server:
         host, port = server.socket.getsockname()[:2]
         print(f"listening {host}:{port}", flush=True)
