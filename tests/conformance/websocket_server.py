@@ -4,6 +4,7 @@ import queue
 import sys
 import threading
 
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve
 
 closes = queue.Queue()
@@ -19,8 +20,11 @@ def session(connection):
     elif path == "/whom":
         connection.send(connection.request.headers["X-Forwarded-For"])
     else:
-        for message in connection:
-            connection.send(message)
+        try:
+            for message in connection:
+                connection.send(message)
+        except ConnectionClosedError:
+            pass  # Any code but 1000 and 1001.
         closes.put(f"{connection.close_code} {connection.close_reason}")
 
 
