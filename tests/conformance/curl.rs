@@ -107,11 +107,7 @@ async fn trailers_of_an_answer_reach_whoever_can_read_them() {
             let Some(answer) = ask(&world, listener, "/", &[flags, more].concat()).await else { return };
             // curl writes them where they come: after the body.
             let expected = if kept { "wordsx-sum: 7" } else { "words" };
-            assert_eq!(
-                (answer.status, answer.body.trim_end()),
-                (200, expected),
-                "{what}"
-            );
+            assert_eq!((answer.status, answer.body.trim_end()), (200, expected), "{what}");
         }
     }
 }

@@ -62,6 +62,7 @@ def case_unary(caller):
     assert trailers["x-trailer"] == "words", trailers
     assert trailers["x-trailer-bin"] == bytes(range(256)), trailers
     assert caller.unary("echo") == b"", "an empty message"
+    assert caller.unary("echo", b"x" * 10_000, compression=grpc.Compression.Gzip) == b"x" * 10_000
 
 
 def case_client_stream(caller):

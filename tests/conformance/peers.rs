@@ -123,12 +123,13 @@ impl Drop for Haproxy {
     }
 }
 
-/// nginx with small answers, one of 300 MB, and one that tells of its request; `None`: there is none here.
+/// nginx with small answers, one of 300 MB, one that tells of its request, and one after a whole body; `None`: there is none here.
 pub async fn nginx() -> Option<origin::Nginx> {
     let nginx = origin::Nginx::with(
         "access_log off;",
         "location / { return 200 \"ok\\n\"; }
          location /told { return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_forwarded_for\\n\"; }
+         location /taken { proxy_request_buffering on; proxy_pass http://ADDRESS/; }
          location /files { root html; }",
     )
     .await?;

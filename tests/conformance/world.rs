@@ -7,6 +7,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// For the head of a request; below the default, so that slow ones are seen to be cut off.
+const HEAD_TIMEOUT: &str = "4s";
 /// Whose PROXY headers are believed.
 pub const TRUSTED: &str = "127.0.0.3";
 
@@ -101,7 +103,7 @@ fn configuration(server: &Files, tls: &str) -> String {
     ] {
         writeln!(
             text,
-            "[[listeners]]\nname = {name:?}\naddress = \"127.0.0.1:0\"\nprotocol = {protocol:?}\n{more}"
+            "[[listeners]]\nname = {name:?}\naddress = \"127.0.0.1:0\"\nprotocol = {protocol:?}\nhead_timeout = {HEAD_TIMEOUT:?}\n{more}"
         )
         .unwrap();
     }
