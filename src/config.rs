@@ -232,14 +232,22 @@ pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
     pub protocol: UpstreamProtocol,
-    /// Path of the endpoint probe: 2xx is healthy.
-    pub health_path: String,
+    pub health: Health,
     pub connect_timeout: Duration,
     /// To the first byte of the response, and between two reads.
     pub read_timeout: Duration,
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
     pub protection: limits::Protection,
+}
+
+/// What probes ask an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// A GET of this path: 2xx is healthy.
+    Path(String),
+    /// `grpc.health.v1`, of this service of the server; "" is the whole server. Over HTTP/2 only.
+    Grpc(String),
 }
 
 /// What a service's endpoints speak.

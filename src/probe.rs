@@ -8,7 +8,7 @@
 //! It decides nothing: results go to the core as they are. One task a target,
 //! made and ended as configuration and snapshot name them.
 
-use crate::config::{Config, UpstreamProtocol};
+use crate::config::{Config, Health, UpstreamProtocol};
 use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 mod exchange;
+mod grpc;
 mod identity;
 mod prober;
 
@@ -111,7 +112,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
             addresses: endpoints.iter().map(|endpoint| endpoint.address()).collect(),
             speech: Speech::Tls { config: Arc::clone(&identity.client), server_name },
             authority: format!("{}:{}", settings.server_name, settings.at.port),
-            path: VIEW_PATH.to_owned(),
+            health: Health::Path(VIEW_PATH.to_owned()),
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
         };
@@ -129,7 +130,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
                     UpstreamProtocol::Http2 => Speech::Http2,
                 },
                 authority: address.to_string(),
-                path: settings.health_path.clone(),
+                health: settings.health.clone(),
                 body_max: ENDPOINT_BYTES_MAX,
                 probes: config.probes.clone(),
             };

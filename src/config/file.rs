@@ -279,6 +279,7 @@ sections! {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
         protocol: Key<UpstreamProtocol>,
         health_path: Key<UrlPath>,
+        health_grpc: Key<Text>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
         attempts: Key<Whole>,

@@ -1,7 +1,7 @@
 //! Which connection a probe uses, when it is replaced, and when the next probe is due.
 
 use super::exchange::Link;
-use crate::config::Probes;
+use crate::config::{Health, Probes};
 use crate::domain::fleet::ProbeFailure;
 use bytes::Bytes;
 use rustls::ClientConfig;
@@ -18,7 +18,7 @@ pub(super) struct Dial {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) speech: Speech,
     pub(super) authority: String,
-    pub(super) path: String,
+    pub(super) health: Health,
     /// Longest body in bytes that is read.
     pub(super) body_max: usize,
     pub(super) probes: Probes,

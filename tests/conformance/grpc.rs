@@ -2,12 +2,17 @@
 
 use crate::origin::Refusing;
 use crate::peers::{Server, run_script};
-use crate::world::{World, served_by_http2};
+use crate::run_support::{Edge, Folder, eventually, served};
+use crate::world::World;
+use std::net::SocketAddr;
+use std::path::Path;
 
 /// Runs cases of tests/conformance/grpc_client.py over both transports.
 fn hold(cases: &[&str]) {
     let Some(server) = Server::start("grpc_server.py") else { return };
-    let world = World::start(&services(&server));
+    // Nobody listens there, nor will.
+    let dead = Refusing::new();
+    let world = World::start(&services(&server, dead.address));
     let (plain, encrypted) = (world.address("http").to_string(), world.address("https").to_string());
     let roots = world.roots();
     for (address, roots) in [(plain, "-"), (encrypted, roots.to_str().unwrap())] {
@@ -17,21 +22,67 @@ fn hold(cases: &[&str]) {
     }
 }
 
+/// A service of gRPC at this prefix.
+fn called(name: &str, endpoint: SocketAddr, prefix: &str) -> String {
+    let text = served(name, "here", endpoint, prefix);
+    text.replace("health_path = \"/\"", "protocol = \"http2\"\nhealth_grpc = \"\"")
+}
+
 /// The server, and services and routes that make Proxima answer itself.
-fn services(server: &Server) -> String {
-    let echo = |name: &str, prefix: &str| served_by_http2(name, server.address, prefix);
-    // Nobody listens there.
-    let dead = served_by_http2("dead", Refusing::new().address, "/dead.Service");
+fn services(server: &Server, dead: SocketAddr) -> String {
+    let echo = |name: &str, prefix: &str| called(name, server.address, prefix);
     // A call that the server does not answer, by a route that does not wait for long.
     let late = "rewrite = { path = \"/conformance.Echo/silent\" }\ntimeouts = { request = \"500ms\" }\n";
     [
         echo("echo", "/conformance.Echo"),
-        dead,
+        called("dead", dead, "/dead.Service"),
         echo("denied", "/denied.Service") + "deny = [\"127.0.0.0/8\"]\n",
         echo("limited", "/limited.Service") + "max_body = \"10KiB\"\n",
         echo("late", "/late.Service") + late,
     ]
     .concat()
+}
+
+#[test]
+#[ignore = "make conformance"]
+fn the_example_in_config_serves_calls() {
+    let Some(server) = Server::start("grpc_server.py") else { return };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/grpc.toml");
+    let example = std::fs::read_to_string(file).unwrap();
+    let text = example
+        .replace("0.0.0.0:8080", "127.0.0.1:0")
+        .replace("127.0.0.1:50051", &server.address.to_string());
+    let folder = Folder::new();
+    let edge = Edge::ready(&folder.write("grpc.toml", &(text + "[admin]\naddress = \"127.0.0.1:0\"\n")));
+    edge.until_metric(r#"proxima_service_state{region="eu-west-1",service="echo",state="healthy"}"#, 1.0);
+    let said =
+        run_script("grpc_client.py", &[&edge.address("http").to_string(), "-", "unary", "bidirectional"]);
+    said.unwrap().held("config/grpc.toml");
+}
+
+/// No gRPC server answers the GET of a health path: `health_grpc` asks what it has instead.
+#[test]
+#[ignore = "make conformance"]
+fn endpoints_are_as_well_as_their_own_health_service_says() {
+    let Some(server) = Server::start("grpc_server.py") else { return };
+    let cases = [
+        ("whole", "health_grpc = \"\"", "healthy"),
+        ("named", "health_grpc = \"conformance.Echo\"", "healthy"),
+        ("ailing", "health_grpc = \"ailing.Service\"", "ejected"),
+        ("unknown", "health_grpc = \"no.such.Service\"", "ejected"),
+        ("path", "health_path = \"/\"", "ejected"),
+    ];
+    let service = |(name, health, _): (&str, &str, &str)| {
+        let text = served(name, "here", server.address, &format!("/{name}"));
+        text.replace("health_path = \"/\"", &format!("protocol = \"http2\"\n{health}"))
+    };
+    let world = World::start(&cases.map(service).concat());
+    for (name, health, expected) in cases {
+        eventually(&format!("{name}: {health} is {expected}"), || {
+            let snapshot = world.edge.snapshot();
+            (snapshot["services"][name]["endpoints"][0]["state"] == expected).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ import threading
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 SERVICE = "conformance.Echo"
 
@@ -90,9 +91,18 @@ def handlers():
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
+def healths():
+    """The whole server serves and so does its service; another one does not."""
+    servicer = health.HealthServicer()
+    servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    servicer.set("ailing.Service", health_pb2.HealthCheckResponse.NOT_SERVING)
+    return servicer
+
+
 def main():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers([handlers()])
+    health_pb2_grpc.add_HealthServicer_to_server(healths(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(f"listening 127.0.0.1:{port}", flush=True)

@@ -12,6 +12,11 @@ const SECONDS: &str = "8";
 /// What the process may hold with 400 slow clients.
 const ROOM_KIB: u64 = 200 * 1024;
 
+/// The bad connections stood to the end of the test.
+const HELD: &str = "Exit status: Hit test time limit";
+/// Proxima closed them all before.
+const CLOSED: &str = "Exit status: No open connections left";
+
 /// Asks on a connection of its own, again and again; how often, and how long the slowest answer took.
 fn good_client(world: &World, over: &AtomicBool) -> (u32, Duration) {
     let (mut served, mut slowest) = (0, Duration::ZERO);
@@ -52,18 +57,13 @@ async fn attack(path: &str, mode: &[&str]) -> Option<(World, String)> {
         })
     });
     eprintln!("{mode:?}: {served} good requests, the slowest in {slowest:?}; {} KiB at most", world.peak());
-    // Its own probe was served, too, and it had not to end for another reason.
+    // Its own probe was served, too, and nothing else ended it.
     assert!(said.contains("service available:   YES") && !said.contains("service available:   NO"), "{said}");
     assert!(said.contains(HELD) || said.contains(CLOSED), "{said}");
     assert!(served > 100, "a good client was served {served} times: {said}");
     assert!(slowest < Duration::from_secs(5), "the slowest of {served} answers took {slowest:?}");
     Some((world, said))
 }
-
-/// The bad connections stood to the end of the test.
-const HELD: &str = "Exit status: Hit test time limit";
-/// Proxima closed them all before.
-const CLOSED: &str = "Exit status: No open connections left";
 
 /// The listener's `head_timeout` ends them, however busy they look.
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,8 @@ fn compliant(policy: &str, profile: &str) {
     let Some(python) = crate::peers::python() else { return };
     let folder = Folder::new();
     let (files, roots) = certificate(&folder);
-    let services = served("web", "here", Refusing::new().address, "/");
+    let nobody = Refusing::new();
+    let services = served("web", "here", nobody.address, "/");
     let world = World::with_tls(&services, Authority::new(), &files, policy);
     let address = world.address("https").to_string();
     let (profile, roots) = (format!("--mozilla_config={profile}"), roots.to_str().unwrap());

@@ -110,9 +110,3 @@ fn configuration(server: &Files, tls: &str) -> String {
     let Files { certificate, key } = server;
     text + &format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{tls}\n")
 }
-
-/// A service that speaks HTTP/2 by prior knowledge, at this prefix.
-pub fn served_by_http2(name: &str, endpoint: SocketAddr, prefix: &str) -> String {
-    let text = crate::run_support::served(name, "here", endpoint, prefix);
-    text.replace("health_path", "protocol = \"http2\"\nhealth_path")
-}

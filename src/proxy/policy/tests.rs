@@ -55,7 +55,7 @@ impl Fixture {
         let config = Service {
             endpoints: Vec::new(),
             protocol: UpstreamProtocol::Http1,
-            health_path: "/".to_owned(),
+            health: crate::config::Health::Path("/".to_owned()),
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
             attempts: 3,
