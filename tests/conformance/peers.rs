@@ -133,7 +133,7 @@ pub async fn nginx() -> Option<origin::Nginx> {
          location /files { root html; }",
     )
     .await?;
-    let files = nginx.folder().join("html/files");
+    let files = nginx.folder.join("html/files");
     std::fs::create_dir_all(&files).unwrap();
     std::fs::write(files.join("words"), "0123456789").unwrap();
     // Of zeros that take no room.

@@ -166,7 +166,8 @@ impl Refusing {
 pub struct Nginx {
     pub address: SocketAddr,
     child: std::process::Child,
-    folder: PathBuf,
+    /// What it runs in; what is under `html` there can be served.
+    pub folder: PathBuf,
 }
 
 /// A program on PATH, in sbin, or unpacked by `make test`; otherwise the test is
@@ -220,11 +221,6 @@ impl Nginx {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.contains("Reading: 0 Writing: 1 ")
-    }
-
-    /// The folder that it runs in; what is under `html` there can be served.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Lines of its `http` section, and what it serves; `ADDRESS` is its own.
