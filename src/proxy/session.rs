@@ -8,9 +8,14 @@ use super::io::Conn;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, response};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub(super) mod h1;
 pub(super) mod h2;
+
+/// An unread rest of a request's body that is read away after its answer.
+const REST_BYTES: u64 = 64 * 1024;
+const REST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A part of a body, or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +180,10 @@ impl Downstream<'_> {
     pub(super) async fn finish(&mut self) -> bool {
         match self {
             Self::H1(request) => request.finish().await,
-            Self::H2(_) => true,
+            Self::H2(request) => {
+                request.finish().await;
+                true
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use super::super::h1::{BodyReader, BodyWriter, Framing, Got, Limits, Malformed, RequestHead, Scan};
 use super::super::h1::{Reuse, request, write_response};
 use super::super::io::{BODY_READ, Conn, HEAD_READ, Timer};
-use super::{ClientError, Piece};
+use super::{ClientError, Piece, REST_BYTES, REST_PATIENCE};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, response};
 use std::future::{Future, poll_fn};
@@ -19,9 +19,6 @@ use tokio::time::{Instant, timeout};
 
 /// Input that is kept while nobody reads it, before the client is no longer listened to.
 const AHEAD_BYTES: usize = 16 * 1024;
-/// An unread rest of a request's body that is read away to keep a connection.
-const REST_BYTES: u64 = 64 * 1024;
-const REST_PATIENCE: Duration = Duration::from_secs(1);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How the wait for a request's head ended.

@@ -4,7 +4,7 @@
 //! its bytes were passed on, so a slow upstream slows its client and nothing
 //! piles up between them. WebSocket over HTTP/2 (RFC 8441) is not offered.
 
-use super::{ClientError, Piece};
+use super::{ClientError, Piece, REST_BYTES, REST_PATIENCE};
 use crate::proxy::h1::target::{check_authority, check_path, reconciled};
 use crate::proxy::h1::{Framing, Malformed, RequestHead, passes_for_another};
 use bytes::Bytes;
@@ -12,7 +12,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header, request, response};
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use tokio::time::timeout;
 
 /// One request on a stream, from its head to the end of its answer.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(in super::super) struct Request {
     /// Bytes that were handed on and not given back to the client's window yet.
     in_hand: usize,
     waits: bool,
+    /// The head of the answer was sent.
+    answered: bool,
     respond: SendResponse<Bytes>,
     /// `Some` between the head of the answer and its end.
     send: Option<SendStream<Bytes>>,
@@ -128,6 +132,7 @@ impl Request {
             data_read: false,
             in_hand: 0,
             waits: head.expects_continue && !empty,
+            answered: false,
             respond,
             send: None,
             pending: Bytes::new(),
@@ -194,6 +199,7 @@ impl Request {
         let ends = matches!(framing, Framing::None | Framing::Length(0));
         let send = self.respond.send_response(Response::from_parts(parts, ()), ends)?;
         self.send = (!ends).then_some(send);
+        self.answered = true;
         Ok(())
     }
 
@@ -231,6 +237,27 @@ impl Request {
 
     pub(in super::super) const fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Reads the short rest of a body away: there are clients that lose an answer when their stream is
+    /// reset after it, whatever the reason says (RFC 9113 section 8.1).
+    pub(in super::super) async fn finish(&mut self) {
+        if !self.answered || self.send.is_some() || self.waits || self.body.is_none() {
+            return;
+        }
+        let reading = async {
+            let mut read = 0;
+            while read < REST_BYTES {
+                match poll_fn(|context| self.poll_body(context)).await {
+                    Ok(Piece::Data(data)) => read += data.len() as u64,
+                    Ok(Piece::Trailers(_)) => {}
+                    Ok(Piece::End) | Err(_) => return,
+                }
+            }
+        };
+        if timeout(REST_PATIENCE, reading).await.is_err() {
+            tracing::trace!("a client still sends what nobody reads");
+        }
     }
 
     /// Ends an answer that cannot be completed, so that it does not look whole.
