@@ -22,7 +22,7 @@ mod units;
 pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
 pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
-pub use tls::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
+pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
@@ -30,6 +30,7 @@ use ipnet::IpNet;
 use problems::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,9 +234,13 @@ pub struct Service {
     pub endpoints: Vec<HostPort>,
     pub protocol: UpstreamProtocol,
     pub health: Health,
+    /// `None`: they are reached without TLS, or there are none here.
+    pub tls: Option<UpstreamTls>,
     pub connect_timeout: Duration,
     /// To the first byte of the response, and between two reads.
     pub read_timeout: Duration,
+    /// HTTP/1 connections to one endpoint, idle ones among them; `None`: any number.
+    pub connections_max: Option<NonZeroU32>,
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
     pub protection: limits::Protection,
@@ -254,7 +259,7 @@ pub enum Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamProtocol {
     Http1,
-    /// HTTP/2 by prior knowledge (gRPC).
+    /// HTTP/2 (gRPC): by prior knowledge, over TLS by ALPN.
     Http2,
 }
 

@@ -24,5 +24,6 @@ pub mod proxy;
 pub mod resolve;
 #[cfg(feature = "demo")]
 pub mod rtt_table;
+pub mod trust;
 #[cfg(feature = "demo")]
 pub mod zone_server;

@@ -1,23 +1,24 @@
 //! Probes: asks every region for its view and every own endpoint whether it is well.
 //!
-//! A region is asked over HTTPS at its peer listener, an endpoint over plain
-//! HTTP at its health path; both jittered, on a kept connection that is
+//! A region is asked over HTTPS at its peer listener, an endpoint at its health
+//! path as requests reach it, over TLS or without; both jittered, on a kept connection that is
 //! replaced from time to time. A kept connection behind a load balancer
 //! measures one node for ever, and says nothing of who can still connect.
 //!
 //! It decides nothing: results go to the core as they are. One task a target,
 //! made and ended as configuration and snapshot name them.
 
-use crate::config::{Config, Health, UpstreamProtocol};
+use crate::config::{Config, Health, Service, UpstreamProtocol};
 use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
+use crate::error_chain::chain;
 use crate::metrics::control::ControlMetrics;
 use crate::peer::{VIEW_BYTES_MAX, VIEW_PATH};
+use crate::trust::{Speech, Trusts};
 use arc_swap::ArcSwap;
-use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,11 +28,9 @@ use tokio::time::{Instant, sleep_until};
 
 mod exchange;
 mod grpc;
-mod identity;
 mod prober;
 
-use identity::Identity;
-use prober::{Answer, Dial, Pace, Prober, Speech};
+use prober::{Answer, Dial, Pace, Prober};
 
 /// Most bytes of an endpoint's answer that are read; a longer one is well, but costs its connection.
 const ENDPOINT_BYTES_MAX: usize = 64 * 1024;
@@ -52,13 +51,13 @@ pub struct Wiring {
 /// When a probe task panicked: its panic is passed on, so that the process ends
 /// instead of running on with a region that nobody asks.
 pub async fn run(mut wiring: Wiring) {
-    let mut identity = None;
+    let mut trusts = Trusts::default();
     let mut config = wiring.config.borrow_and_update().clone();
-    renew(&mut identity, &config).await;
+    renew(&mut trusts, &config).await;
     let mut targets = Targets::default();
     loop {
         wiring.published.borrow_and_update();
-        let wanted = wanted(&config, &wiring.snapshot.load(), identity.as_ref());
+        let wanted = wanted(&config, &wiring.snapshot.load(), &trusts);
         targets.reconcile(wanted, &wiring);
         tokio::select! {
             changed = wiring.published.changed() => if changed.is_err() { return },
@@ -67,7 +66,7 @@ pub async fn run(mut wiring: Wiring) {
                     return;
                 }
                 config = wiring.config.borrow_and_update().clone();
-                renew(&mut identity, &config).await;
+                renew(&mut trusts, &config).await;
             }
             ended = targets.tasks.join_next(), if !targets.tasks.is_empty() => {
                 if let Some(Err(error)) = ended
@@ -80,15 +79,11 @@ pub async fn run(mut wiring: Wiring) {
     }
 }
 
-/// Reads the peer certificate again; what was read before stays when that fails.
-async fn renew(identity: &mut Option<Identity>, config: &Config) {
-    let Some(peer) = &config.peer else {
-        *identity = None;
-        return;
-    };
-    match Identity::load(peer).await {
-        Ok(fresh) => *identity = Some(fresh),
-        Err(error) => tracing::error!(%error, kept = identity.is_some(), "peer certificate not loaded"),
+/// Reads the certificates again; what was read before stays when that fails.
+async fn renew(trusts: &mut Trusts, config: &Config) {
+    match Trusts::load(config, trusts).await {
+        Ok(fresh) => *trusts = fresh,
+        Err(error) => tracing::error!("certificates for probes stay as they are: {}", chain(&error)),
     }
 }
 
@@ -99,18 +94,15 @@ enum Target {
     Endpoint(ServiceId, SocketAddr),
 }
 
-fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> BTreeMap<Target, Dial> {
+fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Target, Dial> {
     let mut wanted = BTreeMap::new();
     for (region, endpoints) in &snapshot.peers {
         let settings = config.regions.get(region).and_then(|region| region.peer.as_ref());
-        let Some((settings, identity)) = settings.zip(identity) else { continue };
-        let Ok(server_name) = ServerName::try_from(settings.server_name.clone()) else {
-            tracing::error!(%region, name = settings.server_name, "no TLS server name: region not probed");
-            continue;
-        };
+        let Some((settings, trust)) = settings.zip(trusts.region(region)) else { continue };
         let dial = Dial {
             addresses: endpoints.iter().map(|endpoint| endpoint.address()).collect(),
-            speech: Speech::Tls { config: Arc::clone(&identity.client), server_name },
+            speech: Speech::Http1,
+            trust: Some(Arc::clone(trust)),
             authority: format!("{}:{}", settings.server_name, settings.at.port),
             health: Health::Path(VIEW_PATH.to_owned()),
             body_max: VIEW_BYTES_MAX,
@@ -122,14 +114,20 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
     }
     for (id, service) in &snapshot.services {
         let Some(settings) = config.services.get(id) else { continue };
+        let trust = trusts.service(id);
+        if settings.tls.is_some() != trust.is_some() {
+            // Its files could not be read: never without TLS where the configuration asks for it.
+            continue;
+        }
         for address in service.endpoints.iter().map(|status| status.endpoint.address()) {
             let dial = Dial {
                 addresses: vec![address],
+                trust: trust.cloned(),
                 speech: match settings.protocol {
                     UpstreamProtocol::Http1 => Speech::Http1,
                     UpstreamProtocol::Http2 => Speech::Http2,
                 },
-                authority: address.to_string(),
+                authority: authority(settings, address),
                 health: settings.health.clone(),
                 body_max: ENDPOINT_BYTES_MAX,
                 probes: config.probes.clone(),
@@ -138,6 +136,14 @@ fn wanted(config: &Config, snapshot: &Snapshot, identity: Option<&Identity>) -> 
         }
     }
     wanted
+}
+
+/// Whom an endpoint is asked as: over TLS by the name that its certificate carries.
+fn authority(service: &Service, address: SocketAddr) -> String {
+    service
+        .tls
+        .as_ref()
+        .map_or_else(|| address.to_string(), |tls| format!("{}:{}", tls.server_name, address.port()))
 }
 
 /// The running probe tasks; all end when it is dropped.

@@ -10,8 +10,8 @@
 //! `policy`, `attempts` and `headers` compute what happens to a request as
 //! data; `pipeline` carries it out over sessions, and knows neither sockets nor
 //! the version of HTTP. `h1` is all there is of HTTP/1: one reader and one writer
-//! for both sides, pure. HTTP/2 is the h2 crate's, TLS plumbing and the pool of
-//! HTTP/2 connections to upstreams are Pingora's.
+//! for both sides, pure. HTTP/2 is the h2 crate's, TLS is rustls', the streams under
+//! both are Pingora's.
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
@@ -23,8 +23,8 @@ use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
 use crate::otlp::Exporter;
 use crate::proxy::h1::Malformed;
-use arc_swap::{ArcSwap, ArcSwapOption};
-use pingora::listeners::tls::Acceptor;
+use crate::trust::Trusts;
+use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,8 +57,8 @@ mod trail;
 mod trust;
 mod upstream;
 
+pub use crate::trust::{TlsError, Unreachable};
 pub use activity::Activity;
-pub use tls::TlsError;
 
 /// What the proxy shares with the other adapters.
 #[derive(Debug, Clone)]
@@ -93,6 +93,8 @@ pub enum Error {
     Bind { listener: String, address: SocketAddr, source: std::io::Error },
     #[error("listener `{listener}`")]
     Tls { listener: String, source: TlsError },
+    #[error("TLS to {}", .0.of)]
+    Trust(#[source] Unreachable),
     #[error("the affinity secret {path} cannot be read")]
     Secret { path: PathBuf, source: std::io::Error },
     #[error("the affinity secret {path} is shorter than 16 bytes")]
@@ -133,8 +135,6 @@ struct Bound {
 struct Shared {
     wiring: Wiring,
     settings: ArcSwap<settings::Settings>,
-    client_tls: ArcSwapOption<tls::ServerTls>,
-    peer_tls: ArcSwapOption<Acceptor>,
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
@@ -182,8 +182,7 @@ impl Shared {
 
 /// What an applied configuration brings besides itself.
 struct Loaded {
-    client: Option<tls::ServerTls>,
-    peer: Option<tls::PeerTls>,
+    tls: settings::Tls,
     secrets: guards::Secrets,
 }
 
@@ -194,8 +193,7 @@ impl Edge {
     /// `Error::Tls`, `Error::NoCertificate` or `Error::Bind`, with the listener and the reason.
     pub async fn bind(config: Arc<Config>, wiring: Wiring) -> Result<Self, Error> {
         let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
-        let Loaded { client, peer, secrets } = load(&config, &tickets).await?;
-        let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
+        let Loaded { tls, secrets } = load(&config, &tickets, &Trusts::default()).await?;
         let (bound, addresses) = listen::bind(&config, &wiring.metrics)?;
         let guards = guards::Guards::new(
             &config,
@@ -204,13 +202,11 @@ impl Edge {
             rand::random(),
             wiring.clock.now(),
         );
-        let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, identity, guards, 1);
+        let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, guards, tls);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
             wiring,
             settings: ArcSwap::from_pointee(settings),
-            client_tls: ArcSwapOption::from_pointee(client),
-            peer_tls: ArcSwapOption::from_pointee(peer_acceptor),
             draining: AtomicBool::new(false),
             counter: Arc::default(),
         });
@@ -219,7 +215,7 @@ impl Edge {
             shared: Arc::clone(&shared),
             pipeline: Arc::new(pipeline::Pipeline {
                 shared: Arc::clone(&shared),
-                upstreams: upstream::Upstreams::new(),
+                upstreams: upstream::Upstreams::default(),
             }),
             closing: closed,
         };
@@ -273,24 +269,25 @@ impl Edge {
         if let Some(what) = listen::difference(&before.config, config) {
             return Err(Error::NeedsRestart { what });
         }
-        let Loaded { client, peer, secrets } = load(config, &self.tickets).await?;
-        let (peer_acceptor, identity) = peer.map(|p| (p.acceptor, p.client)).unzip();
+        let Loaded { tls, secrets } = load(config, &self.tickets, &before.tls.upstreams).await?;
         let metrics = &self.shared.wiring.metrics;
-        let generation = before.generation + 1;
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
-        let settings = settings::Settings::new(Arc::clone(config), metrics, identity, guards, generation);
+        let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
-        self.shared.client_tls.store(client.map(Arc::new));
-        self.shared.peer_tls.store(peer_acceptor.map(Arc::new));
         Ok(())
     }
 }
 
-async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets>) -> Result<Loaded, Error> {
+/// Reads the files of a configuration; upstreams that are trusted as in `before` keep what that has.
+async fn load(
+    config: &Config,
+    tickets: &Arc<dyn rustls::server::ProducesTickets>,
+    before: &Trusts,
+) -> Result<Loaded, Error> {
     let https = |l: &&Listener| l.protocol == Protocol::Https;
-    let client = match (config.listeners.iter().find(https), &config.tls) {
+    let clients = match (config.listeners.iter().find(https), &config.tls) {
         (None, _) => None,
         (Some(listener), None) => return Err(Error::NoCertificate { listener: listener.name.clone() }),
         (Some(listener), Some(files)) => {
@@ -298,14 +295,16 @@ async fn load(config: &Config, tickets: &Arc<dyn rustls::server::ProducesTickets
             Some(server.map_err(|source| Error::Tls { listener: listener.name.clone(), source })?)
         }
     };
-    let peer = match &config.peer {
+    let peers = match &config.peer {
         None => None,
         Some(files) => {
             let loaded = tls::peer(files).await;
             Some(loaded.map_err(|source| Error::Tls { listener: listen::PEER.to_owned(), source })?)
         }
     };
-    Ok(Loaded { client, peer, secrets: secrets(config).await? })
+    let upstreams = Trusts::load(config, before).await.map_err(Error::Trust)?;
+    let tls = settings::Tls { clients: clients.map(Arc::new), peers: peers.map(Arc::new), upstreams };
+    Ok(Loaded { tls, secrets: secrets(config).await? })
 }
 
 /// The secrets that cookies of sessions are made with.

@@ -115,6 +115,24 @@ service = \"web\"
 }
 
 #[test]
+fn a_rule_by_path_that_another_spelling_may_walk_around_is_a_note_until_the_edge_says_what_it_wants() {
+    let folder = Folder::new("guarded");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let route =
+        "[[routes]]\nname = \"admin\"\npath_prefix = \"/admin\"\nservice = \"web\"\ndeny = [\"::/0\"]\n";
+    let text = format!("{text}\n{route}");
+    for (stated, notes) in
+        [("", 1), ("\nambiguous_paths = \"refuse\"", 0), ("\nambiguous_paths = \"pass\"", 0)]
+    {
+        let stated = text.replacen("[edge]", &format!("[edge]{stated}"), 1);
+        let output = check(&[&folder.file("guarded.toml", stated.as_bytes())]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert_eq!(told.matches("note: what route `admin` forbids").count(), notes, "{told}");
+    }
+}
+
+#[test]
 fn what_is_no_file_is_said_plainly() {
     let folder = Folder::new("no-file");
     assert!(refused(&folder.0.join("nowhere.toml")).contains("there is no such file"));
@@ -208,4 +226,19 @@ fn files_that_the_configuration_names_are_read_when_asked_for() {
 
     folder.file("server.key", certified.signing_key.serialize_pem().as_bytes());
     assert_eq!(files(&path).status.code(), Some(0));
+}
+
+#[test]
+fn files_of_services_behind_tls_are_read_when_asked_for() {
+    let folder = Folder::new("upstream-tls");
+    let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
+    let tls = "\n[services.web.tls]\nca = \"ca.pem\"\nserver_name = \"web.example.net\"\n\
+               certificate = \"edge.pem\"\nkey = \"edge.key\"\n";
+    let path = folder.file("proxima.toml", format!("{text}{tls}").as_bytes());
+    assert_eq!(check(&[&path]).status.code(), Some(0), "without --files they are not looked at");
+    let answer = String::from_utf8(check(&[Path::new("--files"), &path]).stderr).unwrap();
+    for name in ["ca.pem", "edge.pem", "edge.key"] {
+        assert!(answer.contains(&format!("{name}: there is no such file")), "{answer}");
+    }
+    assert!(answer.contains("3 problems"), "{answer}");
 }

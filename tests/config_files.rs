@@ -43,7 +43,11 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "tls" | "peer" => true,
         "regions" => matches!(key, "peer" | "addresses"),
         // A table that is there switches something on.
-        "services" => matches!(key, "endpoints" | "concurrency" | "affinity"),
+        "services" => {
+            let switches = matches!(key, "tls" | "concurrency" | "affinity" | "hedging");
+            switches || matches!(key, "endpoints" | "max_connections_per_endpoint")
+        }
+        "services.tls" => matches!(key, "ca" | "certificate" | "key"),
         "services.affinity" => matches!(key, "by" | "secret"),
         "rate_limits" => matches!(key, "name" | "key" | "requests"),
         "routes" => matches!(key, "name" | "service" | "hosts"),
@@ -321,6 +325,20 @@ fn the_routes_of_the_readme_are_those_of_the_example() {
             assert_eq!(same.get(key), Some(value), "{} of {}", key, route["name"]);
         }
     }
+}
+
+#[test]
+fn the_tls_of_the_readme_is_that_of_the_example() {
+    let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
+    let text = fs::read_to_string(folder().join("upstreams.toml")).unwrap();
+    let section = readme.split("### Services behind TLS").nth(1).unwrap();
+    let block = section.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let (shown, example): (Table, Table) = (block.parse().unwrap(), text.parse().unwrap());
+    assert_eq!(shown["services"]["billing"], example["services"]["billing"]);
+    let config = parse(&text);
+    let tls = |service: &str| config.services[&ServiceId::parse(service).unwrap()].tls.clone().unwrap();
+    assert_eq!(tls("web").server_name, "web.default.svc.cluster.local", "as the endpoints are listed");
+    assert!(tls("web").identity.is_none() && tls("billing").identity.is_some());
 }
 
 #[test]

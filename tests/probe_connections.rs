@@ -15,7 +15,8 @@ use proxima::metrics::control::ControlMetrics;
 use proxima::peer::VIEW_BYTES_MAX;
 use proxima::probe;
 use run_support::authority::Authority;
-use run_support::{Folder, PATIENCE, tool};
+use run_support::nginx::Nginx;
+use run_support::{Folder, PATIENCE};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -109,13 +110,18 @@ struct Probing {
     inputs: mpsc::Receiver<Input>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: watch::Sender<u64>,
-    _config: watch::Sender<Arc<Config>>,
-    _folder: Folder,
+    config: watch::Sender<Arc<Config>>,
+    folder: Folder,
     tls: TlsAcceptor,
 }
 
 impl Probing {
     fn new(protocol: &str, fresh_connection: &str) -> Self {
+        Self::with(protocol, fresh_connection, "")
+    }
+
+    /// The same, with more to say of the service.
+    fn with(protocol: &str, fresh_connection: &str, service: &str) -> Self {
         let folder = Folder::new();
         Authority::new().sign(&folder, "peer", "peer.there.test");
         let text = format!(
@@ -144,6 +150,7 @@ fresh_connection = "{fresh_connection}"
 endpoints.here = ["127.0.0.1:80"]
 protocol = "{protocol}"
 health_path = "/healthz"
+{service}
 [[routes]]
 name = "web"
 service = "web"
@@ -163,7 +170,7 @@ service = "web"
             inputs: sender,
             metrics: ControlMetrics::register(&Registry::new()).unwrap(),
         }));
-        Self { inputs, snapshot, published, _config: config_sender, _folder: folder, tls }
+        Self { inputs, snapshot, published, config: config_sender, folder, tls }
     }
 
     /// Publishes a snapshot with these addresses of `there` and of `web` at home.
@@ -349,35 +356,65 @@ async fn an_endpoint_is_well_by_its_status_and_is_left_alone_once_it_is_gone() {
     timeout(PATIENCE, quiet).await.expect("no target, no probe");
 }
 
+/// What the service needs for its endpoints to be asked over TLS, as the server of `Probing` does it.
+const TLS: &str = "tls = { ca = \"peer-ca.pem\", server_name = \"peer.there.test\" }";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_http2_endpoint_is_asked_by_prior_knowledge() {
-    let Some(nginx) = tool("nginx") else { return };
-    let folder = Folder::new();
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let text = format!(
-        "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {{}}
-         http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-         uwsgi_temp_path uwsgi; scgi_temp_path scgi; server {{ listen {port} http2; location = /healthz {{ return 200; }} }} }}"
-    );
-    let file = folder.write("nginx.conf", &text);
-    let mut child = std::process::Command::new(nginx)
-        .arg("-p")
-        .arg(folder.path())
-        .arg("-c")
-        .arg(file)
-        .args(["-e", "stderr"])
-        .spawn()
-        .unwrap();
-    let mut probing = Probing::new("http2", "30s");
-    probing.publish(&[], &[port]);
-    let well = async {
-        let mut good = 0;
-        while good < 3 {
-            good = if probing.endpoint().await.is_ok() { good + 1 } else { 0 };
+async fn an_endpoint_behind_tls_is_asked_over_it_and_believed_by_its_own_roots_only() {
+    let script = always(answer("204 No Content", ""));
+    for (what, tls, service, expected) in [
+        ("as it is configured", true, TLS.to_owned(), Ok(())),
+        ("another name", true, TLS.replace("there", "elsewhere"), Err(ProbeFailure::Tls)),
+        ("no TLS where it is asked for", false, TLS.to_owned(), Err(ProbeFailure::Timeout)),
+        ("TLS where it is not", true, String::new(), Err(ProbeFailure::Closed)),
+    ] {
+        let mut probing = Probing::with("http1", "30s", &service);
+        let acceptor = tls.then(|| probing.tls.clone());
+        let server = Server::start(acceptor, false, Arc::clone(&script)).await;
+        probing.publish(&[], &[server.address]);
+        for _ in 0..2 {
+            assert_eq!(probing.endpoint().await, expected, "{what}");
         }
-    };
-    let well = timeout(PATIENCE, well).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    well.expect("nginx answers HTTP/2");
+        let asked = server.requests.load(Ordering::SeqCst);
+        assert_eq!(asked > 0, expected.is_ok(), "{what}: nothing is said to whom it is not for");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_a_probe_s_connection_unless_the_roots_are_others() {
+    let mut probing = Probing::with("http1", "30s", TLS);
+    let script = always(answer("204 No Content", ""));
+    let server = Server::start(Some(probing.tls.clone()), false, script).await;
+    probing.publish(&[], &[server.address]);
+    let config = probing.config.borrow().clone();
+    for _ in 0..3 {
+        assert_eq!(probing.endpoint().await, Ok(()));
+        probing.config.send_replace(Arc::clone(&config));
+    }
+    assert_eq!(probing.endpoint().await, Ok(()));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    let strangers = Folder::new();
+    Authority::new().sign(&strangers, "peer", "peer.there.test");
+    std::fs::copy(strangers.path().join("peer-ca.pem"), probing.folder.path().join("peer-ca.pem")).unwrap();
+    probing.config.send_replace(config);
+    let distrusted = async { while probing.endpoint().await != Err(ProbeFailure::Tls) {} };
+    timeout(PATIENCE, distrusted).await.expect("the kept connection is not used on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_endpoint_is_asked_by_prior_knowledge_and_over_tls() {
+    for (listen, service) in [("http2", ""), ("ssl http2", TLS)] {
+        let mut probing = Probing::with("http2", "30s", service);
+        let server =
+            "ssl_certificate peer.pem; ssl_certificate_key peer.key; location = /healthz { return 200; }";
+        let Some(nginx) = Nginx::start(&probing.folder, listen, server) else { return };
+        probing.publish(&[], &[nginx.address]);
+        let well = async {
+            let mut good = 0;
+            while good < 3 {
+                good = if probing.endpoint().await.is_ok() { good + 1 } else { 0 };
+            }
+        };
+        timeout(PATIENCE, well).await.unwrap_or_else(|_| panic!("nginx answers by {listen}"));
+    }
 }

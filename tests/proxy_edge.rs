@@ -20,6 +20,8 @@ mod corpus;
 mod drain;
 #[path = "proxy_edge/forwarding.rs"]
 mod forwarding;
+#[path = "proxy_edge/hedging.rs"]
+mod hedging;
 #[path = "proxy_edge/protection.rs"]
 mod protection;
 #[path = "proxy_edge/requests.rs"]
@@ -32,3 +34,5 @@ mod route_policy;
 mod routes;
 #[path = "proxy_edge/transport.rs"]
 mod transport;
+#[path = "proxy_edge/upstream_tls.rs"]
+mod upstream_tls;

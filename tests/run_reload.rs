@@ -4,6 +4,7 @@
 mod run_support;
 
 use run_support::authority::Authority;
+use run_support::nginx::Nginx;
 use run_support::*;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -176,4 +177,38 @@ fn what_is_logged_changes_with_a_reload_and_not_when_the_command_line_says_it() 
     fixed.until_metric(APPLIED, 1.0);
     get(fixed.address("http"), "/");
     assert_eq!(debug_lines(&fixed), 0, "{}", fixed.log());
+}
+
+#[test]
+fn other_roots_of_a_service_are_taken_by_themselves_and_the_log_says_what_is_not_trusted() {
+    let (folder, strange) = (Folder::new(), Folder::new());
+    Authority::new().sign(&folder, "service", "web.internal.example.net");
+    Authority::new().sign(&strange, "service", "web.internal.example.net");
+    let server =
+        "ssl_certificate service.pem; ssl_certificate_key service.key; location / { return 200 web; }";
+    let Some(nginx) = Nginx::start(&folder, "ssl", server) else { return };
+    let tls = "[services.web.tls]\nca = \"service-ca.pem\"\nserver_name = \"web.internal.example.net\"\n";
+    let right = fs::read_to_string(folder.path().join("service-ca.pem")).unwrap();
+    let other = fs::read_to_string(strange.path().join("service-ca.pem")).unwrap();
+    let edge = Edge::ready(&folder.write("proxima.toml", &single(nginx.address, tls)));
+    until_served(&edge, "/", "web");
+
+    folder.write("service-ca.pem", &other);
+    edge.until_metric(APPLIED, 1.0);
+    eventually("it is not trusted", || (get(edge.address("http"), "/").status >= 502).then_some(()));
+    eventually("the log says why", || {
+        let log = edge.log();
+        let mut told = log.lines().filter(|line| line.contains("TLS handshake failed with service `web`"));
+        told.any(|line| line.contains("unknown_issuer") && line.contains(&nginx.address.to_string()))
+            .then_some(())
+    });
+    let snapshot = || edge.snapshot().to_string();
+    eventually("its probes fail, too", || snapshot().contains("ejected").then_some(()));
+
+    // Half a file is refused, and the roots in force stay.
+    folder.write("service-ca.pem", "-----BEGIN CERTIFICATE-----");
+    edge.until_metric(REFUSED, 1.0);
+    folder.write("service-ca.pem", &right);
+    edge.until_metric(APPLIED, 2.0);
+    until_served(&edge, "/", "web");
 }

@@ -83,6 +83,8 @@ pub enum AttemptResult {
     Failed(&'static str),
     /// The client did not wait for it.
     Abandoned,
+    /// Another one, made because this one was slow, was the first to answer.
+    Outpaced,
 }
 
 /// What was agreed on in a TLS handshake.
@@ -180,6 +182,7 @@ impl Serialize for OneAttempt<'_> {
             AttemptResult::Answered(status) => map.serialize_entry("status", &status)?,
             AttemptResult::Failed(why) => map.serialize_entry("failed", why)?,
             AttemptResult::Abandoned => map.serialize_entry("failed", "abandoned")?,
+            AttemptResult::Outpaced => map.serialize_entry("failed", "outpaced")?,
         }
         map.serialize_entry("began_ms", &millis(self.0.began))?;
         if let Some(connect) = self.0.connect {

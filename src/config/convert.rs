@@ -11,6 +11,7 @@ mod regions;
 mod routes;
 mod services;
 mod tls;
+mod upstream_tls;
 
 use crate::config::file::{Entries, File, Placed};
 use crate::config::files::Named;
@@ -96,6 +97,7 @@ pub(super) fn convert(
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let mut named = tls::named_files(file, folder);
     named.extend(edge::named_files(file, folder));
+    named.extend(upstream_tls::named_files(file, folder));
     named
 }
 

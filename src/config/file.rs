@@ -12,7 +12,9 @@ use crate::config::units::{
 use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
-use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
+use crate::domain::routing::{
+    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+};
 use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
@@ -209,6 +211,7 @@ sections! {
     EdgeSection {
         region: Key<RegionId>,
         trusted_proxies: List<IpNet>,
+        ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
         drain_deadline: Key<Duration>,
     }
@@ -278,14 +281,23 @@ sections! {
     ServiceSection {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
         protocol: Key<UpstreamProtocol>,
+        tls: Option<Section<UpstreamTlsSection>>,
         health_path: Key<UrlPath>,
         health_grpc: Key<Text>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
+        max_connections_per_endpoint: Key<Whole>,
         attempts: Key<Whole>,
         retry_budget: Option<Section<RetryBudgetSection>>,
         concurrency: Option<Section<ConcurrencySection>>,
         affinity: Option<Section<AffinitySection>>,
+        hedging: Option<Section<HedgingSection>>,
+    }
+    UpstreamTlsSection {
+        ca: Key<FilePath>,
+        server_name: Key<DnsName>,
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
     }
     RetryBudgetSection {
         ratio: Key<f64>,
@@ -303,6 +315,13 @@ sections! {
         probe: Key<Duration>,
         normal_share: Key<f64>,
         sheddable_share: Key<f64>,
+    }
+    HedgingSection {
+        quantile: Key<f64>,
+        delay_min: Key<Duration>,
+        delay_max: Key<Duration>,
+        share: Key<f64>,
+        samples_min: Key<Whole>,
     }
     AffinitySection {
         by: Key<SessionSource>,
@@ -341,6 +360,7 @@ sections! {
         allow: List<IpNet>,
         deny: List<IpNet>,
         rate_limits: List<Label>,
+        hedging: Key<bool>,
         priority: Key<Priority>,
         sample: Key<f64>,
     }

@@ -2,6 +2,7 @@
 
 use crate::domain::limit::budget::BudgetPolicy;
 use crate::domain::limit::concurrency::ConcurrencyPolicy;
+use crate::domain::limit::hedge::HedgePolicy;
 use crate::domain::limit::rate::Rate;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub struct Protection {
     pub concurrency: Option<ConcurrencyPolicy>,
     /// `None`: every request goes where it is served best.
     pub affinity: Option<Affinity>,
+    /// `None`: slow requests are waited for.
+    pub hedging: Option<HedgePolicy>,
 }
 
 /// What keeps a session at its endpoint.

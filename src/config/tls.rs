@@ -1,4 +1,4 @@
-//! The certificates of the `https` listeners.
+//! Certificates: of the `https` listeners, and towards services.
 
 use std::path::PathBuf;
 
@@ -41,4 +41,22 @@ pub enum TlsPolicy {
     Modern,
     /// 1.2 and 1.3.
     Intermediate,
+}
+
+/// How the endpoints of a service are reached over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM roots that sign the certificates of the endpoints. No others are believed.
+    pub ca: PathBuf,
+    /// Name that their certificates must carry, and that they are asked by.
+    pub server_name: String,
+    /// What this edge shows, if it is to show anything.
+    pub identity: Option<ClientIdentity>,
+}
+
+/// PEM files: chain, then private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }

@@ -4,7 +4,9 @@ use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
-use crate::domain::routing::{ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme};
+use crate::domain::routing::{
+    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+};
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 use std::fmt;
@@ -225,6 +227,18 @@ impl FromFile for f64 {
 
     fn from_number(number: f64) -> Option<Self> {
         number.is_finite().then_some(number)
+    }
+}
+
+impl FromFile for AmbiguousPaths {
+    const RULE: &'static str = r#""pass" or "refuse""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "pass" => Some(Self::Pass),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
     }
 }
 

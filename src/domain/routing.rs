@@ -31,9 +31,9 @@ pub use action::{Redirect, RedirectStatus, Respond};
 pub use condition::{Asked, Conditions, Field, Method, Methods, Param, ParamTest, RequestHeaders, ValueTest};
 pub use fields::{FieldName, FieldValue, HeaderChanges, INTERNAL_PREFIX};
 pub use overlap::{Overlap, Relation, overlaps};
-pub use path::{ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
+pub use path::{AmbiguousPaths, ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
 pub use pattern::{Pattern, PatternProblem};
-pub use policy::{Access, Retries, RoutePolicy, RouteTimeouts};
+pub use policy::{Access, Retries, RouteHedging, RoutePolicy, RouteTimeouts};
 pub use table::{RouteTable, TooManyPatterns};
 
 mod action;

@@ -7,14 +7,16 @@
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use services::ServiceFamilies;
 
 mod labels;
 mod services;
 
-pub use labels::{Class, ListenerKind, Message, RefusalReason, RejectReason, RetryReason};
+pub use labels::{
+    Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
+};
 pub use services::{Handles, ServiceHandles};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.
@@ -209,6 +211,10 @@ impl Registrar<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
         self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {

@@ -120,6 +120,7 @@ fn client(record: &Record, own: TraceParent, attempt: &Attempt, n: usize) -> Spa
         }
         AttemptResult::Failed(why) => Some(why.to_owned()),
         AttemptResult::Abandoned => Some("abandoned".to_owned()),
+        AttemptResult::Outpaced => Some("outpaced".to_owned()),
     };
     attributes.maybe("error.type", failed.as_deref());
     // As the attempt has told it to the endpoint.

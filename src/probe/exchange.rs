@@ -1,9 +1,10 @@
 //! One connection and one exchange on it: HTTP/1.1 or HTTP/2, plain or TLS.
 
 use super::grpc;
-use super::prober::{Answer, Dial, Speech};
+use super::prober::{Answer, Dial};
 use crate::config::Health;
 use crate::domain::fleet::ProbeFailure;
+use crate::trust::Speech;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
@@ -13,12 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 
 /// A connection that is ready for an exchange; its driver ends with it.
 #[derive(Debug)]
@@ -44,42 +43,34 @@ impl Link {
     ///
     /// # Errors
     /// `Connect`, `Tls`, or `Closed` when the other side hung up in between.
-    pub(super) async fn connect(
-        address: SocketAddr,
-        speech: &Speech,
-    ) -> Result<(Self, Duration), ProbeFailure> {
+    pub(super) async fn connect(address: SocketAddr, dial: &Dial) -> Result<(Self, Duration), ProbeFailure> {
         let started = Instant::now();
         let stream = TcpStream::connect(address).await.map_err(|_| ProbeFailure::Connect)?;
         stream.set_nodelay(true).map_err(|_| ProbeFailure::Connect)?;
-        let (link, set_up) = match speech {
-            Speech::Tls { config, server_name } => {
-                let connector = TlsConnector::from(Arc::clone(config));
-                let stream =
-                    connector.connect(server_name.clone(), stream).await.map_err(|error| failure(&error))?;
-                let set_up = started.elapsed();
-                (Self::http1(TokioIo::new(stream)).await?, set_up)
-            }
-            Speech::Http1 => {
-                let set_up = started.elapsed();
-                (Self::http1(TokioIo::new(stream)).await?, set_up)
-            }
-            Speech::Http2 => {
-                let set_up = started.elapsed();
-                let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                    .await
-                    .map_err(|error| failure(&error))?;
-                (Self::driven(Sender::Http2(sender), driver), set_up)
-            }
+        let Some(trust) = &dial.trust else {
+            let set_up = started.elapsed();
+            return Ok((Self::over(TokioIo::new(stream), dial.speech).await?, set_up));
         };
-        Ok((link, set_up))
+        let stream = trust.shake(stream, address, dial.speech).await.map_err(|_| ProbeFailure::Tls)?;
+        let set_up = started.elapsed();
+        Ok((Self::over(TokioIo::new(stream), dial.speech).await?, set_up))
     }
 
-    async fn http1<I>(io: I) -> Result<Self, ProbeFailure>
+    async fn over<I>(io: I, speech: Speech) -> Result<Self, ProbeFailure>
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let (sender, driver) = http1::handshake(io).await.map_err(|error| failure(&error))?;
-        Ok(Self::driven(Sender::Http1(sender), driver))
+        match speech {
+            Speech::Http1 => {
+                let (sender, driver) = http1::handshake(io).await.map_err(|error| failure(&error))?;
+                Ok(Self::driven(Sender::Http1(sender), driver))
+            }
+            Speech::Http2 => {
+                let begun = http2::handshake(TokioExecutor::new(), io).await;
+                let (sender, driver) = begun.map_err(|error| failure(&error))?;
+                Ok(Self::driven(Sender::Http2(sender), driver))
+            }
+        }
     }
 
     fn driven<D>(sender: Sender, driver: D) -> Self
@@ -142,8 +133,11 @@ fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
         .method(method)
         .header(header::USER_AGENT, concat!("proxima/", env!("CARGO_PKG_VERSION")));
     request = match dial.speech {
-        Speech::Http2 => request.uri(format!("http://{}{path}", dial.authority)),
-        Speech::Tls { .. } | Speech::Http1 => request.uri(path).header(header::HOST, &dial.authority),
+        Speech::Http1 => request.uri(path).header(header::HOST, &dial.authority),
+        Speech::Http2 => {
+            let scheme = if dial.trust.is_some() { "https" } else { "http" };
+            request.uri(format!("{scheme}://{}{path}", dial.authority))
+        }
     };
     if let Health::Grpc(_) = dial.health {
         request = request

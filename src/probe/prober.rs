@@ -3,20 +3,21 @@
 use super::exchange::Link;
 use crate::config::{Health, Probes};
 use crate::domain::fleet::ProbeFailure;
+use crate::trust::{Speech, Trust, TrustId};
 use bytes::Bytes;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Where and how to ask.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Dial {
     /// Taken in turn by fresh connections.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) speech: Speech,
+    /// `None`: without TLS.
+    pub(super) trust: Option<Arc<Trust>>,
     pub(super) authority: String,
     pub(super) health: Health,
     /// Longest body in bytes that is read.
@@ -24,28 +25,19 @@ pub(super) struct Dial {
     pub(super) probes: Probes,
 }
 
-#[derive(Debug, Clone)]
-pub(super) enum Speech {
-    /// HTTP/1.1 over mutual TLS.
-    Tls {
-        config: Arc<ClientConfig>,
-        server_name: ServerName<'static>,
-    },
-    Http1,
-    /// HTTP/2 by prior knowledge.
-    Http2,
+impl Dial {
+    /// How connections are made; those made in another way are not used on.
+    fn manner(&self) -> (Speech, Option<TrustId>) {
+        (self.speech, self.trust.as_ref().map(|trust| trust.id()))
+    }
 }
 
-impl PartialEq for Speech {
+impl PartialEq for Dial {
     fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            // Another load of the certificates is another identity, whatever it holds.
-            (Self::Tls { config: a, server_name: m }, Self::Tls { config: b, server_name: n }) => {
-                Arc::ptr_eq(a, b) && m == n
-            }
-            (Self::Http1, Self::Http1) | (Self::Http2, Self::Http2) => true,
-            _ => false,
-        }
+        self.manner() == other.manner()
+            && (&self.addresses, &self.authority, &self.health)
+                == (&other.addresses, &other.authority, &other.health)
+            && (self.body_max, &self.probes) == (other.body_max, &other.probes)
     }
 }
 
@@ -71,13 +63,13 @@ pub(super) struct Prober {
 struct Kept {
     link: Link,
     address: SocketAddr,
-    speech: Speech,
+    manner: (Speech, Option<TrustId>),
     until: Instant,
 }
 
 impl Kept {
     fn fits(&self, dial: &Dial, now: Instant) -> bool {
-        now < self.until && dial.addresses.contains(&self.address) && self.speech == dial.speech
+        now < self.until && dial.addresses.contains(&self.address) && self.manner == dial.manner()
     }
 }
 
@@ -115,8 +107,7 @@ impl Prober {
             return (Err(ProbeFailure::Connect), None);
         };
         self.turn = self.turn.wrapping_add(1);
-        let (mut link, took) = match timeout(dial.probes.timeout, Link::connect(address, &dial.speech)).await
-        {
+        let (mut link, took) = match timeout(dial.probes.timeout, Link::connect(address, dial)).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(failure)) => return (Err(failure), None),
             Err(_) => return (Err(ProbeFailure::Timeout), None),
@@ -125,7 +116,7 @@ impl Prober {
         let result = result.unwrap_or(Err(ProbeFailure::Timeout));
         if result.as_ref().is_ok_and(|answer| answer.body.is_some()) {
             let until = Instant::now() + jittered(dial.probes.fresh_connection, 0.8, 1.0);
-            self.kept = Some(Kept { link, address, speech: dial.speech.clone(), until });
+            self.kept = Some(Kept { link, address, manner: dial.manner(), until });
         }
         (result, Some(took))
     }

@@ -4,7 +4,7 @@
 //! region by region, within the service's budget. Decides from what happened;
 //! knows no connection. The rules of retrying:
 //!
-//! - Nothing was sent (no connection), or the upstream says that it processed
+//! - Nothing was sent (no connection, or none may be made), or the upstream says that it processed
 //!   nothing (HTTP/2 REFUSED_STREAM or a graceful GOAWAY; the peer's typed 503):
 //!   any method may be tried again, since no effect can have happened.
 //! - Reset or closed before the head of the answer was whole, so that the client has
@@ -18,7 +18,7 @@
 use crate::domain::endpoint::{InFlight, pick};
 use crate::domain::limit::affinity::{Affinity, Session};
 use crate::domain::name::RegionId;
-use crate::domain::snapshot::{Place, ServiceSnapshot};
+use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
 use crate::proxy::policy::Sticky;
@@ -64,7 +64,11 @@ pub enum Failure {
     Closed,
     /// The peer's typed 503.
     Refused,
+    /// The endpoint has as many connections as it may: it was not even asked.
+    Busy,
     Timeout,
+    /// The time for the whole request was over before this attempt had had its share of it.
+    Deadline,
     /// An answer with a status that the route tries again after.
     Status,
     /// An answer that is no HTTP.
@@ -81,7 +85,9 @@ impl Failure {
             Self::Unprocessed => "unprocessed",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Busy => "busy",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
             Self::Status => "status",
             Self::Malformed => "malformed",
             Self::Late => "cut",
@@ -204,16 +210,51 @@ impl Attempts {
         None
     }
 
+    /// A second place for a request that is under way; `None`: there is none, or the budget is used up.
+    ///
+    /// Another own endpoint only: a region that is asked hedges for itself, and a session stays
+    /// where it is.
+    pub fn beside(&mut self, random: u64, now: Time) -> Option<Attempt> {
+        let (candidate, region_left) = self.room_beside()?;
+        let endpoint = pick(&candidate.endpoints, &self.tried, random, now)?;
+        let attempt =
+            Attempt { place: candidate.place, region: candidate.region.clone(), endpoint: endpoint.begin() };
+        self.tried.push(attempt.endpoint.endpoint().address());
+        self.region_left = Some(region_left - 1);
+        self.left -= 1;
+        Some(attempt)
+    }
+
+    /// Whether [`Attempts::beside`] has a place now.
+    pub fn has_beside(&self) -> bool {
+        let untried = |candidate: &Candidate| {
+            candidate.endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.address()))
+        };
+        self.room_beside().is_some_and(|(candidate, _)| untried(candidate))
+    }
+
+    /// The region of the current attempt, if that is the own one and its budget allows another one.
+    fn room_beside(&self) -> Option<(&Candidate, u32)> {
+        let candidate = self.service.candidates.get(*self.order.front()?)?;
+        let region_left = self.region_left.filter(|left| *left > 0 && self.left > 0)?;
+        (candidate.place == Place::Own && self.session.is_none()).then_some((candidate, region_left))
+    }
+
     /// Whether an answer with this status is worth another attempt, and one is left.
     pub fn rejects(&self, status: u16, body: Body) -> bool {
-        let Budget { idempotent, on_status, .. } = &self.budget;
-        *idempotent && on_status.contains(&status) && self.left > 0 && body == Body::Replayable
+        self.is_retried(status) && self.left > 0 && body == Body::Replayable
+    }
+
+    /// Whether an answer with this status is not what the client should get, if there is a better one.
+    pub fn is_retried(&self, status: u16) -> bool {
+        self.budget.idempotent && self.budget.on_status.contains(&status)
     }
 
     /// Whether the request may be tried again after a failure.
     pub fn failed(&mut self, failure: Failure, body: Body) -> Verdict {
         let reason = match failure {
             Failure::Connect => RetryReason::Connect,
+            Failure::Busy => RetryReason::Busy,
             Failure::Unprocessed => RetryReason::Unprocessed,
             Failure::Refused => {
                 // Another node of that region would say the same.
@@ -223,9 +264,12 @@ impl Attempts {
             Failure::Closed if self.budget.idempotent => RetryReason::Closed,
             Failure::Timeout if self.budget.idempotent && self.budget.on_timeout => RetryReason::Timeout,
             Failure::Status if self.budget.idempotent => RetryReason::Status,
-            Failure::Status | Failure::Closed | Failure::Timeout | Failure::Malformed | Failure::Late => {
-                return Verdict::GiveUp;
-            }
+            Failure::Status
+            | Failure::Closed
+            | Failure::Timeout
+            | Failure::Deadline
+            | Failure::Malformed
+            | Failure::Late => return Verdict::GiveUp,
         };
         self.save_the_last_for_home();
         match body {
@@ -272,7 +316,6 @@ mod tests {
     use super::*;
     use crate::domain::endpoint::Endpoint;
     use crate::domain::name::ServiceId;
-    use crate::domain::snapshot::Candidate;
     use std::collections::BTreeMap;
 
     /// Candidates named `a`, `b`, ...: the first one is the own region.
@@ -368,6 +411,7 @@ mod tests {
         let retry = |reason| Verdict::Retry(reason);
         for (failure, idempotent, other) in [
             (Failure::Connect, retry(RetryReason::Connect), retry(RetryReason::Connect)),
+            (Failure::Busy, retry(RetryReason::Busy), retry(RetryReason::Busy)),
             (Failure::Unprocessed, retry(RetryReason::Unprocessed), retry(RetryReason::Unprocessed)),
             (Failure::Refused, retry(RetryReason::Refused), retry(RetryReason::Refused)),
             (Failure::Closed, retry(RetryReason::Closed), Verdict::GiveUp),

@@ -157,11 +157,11 @@ impl Server {
                 Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None, certificate: None })
             }
             ListenerKind::Https => {
-                let server = self.shared.client_tls.load_full()?;
+                let server = self.shared.settings.load().tls.clients.clone()?;
                 Box::pin(self.handshake(client(server, tcp), remote, door)).await
             }
             ListenerKind::Peer => {
-                let acceptor = self.shared.peer_tls.load_full()?;
+                let acceptor = self.shared.settings.load().tls.peers.clone()?;
                 Box::pin(self.handshake(peer(acceptor, tcp), remote, door)).await
             }
         }

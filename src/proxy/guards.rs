@@ -9,6 +9,7 @@ use crate::domain::hash::HashKey;
 use crate::domain::limit::affinity::Affinity;
 use crate::domain::limit::budget::Budget;
 use crate::domain::limit::concurrency::{Bound, Limiter};
+use crate::domain::limit::hedge::Hedge;
 use crate::domain::limit::rate::{RateAnswer, RateKey, RateTable};
 use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::time::Time;
@@ -44,6 +45,8 @@ pub struct ServiceGuards {
     pub concurrency: Option<Arc<Limiter>>,
     /// `None`: every request goes where it is served best.
     pub sessions: Option<SessionRule>,
+    /// `None`: slow requests are waited for.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 impl ServiceGuards {
@@ -88,8 +91,11 @@ impl Guards {
                 affinity: Affinity::new(secret, id.as_str()),
                 by: rule.by.clone(),
             });
+            let hedge = known.filter(|known| known.rules.hedging == rules.hedging);
+            let hedge = hedge.map(|known| known.hedge.clone());
             let guards = ServiceGuards {
                 sessions,
+                hedge: hedge.unwrap_or_else(|| rules.hedging.map(|policy| Arc::new(Hedge::new(policy)))),
                 rules: rules.clone(),
                 retries: retries.unwrap_or_else(|| Arc::new(Budget::new(rules.retry_budget))),
                 concurrency: bound.unwrap_or_else(|| {

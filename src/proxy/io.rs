@@ -3,6 +3,7 @@
 //! Knows bytes and nothing of HTTP. Buffers are given back while a connection
 //! idles, so that a kept-alive one costs little more than its socket.
 
+use crate::proxy::upstream::Seat;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::Stream;
 use std::future::Future;
@@ -34,11 +35,18 @@ pub(super) struct Conn {
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
     written: u64,
+    /// Counts the connection to its endpoint.
+    _seat: Option<Seat>,
 }
 
 impl Conn {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), written: 0 }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), written: 0, _seat: None }
+    }
+
+    /// One that is counted for as long as it is there.
+    pub(super) fn counted(stream: Stream, seat: Seat) -> Self {
+        Self { _seat: Some(seat), ..Self::new(stream) }
     }
 
     /// Bytes written so far: they tell progress from standstill.

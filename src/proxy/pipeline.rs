@@ -8,12 +8,12 @@
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
 use crate::domain::snapshot::Place;
-use crate::metrics::request::{ListenerKind, Message};
-use crate::proxy::attempts::Failure;
+use crate::metrics::request::{Cut, ListenerKind, Message};
+use crate::proxy::attempts::Body;
 use crate::proxy::connection::Connection;
 use crate::proxy::errors::Style;
 use crate::proxy::h1::{Framing, RequestHead};
-use crate::proxy::headers::{self, HeaderEdits, Scheme};
+use crate::proxy::headers::{self, Scheme};
 use crate::proxy::io::Timer;
 use crate::proxy::policy::{self, Cause, Decision, Origin, TargetHost};
 use crate::proxy::progress::Progress;
@@ -21,21 +21,19 @@ use crate::proxy::session::{ClientError, Downstream};
 use crate::proxy::trace::{Step, Teller};
 use crate::proxy::trail::{End, Traced, Trail};
 use crate::proxy::trust;
-use crate::proxy::upstream::h1::Exchange as Http1;
-use crate::proxy::upstream::h2::Exchange as Http2;
-use crate::proxy::upstream::{self, Head, Open, Upgrade, Upstream, UpstreamError, Upstreams};
+use crate::proxy::upstream::{Head, Upstream, UpstreamError, Upstreams};
 use crate::proxy::{Shared, Wiring};
-use http::uri::{Authority, Scheme as UriScheme};
+use http::uri::Authority;
 use http::{HeaderValue, Method, StatusCode, Uri, request, response};
-use pingora::upstreams::peer::Peer;
 use replay::Replay;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::debug;
-use transfer::{Broken, Patience, Transfer};
+use transfer::{Broken, Transfer};
 
 mod answer;
+mod race;
 mod replay;
 mod transfer;
 mod tunnel;
@@ -61,8 +59,8 @@ pub(super) struct Call<'c> {
     replay: Replay,
     /// Bytes of the request's body that were read.
     received: u64,
-    /// When the whole request has to be over; `None`: some time.
-    deadline: Option<Instant>,
+    /// When the whole request has to be over, and how long that is; `None`: some time.
+    deadline: Option<(Instant, Duration)>,
 }
 
 /// What goes to an upstream, besides the body.
@@ -114,7 +112,7 @@ impl Pipeline {
                 if !exchange.is_forwarded() {
                     self.shared.wiring.metrics.entered.inc();
                 }
-                call.deadline = exchange.timeouts.request.map(|whole| Instant::now() + whole);
+                call.deadline = exchange.timeouts.request.map(|whole| (Instant::now() + whole, whole));
                 match call.progress.begin(exchange, &self.shared) {
                     Some(nowhere) => Box::pin(self.respond(&mut call, nowhere)).await,
                     None => self.proxy(&mut call, head).await,
@@ -242,76 +240,34 @@ impl Pipeline {
                 Err(Broken::Client(e)) => return Box::pin(self.lost(call, e)).await,
                 Err(Broken::Upstream(e)) => e,
             };
-            if let UpstreamError::Malformed(malformed) = broken {
-                self.shared.malformed(Message::Answer, malformed);
-            }
-            let body = call.replay.body();
-            let overdue = call.deadline.is_some_and(|at| at <= Instant::now());
-            let retry = broken.failure().is_some_and(|failure| {
-                count_connect(failure, &call.progress);
-                call.progress.failed(failure, body, &self.shared)
-            });
-            if !retry || overdue {
+            self.count_broken(call, broken);
+            let overdue = call.deadline.is_some_and(|(at, _)| at <= Instant::now());
+            // Nothing more can come of it in time.
+            let body = if overdue { Body::Consumed } else { call.replay.body() };
+            let retry =
+                broken.failure().is_some_and(|failure| call.progress.failed(failure, body, &self.shared));
+            if !retry {
                 return Box::pin(self.fail(call, Some(broken))).await;
             }
+        }
+    }
+
+    /// Counts what upstreams do wrong, by its kind.
+    fn count_broken(&self, call: &Call<'_>, broken: UpstreamError) {
+        match broken {
+            UpstreamError::Malformed(malformed) => self.shared.malformed(Message::Answer, malformed),
+            UpstreamError::Distrusted(reason) => {
+                if let Some(handles) = call.progress.handles() {
+                    handles.distrusted(reason).inc();
+                }
+            }
+            _ => {}
         }
     }
 
     /// Whether an answer is not for the client: the next attempt is current then.
     fn judge(&self, call: &mut Call<'_>, parts: &response::Parts) -> bool {
         call.progress.judge(parts.status, &parts.headers, call.replay.body(), &self.shared)
-    }
-
-    /// One attempt, to the head of its answer.
-    ///
-    /// A kept connection that ends before a byte of an answer was being closed while the request
-    /// was on its way. That is no failure of the endpoint: a fresh connection is tried, once.
-    async fn attempt(&self, call: &mut Call<'_>, out: &Outgoing) -> Result<(Head, Transfer), Broken> {
-        let local = Broken::Upstream(UpstreamError::Local);
-        let upgrade = if out.upgrade.is_some() { Upgrade::Asked } else { Upgrade::No };
-        let (exchange, attempt) = call.progress.current().ok_or(local)?;
-        let settings = &call.progress.settings;
-        let target = upstream::target(attempt, exchange, settings, upgrade).ok_or(local)?;
-        let mut forward = exchange.forward_edits(attempt);
-        if let Some(parent) = call.progress.trail.as_ref().and_then(|trail| trail.parent_of(attempt)) {
-            forward.get_or_insert_default().set.push(parent);
-        }
-        let patience = Patience {
-            first_byte: target.first_byte,
-            between_bytes: target.between_bytes,
-            client: CLIENT_PATIENCE,
-            whole: call.deadline,
-        };
-        let mut fresh = false;
-        loop {
-            let asked = Instant::now();
-            let opening = self.upstreams.open(&target, fresh);
-            let open = match call.deadline {
-                None => opening.await,
-                Some(at) => timeout_at(at, opening).await.unwrap_or(Err(UpstreamError::Deadline)),
-            };
-            let open = open.map_err(Broken::Upstream)?;
-            let reused = matches!(open, Open::Http1 { reused: true, .. });
-            if let Some(trail) = call.progress.trail.as_mut().filter(|_| open.is_new()) {
-                trail.connected(asked.elapsed());
-            }
-            let up = begin(open, out, forward.clone()).map_err(Broken::Upstream)?;
-            let mut transfer = Transfer::new(up, patience);
-            match transfer.head(call).await {
-                Ok(head) => return Ok((head, transfer)),
-                Err(Broken::Upstream(UpstreamError::Closed))
-                    if reused && !transfer.answered() && may_repeat(call) =>
-                {
-                    fresh = true;
-                }
-                Err(e) => {
-                    if e == Broken::Client(ClientError::Gone) && transfer.is_sent() {
-                        call.progress.left(&self.shared);
-                    }
-                    return Err(e);
-                }
-            }
-        }
     }
 
     /// The answer's head and body to the client; its status.
@@ -332,12 +288,10 @@ impl Pipeline {
         };
         match sent {
             Ok(()) => self.upstreams.finish(transfer.into_upstream()),
-            Err(Broken::Client(e)) => debug!(?e, "a client left in the middle of its answer"),
-            Err(Broken::Upstream(e)) => {
-                debug!(?e, "an upstream broke in the middle of its answer");
+            Err(broken) => {
+                debug!(?broken, "an answer broke off");
                 call.down.abort();
-                let body = call.replay.body();
-                call.progress.failed(Failure::Late, body, &self.shared);
+                call.progress.cut(cut_by(broken), &self.shared);
             }
         }
         Some(status)
@@ -384,6 +338,18 @@ fn outgoing(head: RequestHead, progress: &mut Progress) -> Option<Outgoing> {
     Some(Outgoing { parts, authority, framing, upgrade, te_trailers })
 }
 
+/// Why an answer that had begun is not whole.
+const fn cut_by(broken: Broken) -> Cut {
+    match broken {
+        Broken::Client(ClientError::Slow) => Cut::ClientSlow,
+        // What it promised and then said are two things.
+        Broken::Client(ClientError::Unfaithful) => Cut::Upstream,
+        Broken::Client(_) => Cut::ClientLeft,
+        Broken::Upstream(UpstreamError::Deadline) => Cut::Deadline,
+        Broken::Upstream(_) => Cut::Upstream,
+    }
+}
+
 /// The last word on an answer is the route's.
 fn edit_answer(call: &mut Call<'_>, parts: &mut response::Parts) {
     if let Some(cookie) = call.progress.set_cookie() {
@@ -391,57 +357,5 @@ fn edit_answer(call: &mut Call<'_>, parts: &mut response::Parts) {
     }
     if let Some(exchange) = &mut call.progress.exchange {
         std::mem::take(&mut exchange.response_edits).apply(&mut parts.headers);
-    }
-}
-
-/// Begins an exchange; the head is written with the first piece of the body.
-fn begin(open: Open, out: &Outgoing, forward: Option<HeaderEdits>) -> Result<Upstream, UpstreamError> {
-    let edited = forward.map(|edits| {
-        let mut parts = out.parts.clone();
-        edits.apply(&mut parts.headers);
-        parts
-    });
-    match open {
-        Open::Http1 { conn, home, .. } => {
-            let outgoing = upstream::h1::Outgoing {
-                parts: edited.as_ref().unwrap_or(&out.parts),
-                authority: &out.authority,
-                framing: out.framing,
-                upgrade: out.upgrade.as_ref(),
-                te_trailers: out.te_trailers,
-            };
-            Ok(Upstream::H1 { exchange: Http1::begin(conn, &outgoing), home })
-        }
-        Open::Http2 { session, peer, .. } => {
-            let mut parts = edited.unwrap_or_else(|| out.parts.clone());
-            let mut uri = std::mem::take(&mut parts.uri).into_parts();
-            let encrypted = Peer::tls(peer.as_ref());
-            uri.scheme = Some(if encrypted { UriScheme::HTTPS } else { UriScheme::HTTP });
-            uri.authority = Some(out.authority.clone());
-            parts.uri = Uri::from_parts(uri).map_err(|_| UpstreamError::Local)?;
-            if let Framing::Length(length) = out.framing {
-                parts.headers.insert(http::header::CONTENT_LENGTH, length.into());
-            }
-            if out.te_trailers {
-                parts.headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
-            }
-            Ok(Upstream::H2(Box::new(Http2::begin(*session, peer, parts, out.framing)?)))
-        }
-    }
-}
-
-/// Whether a request that may have been carried out can be sent again.
-fn may_repeat(call: &Call<'_>) -> bool {
-    call.method.is_idempotent() && call.replay.body() == crate::proxy::attempts::Body::Replayable
-}
-
-/// Counts connections that failed, by region.
-fn count_connect(failure: Failure, progress: &Progress) {
-    if failure != Failure::Connect {
-        return;
-    }
-    let Some((_, attempt)) = progress.current() else { return };
-    if let Some(errors) = progress.handles().and_then(|handles| handles.connect_errors(&attempt.region)) {
-        errors.inc();
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::config::Service;
 use crate::domain::limit::concurrency::Priority;
+use crate::domain::limit::hedge::Repeatable;
 use crate::domain::name::ServiceId;
 use crate::domain::routing::{Route, RouteTimeouts};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
@@ -147,6 +148,8 @@ pub struct Exchange {
     /// Bytes of the request's body; `None`: any.
     pub max_body: Option<u64>,
     pub priority: Priority,
+    /// Whether it may be sent a second time while it is slow.
+    pub hedging: Repeatable,
     /// `Some`: sessions of the service stay where they are.
     pub sticky: Option<Sticky>,
     origin: Origin,
@@ -264,6 +267,8 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,
         priority: Priority::Normal,
+        // What its route says of it stayed behind.
+        hedging: Repeatable::No,
         origin: Origin::Peer,
         idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),
@@ -337,17 +342,24 @@ impl Exchange {
     /// safely try: nothing was processed, or the request is idempotent and no
     /// byte of an answer came. All own endpoints dead is "no service here".
     pub fn give_up(&self, failure: Option<Failure>) -> OwnAnswer {
+        if failure == Some(Failure::Busy) {
+            return self.shed();
+        }
         let elsewhere = match failure {
-            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused) => true,
+            None | Some(Failure::Connect | Failure::Unprocessed | Failure::Refused | Failure::Busy) => true,
             Some(Failure::Closed) => self.idempotent,
-            Some(Failure::Timeout | Failure::Status | Failure::Malformed | Failure::Late) => false,
+            Some(
+                Failure::Timeout | Failure::Deadline | Failure::Status | Failure::Malformed | Failure::Late,
+            ) => false,
         };
         if self.is_forwarded() && elsewhere {
             return refused(RefusalReason::NoService, &self.request_id);
         }
         let (status, text) = match failure {
             None | Some(Failure::Refused) => return unavailable(&self.service, &self.request_id),
-            Some(Failure::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
+            Some(Failure::Timeout | Failure::Deadline) => {
+                (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time")
+            }
             Some(_) => (StatusCode::BAD_GATEWAY, "the service did not answer"),
         };
         error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))

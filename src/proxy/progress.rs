@@ -5,11 +5,11 @@
 
 use crate::access_log::AttemptResult;
 use crate::domain::fleet::{Outcome, OutcomeResult};
-use crate::domain::limit::concurrency::{Permit, Served};
+use crate::domain::limit::concurrency::{Permit, Served, Shed};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
 use crate::domain::time::Time;
-use crate::metrics::request::{Class, RetryReason, ServiceHandles};
+use crate::metrics::request::{Class, Cut, HedgeResult, RetryReason, ServiceHandles};
 use crate::proxy::Shared;
 use crate::proxy::activity::Guard;
 use crate::proxy::attempts::{Attempt, Body, Failure, Verdict};
@@ -17,10 +17,15 @@ use crate::proxy::headers;
 use crate::proxy::policy::{Exchange, OwnAnswer};
 use crate::proxy::settings::Settings;
 use crate::proxy::trail::{Times, Trail};
+use hedge::{Hedging, Made};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::debug;
+
+mod hedge;
+
+pub(super) use hedge::Lane;
 
 /// What is known of a request on its way.
 pub(super) struct Progress {
@@ -34,18 +39,26 @@ pub(super) struct Progress {
     served: Option<RegionId>,
     /// Own endpoints were asked for: counted once a request.
     own_asked: bool,
-    /// Counts the request as in flight at the own endpoints of its service.
-    permit: Option<Permit>,
+    /// The attempt that runs beside the current one, because that was slow.
+    beside: Option<Running>,
+    hedging: Hedging,
     /// `Some`: the request may be logged.
     pub(super) trail: Option<Box<Trail>>,
     _in_flight: Guard,
 }
 
-/// The current attempt.
+/// An attempt under way.
 struct Running {
     attempt: Attempt,
     began: Time,
+    /// What its connection took; `None`: a kept one, or none yet.
+    connect: Option<Duration>,
+    /// How long the client took to send its body: no time of the upstream's.
+    upload: Duration,
     phase: Phase,
+    made: Made,
+    /// Counts it as in flight at the own endpoints of its service.
+    permit: Option<Permit>,
 }
 
 /// How far an attempt has come.
@@ -55,8 +68,31 @@ enum Phase {
     Waiting,
     /// A good head came; the outcome is told at the end.
     Answering,
-    /// The outcome was told.
+    /// The outcome was told, or there is none.
     Told,
+}
+
+impl Running {
+    const fn new(attempt: Attempt, began: Time, made: Made, permit: Option<Permit>) -> Self {
+        let (connect, upload, phase) = (None, Duration::ZERO, Phase::Waiting);
+        Self { attempt, began, connect, upload, phase, made, permit }
+    }
+
+    fn times(&self, request: Time, now: Time) -> Times {
+        Times { began: self.began.since(request), connect: self.connect, took: now.since(self.began) }
+    }
+
+    /// How long the upstream had the request.
+    fn latency(&self, now: Time) -> Duration {
+        now.since(self.began).saturating_sub(self.upload)
+    }
+
+    fn release(&mut self, served: Served, now: Time) {
+        if let Some(mut permit) = self.permit.take() {
+            permit.leave_out(self.upload);
+            permit.release(served, now);
+        }
+    }
 }
 
 impl Progress {
@@ -70,7 +106,8 @@ impl Progress {
             failure: None,
             served: None,
             own_asked: false,
-            permit: None,
+            beside: None,
+            hedging: Hedging::Never,
             trail: None,
             _in_flight: shared.request(),
         }
@@ -91,41 +128,37 @@ impl Progress {
         if let Some(guards) = self.settings.guards.service(&exchange.service) {
             guards.retries.deposit(self.began);
         }
+        self.hedging = self.hedging_of(&exchange);
         let exchange = self.exchange.insert(exchange);
         let Some(first) = exchange.attempts.next(rand::random(), self.began) else {
             return Some(exchange.give_up(None));
         };
-        if !self.admitted(&first, self.began) {
+        let Ok(permit) = self.admit(&first, self.began) else {
             return self.exchange.as_ref().map(|exchange| exchange.shed());
-        }
-        self.start(first, shared);
+        };
+        self.start(first, permit, shared);
         None
     }
 
-    /// Whether another request may be in flight where this attempt goes.
-    fn admitted(&mut self, attempt: &Attempt, now: Time) -> bool {
+    /// Room for another request where this attempt goes; `None`: it needs none.
+    fn admit(&self, attempt: &Attempt, now: Time) -> Result<Option<Permit>, Shed> {
         let Some(exchange) = self.exchange.as_ref().filter(|_| attempt.place == Place::Own) else {
-            return true;
+            return Ok(None);
         };
         let guards = self.settings.guards.service(&exchange.service);
-        let Some(limiter) = guards.and_then(|guards| guards.concurrency.as_ref()) else { return true };
+        let Some(limiter) = guards.and_then(|guards| guards.concurrency.as_ref()) else { return Ok(None) };
         if let Some(handles) = self.settings.handles.service(&exchange.service) {
             handles.concurrency_limit.set(limiter.limit().into());
         }
-        match limiter.try_acquire(exchange.priority, now) {
-            Ok(permit) => {
-                self.permit = Some(permit);
-                true
-            }
-            Err(_) => false,
-        }
+        limiter.try_acquire(exchange.priority, now).map(Some)
     }
 
     /// Another attempt is paid for by the traffic of the service. A peer that refused is asked
-    /// for little and says so at once: going on to the next region costs nothing.
+    /// for little and says so at once, a busy endpoint is not asked: going on costs nothing.
     fn may_retry(&self, failure: Failure, now: Time) -> bool {
         let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
-        if failure == Failure::Refused || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
+        let costs_nothing = matches!(failure, Failure::Refused | Failure::Busy);
+        if costs_nothing || guards.is_none_or(|guards| guards.retries.try_withdraw(now)) {
             return true;
         }
         if let Some(handles) = self.handles() {
@@ -134,7 +167,7 @@ impl Progress {
         false
     }
 
-    fn start(&mut self, attempt: Attempt, shared: &Shared) {
+    fn start(&mut self, attempt: Attempt, permit: Option<Permit>, shared: &Shared) {
         if let Some(handles) = self.handles() {
             handles.attempts.inc();
         }
@@ -143,7 +176,7 @@ impl Progress {
             shared.wiring.metrics.served.inc();
         }
         let began = shared.wiring.clock.now();
-        self.running = Some(Running { attempt, began, phase: Phase::Waiting });
+        self.running = Some(Running::new(attempt, began, Made::InTurn, permit));
     }
 
     /// Tells the core how the current attempt went, once.
@@ -167,45 +200,74 @@ impl Progress {
     /// Takes in a failed attempt; `true`: the next one is current now.
     pub(super) fn failed(&mut self, failure: Failure, body: Body, shared: &Shared) -> bool {
         let now = shared.wiring.clock.now();
-        if let Some(running) = &self.running {
+        self.note(failure, now, shared);
+        self.retry(failure, body, now, shared).is_some()
+    }
+
+    /// Takes note of how the current attempt failed.
+    fn note(&mut self, failure: Failure, now: Time, shared: &Shared) {
+        self.failure = Some(failure);
+        if failure == Failure::Connect {
+            self.count_connect();
+        }
+        if let Some(running) = &mut self.running {
             let endpoint = running.attempt.endpoint.endpoint();
-            let took = now.since(running.began);
-            let times = Times { began: running.began.since(self.began), took };
+            let (times, latency) = (running.times(self.began, now), running.latency(now));
             match failure {
+                // It had no time to fail in, or was not asked: nothing is learned, and nobody is told.
+                Failure::Deadline | Failure::Busy => running.phase = Phase::Told,
                 // A refusing peer is well; it only has no room.
-                Failure::Refused => endpoint.succeeded(took, now),
-                _ => endpoint.failed(took, now),
+                Failure::Refused => endpoint.succeeded(latency, now),
+                _ => endpoint.failed(latency, now),
             }
-            if let Some(trail) = &mut self.trail {
-                match failure {
-                    Failure::Late => trail.cut(),
-                    // Its answer is told already.
-                    Failure::Status => {}
-                    _ => trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str())),
-                }
+            // Those whose head has come are told already.
+            let told = matches!(failure, Failure::Late | Failure::Status);
+            if let Some(trail) = self.trail.as_mut().filter(|_| !told) {
+                trail.attempt(&running.attempt, times, AttemptResult::Failed(failure.as_str()));
             }
             debug!(address = %endpoint.address(), region = %running.attempt.region, ?failure, "attempt failed");
+            running.release(load_of(failure), now);
         }
-        if let Some(permit) = self.permit.take() {
-            permit.release(load_of(failure), now);
+        match failure {
+            Failure::Deadline | Failure::Busy => {}
+            Failure::Refused => self.tell(OutcomeResult::Refused, shared),
+            _ => self.tell(OutcomeResult::Failure, shared),
         }
-        let refused = failure == Failure::Refused;
-        self.tell(if refused { OutcomeResult::Refused } else { OutcomeResult::Failure }, shared);
-        self.failure = Some(failure);
-        self.retry(failure, body, now, shared).is_some()
+    }
+
+    /// The answer, which had begun, is not whole.
+    pub(super) fn cut(&mut self, cut: Cut, shared: &Shared) {
+        if cut == Cut::Upstream {
+            self.note(Failure::Late, shared.wiring.clock.now(), shared);
+        }
+        if let Some(trail) = &mut self.trail {
+            trail.cut(cut);
+        }
+        if let Some(handles) = self.handles() {
+            handles.cut(cut).inc();
+        }
+    }
+
+    /// Counts connections that failed, by region.
+    fn count_connect(&self) {
+        let Some((_, attempt)) = self.current() else { return };
+        if let Some(errors) = self.handles().and_then(|handles| handles.connect_errors(&attempt.region)) {
+            errors.inc();
+        }
     }
 
     fn retry(&mut self, failure: Failure, body: Body, now: Time, shared: &Shared) -> Option<RetryReason> {
         let attempts = &mut self.exchange.as_mut()?.attempts;
         let Verdict::Retry(reason) = attempts.failed(failure, body) else { return None };
         let next = attempts.next(rand::random(), now)?;
-        if !self.may_retry(failure, now) || !self.admitted(&next, now) {
+        if !self.may_retry(failure, now) {
             return None;
         }
+        let permit = self.admit(&next, now).ok()?;
         if let Some(handles) = self.handles() {
             handles.retries(reason).inc();
         }
-        self.start(next, shared);
+        self.start(next, permit, shared);
         Some(reason)
     }
 
@@ -218,41 +280,40 @@ impl Progress {
         body: Body,
         shared: &Shared,
     ) -> bool {
-        let Some(running) = self.running.as_mut() else { return false };
-        let typed = running.attempt.place == Place::Peer
-            && status == StatusCode::SERVICE_UNAVAILABLE
-            && head.contains_key(headers::REFUSED);
-        if typed {
+        let Some(running) = &self.running else { return false };
+        if is_refusal(&running.attempt, status, head) {
             return self.failed(Failure::Refused, body, shared);
         }
         let now = shared.wiring.clock.now();
-        let took = now.since(running.began);
+        let (times, latency) = (running.times(self.began, now), running.latency(now));
         if let Some(trail) = &mut self.trail {
-            let times = Times { began: running.began.since(self.began), took };
             trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
+        self.learn(running.attempt.place, latency);
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {
             return true;
         }
-        let Some(running) = self.running.as_mut() else { return false };
+        let Some(running) = &self.running else { return false };
         self.served = Some(running.attempt.region.clone());
-        if running.phase == Phase::Told {
+        self.hedged(match running.made {
+            Made::Beside => HedgeResult::Won,
+            Made::InTurn => HedgeResult::Lost,
+        });
+        let Some(running) = self.running.as_mut().filter(|running| running.phase != Phase::Told) else {
             return false;
-        }
+        };
         let overloaded = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         let guards = self.exchange.as_ref().and_then(|e| self.settings.guards.service(&e.service));
-        if guards.is_some_and(|guards| !guards.counts_to_the_end() || overloaded)
-            && let Some(permit) = self.permit.take()
-        {
-            permit.release(if overloaded { Served::Overloaded } else { Served::Answered }, now);
+        if guards.is_some_and(|guards| !guards.counts_to_the_end() || overloaded) {
+            running.release(if overloaded { Served::Overloaded } else { Served::Answered }, now);
         }
         let endpoint = running.attempt.endpoint.endpoint();
         if matches!(status.as_u16(), 502..=504) {
-            endpoint.failed(took, now);
+            endpoint.failed(latency, now);
             self.tell(OutcomeResult::Failure, shared);
         } else {
-            endpoint.succeeded(took, now);
+            endpoint.succeeded(latency, now);
             running.phase = Phase::Answering;
         }
         false
@@ -260,26 +321,28 @@ impl Progress {
 
     /// The client left while the upstream, which has the whole request, had it wait.
     pub(super) fn left(&mut self, shared: &Shared) {
-        if let Some(permit) = self.permit.take() {
-            permit.release(Served::Left, shared.wiring.clock.now());
+        let now = shared.wiring.clock.now();
+        for running in self.running.iter_mut().chain(&mut self.beside) {
+            running.release(Served::Left, now);
         }
     }
 
     /// The request has ended; `status`: of the answer that the client got, if any.
     pub(super) fn ended(&mut self, status: Option<StatusCode>, shared: &Shared) {
-        if let (Some(trail), Some(running)) = (&mut self.trail, &self.running)
-            && running.phase == Phase::Waiting
-        {
-            let took = shared.wiring.clock.now().since(running.began);
-            let times = Times { began: running.began.since(self.began), took };
-            trail.attempt(&running.attempt, times, AttemptResult::Abandoned);
+        let now = shared.wiring.clock.now();
+        for running in self.running.iter_mut().chain(&mut self.beside) {
+            if let Some(trail) = self.trail.as_mut().filter(|_| running.phase == Phase::Waiting) {
+                let times = running.times(self.began, now);
+                trail.attempt(&running.attempt, times, AttemptResult::Abandoned);
+            }
         }
         if self.running.as_ref().is_some_and(|running| running.phase == Phase::Answering) {
             self.tell(OutcomeResult::Success, shared);
         }
-        if let Some(permit) = self.permit.take() {
-            permit.release(Served::Unknown, shared.wiring.clock.now());
+        for running in self.running.iter_mut().chain(&mut self.beside) {
+            running.release(Served::Unknown, now);
         }
+        self.hedged(HedgeResult::Ended);
         let Some(handles) = self.handles() else { return };
         let class = status.map_or(Class::None, |status| Class::of(status.as_u16()));
         handles.requests(self.served.as_ref(), class).inc();
@@ -302,6 +365,13 @@ impl Progress {
     pub(super) const fn served(&self) -> Option<&RegionId> {
         self.served.as_ref()
     }
+}
+
+/// The typed 503 of a peer.
+fn is_refusal(attempt: &Attempt, status: StatusCode, head: &HeaderMap) -> bool {
+    attempt.place == Place::Peer
+        && status == StatusCode::SERVICE_UNAVAILABLE
+        && head.contains_key(headers::REFUSED)
 }
 
 /// What a failed attempt says of the load of whoever should have served it.

@@ -4,28 +4,34 @@ use crate::config::Config;
 use crate::domain::routing::{Action, Route};
 use crate::metrics::request::{Class, Handles, RequestMetrics};
 use crate::proxy::guards::Guards;
-use crate::proxy::tls::PeerIdentity;
+use crate::proxy::tls::ServerTls;
+use crate::trust::Trusts;
+use pingora::listeners::tls::Acceptor;
 use std::sync::Arc;
 
-/// Read by every request once.
+/// Read once by every handshake and by every request.
+///
+/// One snapshot: nobody meets the certificates of one configuration and the rules of another.
 pub(super) struct Settings {
     pub(super) config: Arc<Config>,
     pub(super) handles: Handles,
-    /// `None` with a single region.
-    pub(super) peer: Option<PeerIdentity>,
     pub(super) guards: Guards,
-    /// Counts applied configurations, from 1: connections to peers are not shared between them.
-    pub(super) generation: u64,
+    pub(super) tls: Tls,
+}
+
+/// What an applied configuration says in TLS, and to whom.
+#[derive(Default)]
+pub(super) struct Tls {
+    /// To clients; `None`: no listener is `https`.
+    pub(super) clients: Option<Arc<ServerTls>>,
+    /// To other regions that connect here; `None` with a single region.
+    pub(super) peers: Option<Arc<Acceptor>>,
+    /// To upstreams: services, and other regions.
+    pub(super) upstreams: Trusts,
 }
 
 impl Settings {
-    pub(super) fn new(
-        config: Arc<Config>,
-        metrics: &RequestMetrics,
-        peer: Option<PeerIdentity>,
-        guards: Guards,
-        generation: u64,
-    ) -> Self {
+    pub(super) fn new(config: Arc<Config>, metrics: &RequestMetrics, guards: Guards, tls: Tls) -> Self {
         let answering = |route: &'_ Arc<Route>| match &route.action {
             Action::Forward(_) => None,
             Action::Redirect(redirect) => Some(Class::of(redirect.status.code())),
@@ -34,6 +40,6 @@ impl Settings {
         let routes = config.policy.routes.routes();
         let routes = routes.iter().filter_map(|route| Some((&route.id, answering(route)?)));
         let handles = metrics.handles(config.services.keys(), config.regions.keys(), routes);
-        Self { config, handles, peer, guards, generation }
+        Self { config, handles, guards, tls }
     }
 }

@@ -4,6 +4,7 @@ use crate::access_log::{Attempt, AttemptResult, Record, Span, wall_clock};
 use crate::config::AccessLog as Rules;
 use crate::domain::name::{RegionId, RouteId};
 use crate::domain::trace::TraceParent;
+use crate::metrics::request::Cut;
 use crate::proxy::attempts::{self, Failure, unit};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
@@ -29,8 +30,6 @@ pub(super) struct Trail {
     /// The next hop is told of it.
     handed_on: bool,
     attempts: Vec<Attempt>,
-    /// What the current attempt's connection took; `None`: a kept one, or none yet.
-    connect: Option<Duration>,
     /// The last attempt's answer was still coming when it was told.
     answering: bool,
     /// Of an answer of our own.
@@ -40,6 +39,7 @@ pub(super) struct Trail {
     sample: Option<u32>,
     /// Why the answer is not (wholly) an upstream's.
     cause: Option<&'static str>,
+    cut: Option<Cut>,
     /// Bytes of the connection's output when the request began.
     written: u64,
 }
@@ -60,6 +60,8 @@ pub(super) struct Traced {
 pub(super) struct Times {
     /// Since the request began.
     pub(super) began: Duration,
+    /// Until there was a connection; `None`: a kept one, or none yet.
+    pub(super) connect: Option<Duration>,
     /// So far.
     pub(super) took: Duration,
 }
@@ -90,12 +92,12 @@ impl Trail {
             span: trace.step.filter(|_| trace.exported),
             handed_on: trace.handed_on,
             attempts: Vec::new(),
-            connect: None,
             answering: false,
             request_id: None,
             route: None,
             sample: None,
             cause: None,
+            cut: None,
             written,
         }
     }
@@ -103,9 +105,9 @@ impl Trail {
     /// An attempt has its answer's head, has failed, or is given up.
     pub(super) fn attempt(&mut self, attempt: &attempts::Attempt, times: Times, result: AttemptResult) {
         let (region, address) = (attempt.region.clone(), attempt.endpoint.endpoint().address());
-        let Times { began, took } = times;
+        let Times { began, connect, took } = times;
         self.answering = matches!(result, AttemptResult::Answered(_));
-        let (connect, first_byte) = (self.connect.take(), self.answering.then_some(took));
+        let first_byte = self.answering.then_some(took);
         self.attempts.push(Attempt { region, address, began, connect, first_byte, took, result });
     }
 
@@ -118,11 +120,6 @@ impl Trail {
         self.span.is_some()
     }
 
-    /// The current attempt has got a connection of its own.
-    pub(super) fn connected(&mut self, took: Duration) {
-        self.connect = Some(took);
-    }
-
     /// This edge answers itself.
     pub(super) fn own_answer(&mut self, answer: &OwnAnswer, failure: Option<Failure>) {
         self.request_id = Some(answer.request_id.clone());
@@ -131,17 +128,20 @@ impl Trail {
         self.cause = Some(answer.cause.as_str(failure));
     }
 
-    /// The last attempt, whose answer had begun, broke.
-    pub(super) fn cut(&mut self) {
-        self.cause = Some(Failure::Late.as_str());
-        if let Some(last) = self.attempts.last_mut() {
-            last.result = AttemptResult::Failed(Failure::Late.as_str());
+    /// The answer, which had begun, is not whole.
+    pub(super) fn cut(&mut self, cut: Cut) {
+        self.cause = Some(cut.as_str());
+        self.cut = Some(cut);
+        if let Some(last) = self.attempts.last_mut().filter(|_| cut == Cut::Upstream) {
+            last.result = AttemptResult::Failed(cut.as_str());
         }
     }
 
     /// Whether this request is one to be logged; `random` is uniform.
     pub(super) fn is_logged(&self, rules: &Rules, random: u64, end: End<'_>) -> bool {
-        let failed = end.status.is_none_or(|status| status.is_server_error());
+        // Clients leave all the time; whatever else cut an answer is a failure.
+        let cut = self.cut.is_some_and(|cut| cut != Cut::ClientLeft);
+        let failed = cut || end.status.is_none_or(|status| status.is_server_error());
         let route = end.exchange.and_then(|exchange| exchange.route.as_ref());
         let of_route = route.map_or(self.sample, |route| route.policy.log_per_million);
         let sample = of_route.map_or(rules.sample, |share| f64::from(share) / 1e6);

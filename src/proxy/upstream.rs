@@ -1,60 +1,45 @@
 //! From an attempt to a connection, and exchanges on it.
 //!
-//! Plain HTTP/1 to services is ours, with a pool of our own. HTTP/2 and
-//! everything over TLS are connections of Pingora's.
+//! Connections are kept by where they lead and whom they trust: what one
+//! configuration verified never serves under another.
 
-use crate::config::{PeerAddress, UpstreamProtocol};
+use crate::config::{Service, UpstreamProtocol};
 use crate::domain::snapshot::Place;
+use crate::metrics::request::Distrust;
 use crate::proxy::attempts::{Attempt, Failure};
 use crate::proxy::h1::{Framing, Malformed};
 use crate::proxy::io::Conn;
 use crate::proxy::policy::{Exchange, Timeouts};
 use crate::proxy::session::Piece;
 use crate::proxy::settings::Settings;
-use crate::proxy::tls::PeerIdentity;
+use crate::trust::{Speech, Trust};
+use ::h2::client::SendRequest;
+use bytes::Bytes;
+use connect::{Goal, Key};
 use http::{HeaderValue, response};
-use pingora::connectors::TransportConnector;
-use pingora::connectors::http::v2::Connector;
-use pingora::protocols::http::client::HttpSession;
-use pingora::protocols::http::v2::client::Http2Session;
-use pingora::protocols::l4::stream::Stream as TcpIo;
-use pingora::upstreams::peer::{ALPN, HttpPeer};
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use shared::{Claim, Manner};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod connect;
 pub(super) mod h1;
 pub(super) mod h2;
 mod pool;
+mod seats;
+mod shared;
 
-/// Idle HTTP/2 connections to a service.
-const SERVICE_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections to a region; its peer listener keeps them twice as long.
-const PEER_IDLE: Duration = Duration::from_secs(30);
-/// A silent region is noticed on a connection that has requests in flight.
-const PEER_PING: Duration = Duration::from_secs(2);
-/// Streams on one HTTP/2 connection; the common limit of servers.
-const STREAMS_MAX: usize = 100;
-/// Flow control windows that carry 100 MB/s over 40 ms, or 40 MB/s over 100 ms.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub(super) use seats::Seat;
 
-/// What kind of HTTP/2 connections may be shared; Pingora's own key leaves ALPN and CA out.
-#[derive(Debug, Clone, Copy)]
-enum Shared {
-    Service = 0,
-    Peer = 1,
-}
-
-impl Shared {
-    /// Connections verified by one set of files never serve under another: the generation counts them.
-    fn key(self, generation: u64) -> u64 {
-        generation << 1 | self as u64
-    }
-}
+/// Interim answers before the final one; more are an attack or a loop.
+const INFORMATIONAL_MAX: u32 = 16;
+/// HTTP/2 connections to a service: common servers do not like to be pinged.
+const SERVICE: Manner = Manner { idle: Duration::from_secs(4), ping: None };
+/// HTTP/2 connections to a region, whose peer listener keeps idle ones twice as long. A silent
+/// region is noticed on a connection that has requests in flight.
+const PEER: Manner = Manner { idle: Duration::from_secs(30), ping: Some(Duration::from_secs(2)) };
 
 /// Whether the request asks to become another protocol (WebSocket).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +51,11 @@ pub(super) enum Upgrade {
 /// Where an attempt goes, and how long it is waited for.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
+    goal: Goal,
     way: Way,
+    /// For TCP.
+    dial: Duration,
+    /// For everything until a request can be sent.
     connect: Duration,
     /// From the end of the request to the head of the answer.
     pub(super) first_byte: Duration,
@@ -74,14 +63,14 @@ pub(super) struct Target {
     pub(super) between_bytes: Duration,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Way {
-    /// HTTP/1 to a service.
-    Plain(SocketAddr),
-    /// HTTP/1 over TLS to a region, for one request that may change its protocol.
-    Single(Box<HttpPeer>),
+    /// HTTP/1, kept for the next request; so many connections at most.
+    Http1(Option<NonZeroU32>),
+    /// HTTP/1, for one request that may change its protocol.
+    Single,
     /// HTTP/2, shared by many requests.
-    Http2(Box<HttpPeer>),
+    Http2(Manner),
 }
 
 /// The target of an attempt; `None` when the configuration cannot reach the region.
@@ -91,79 +80,44 @@ pub(super) fn target(
     settings: &Settings,
     upgrade: Upgrade,
 ) -> Option<Target> {
+    let upstreams = &settings.tls.upstreams;
     match attempt.place {
         Place::Own => {
             let service = settings.config.services.get(&exchange.service)?;
-            Some(own(attempt, service.protocol, &exchange.timeouts))
+            let trust = upstreams.service(&exchange.service);
+            // Never without TLS where the configuration asks for it.
+            (service.tls.is_some() == trust.is_some())
+                .then(|| own(attempt, service, trust.cloned(), &exchange.timeouts))
         }
         Place::Peer => {
-            let region = settings.config.regions.get(&attempt.region)?.peer.as_ref()?;
-            let identity = settings.peer.as_ref()?;
-            Some(forward(attempt, &exchange.timeouts, (region, identity), upgrade, settings.generation))
+            Some(forward(attempt, &exchange.timeouts, upstreams.region(&attempt.region)?, upgrade))
         }
     }
 }
 
-fn own(attempt: &Attempt, protocol: UpstreamProtocol, timeouts: &Timeouts) -> Target {
+fn own(attempt: &Attempt, service: &Service, trust: Option<Arc<Trust>>, timeouts: &Timeouts) -> Target {
     let Timeouts { connect, first_byte, between_bytes, .. } = *timeouts;
-    let address = attempt.endpoint.endpoint().address();
-    let way = match protocol {
-        UpstreamProtocol::Http1 => Way::Plain(address),
-        UpstreamProtocol::Http2 => {
-            let mut peer = HttpPeer::new(address, false, String::new());
-            // No file decides about these connections: they outlive reloads.
-            http2(&mut peer, Shared::Service.key(0), connect);
-            peer.options.idle_timeout = Some(SERVICE_IDLE);
-            Way::Http2(Box::new(peer))
-        }
+    let goal = Goal { address: attempt.endpoint.endpoint().address(), trust };
+    let way = match service.protocol {
+        UpstreamProtocol::Http1 => Way::Http1(service.connections_max),
+        UpstreamProtocol::Http2 => Way::Http2(SERVICE),
     };
-    Target { way, connect, first_byte, between_bytes }
+    Target { goal, way, dial: connect, connect, first_byte, between_bytes }
 }
 
 /// HTTP/2 carries many requests, trailers among them, over one verified
 /// connection; an upgrade needs HTTP/1.1.
-fn forward(
-    attempt: &Attempt,
-    timeouts: &Timeouts,
-    (region, identity): (&PeerAddress, &PeerIdentity),
-    upgrade: Upgrade,
-    generation: u64,
-) -> Target {
-    let address = attempt.endpoint.endpoint().address();
-    let mut peer = HttpPeer::new_mtls(address, region.server_name.clone(), identity.certificate.clone());
-    peer.options.ca = Some(identity.roots.clone());
+fn forward(attempt: &Attempt, timeouts: &Timeouts, trust: &Arc<Trust>, upgrade: Upgrade) -> Target {
+    let goal = Goal { address: attempt.endpoint.endpoint().address(), trust: Some(Arc::clone(trust)) };
     // TCP and TLS take turns across the distance.
     let connect = timeouts.connect * 2;
     let way = match upgrade {
-        Upgrade::Asked => {
-            peer.options.alpn = ALPN::H1;
-            connecting(&mut peer, timeouts.connect);
-            Way::Single(Box::new(peer))
-        }
-        Upgrade::No => {
-            http2(&mut peer, Shared::Peer.key(generation), timeouts.connect);
-            peer.options.idle_timeout = Some(PEER_IDLE);
-            peer.options.h2_ping_interval = Some(PEER_PING);
-            Way::Http2(Box::new(peer))
-        }
+        Upgrade::Asked => Way::Single,
+        Upgrade::No => Way::Http2(PEER),
     };
     // The peer gives up on its service first, so that its answer arrives, not our timeout.
     let (first_byte, between_bytes) = (timeouts.first_byte + connect, timeouts.between_bytes + connect);
-    Target { way, connect, first_byte, between_bytes }
-}
-
-fn connecting(peer: &mut HttpPeer, patience: Duration) {
-    peer.options.connection_timeout = Some(patience);
-    peer.options.total_connection_timeout = Some(patience * 2);
-}
-
-fn http2(peer: &mut HttpPeer, group: u64, patience: Duration) {
-    connecting(peer, patience);
-    peer.options.set_http_version(2, 2);
-    peer.options.max_h2_streams = STREAMS_MAX;
-    peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
-    peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW_BYTES);
-    peer.group_key = group;
+    Target { goal, way, dial: timeouts.connect, connect, first_byte, between_bytes }
 }
 
 /// The head of an answer.
@@ -187,6 +141,10 @@ pub(super) enum Head {
 pub(super) enum UpstreamError {
     /// No connection; nothing was sent.
     Connect,
+    /// No connection that could be trusted, or none that trusts this edge; nothing was sent.
+    Distrusted(Distrust),
+    /// No connection: the endpoint has as many as it may.
+    Busy,
     /// No connection for a reason of this process: no descriptors, no address.
     Local,
     /// Sent, but not processed.
@@ -207,20 +165,23 @@ impl UpstreamError {
     pub(super) const fn failure(self) -> Option<Failure> {
         Some(match self {
             Self::Local => return None,
-            Self::Connect => Failure::Connect,
+            Self::Connect | Self::Distrusted(_) => Failure::Connect,
+            Self::Busy => Failure::Busy,
             Self::Unprocessed => Failure::Unprocessed,
             Self::Closed => Failure::Closed,
-            Self::Timeout | Self::Deadline => Failure::Timeout,
+            Self::Timeout => Failure::Timeout,
+            Self::Deadline => Failure::Deadline,
             Self::Malformed(_) | Self::Nonsense => Failure::Malformed,
         })
     }
 }
 
 /// Where connections to upstreams come from.
+#[derive(Debug, Default)]
 pub(super) struct Upstreams {
     pool: pool::Pool,
-    http2: Connector,
-    tls: TransportConnector,
+    shared: shared::Shared,
+    seats: seats::Seats,
 }
 
 /// A connection that waits for a request.
@@ -230,11 +191,12 @@ pub(super) enum Open {
         /// It has carried a request before.
         reused: bool,
         /// Where it may wait for the next one.
-        home: Option<SocketAddr>,
+        home: Option<Key>,
     },
     Http2 {
-        session: Box<Http2Session>,
-        peer: Box<HttpPeer>,
+        claim: Claim,
+        sender: SendRequest<Bytes>,
+        encrypted: bool,
         /// The connection carries other requests, or has.
         reused: bool,
     },
@@ -248,52 +210,66 @@ impl Open {
 }
 
 impl Upstreams {
-    pub(super) fn new() -> Self {
-        Self { pool: pool::Pool::default(), http2: Connector::new(None), tls: TransportConnector::new(None) }
-    }
-
     /// Closes idle connections whose time is up; never returns.
     pub(super) async fn sweep(&self) {
-        self.pool.sweep().await;
+        tokio::join!(self.pool.sweep(), self.shared.sweep(), self.seats.sweep());
     }
 
-    /// A connection to the target; `fresh`: not one that has carried requests before, if HTTP/1.
+    /// A kept HTTP/1 connection to the target.
+    pub(super) fn kept(&self, target: &Target) -> Option<Open> {
+        let Way::Http1(_) = target.way else { return None };
+        let home = target.goal.key();
+        let conn = self.pool.take(home)?;
+        Some(Open::Http1 { conn, reused: true, home: Some(home) })
+    }
+
+    /// A connection to the target: a new one if HTTP/1, a stream of a shared one if HTTP/2.
     ///
     /// # Errors
-    /// `Connect` or `Local`.
-    pub(super) async fn open(&self, target: &Target, fresh: bool) -> Result<Open, UpstreamError> {
-        match &target.way {
-            Way::Plain(address) => {
-                if let Some(conn) = (!fresh).then(|| self.pool.take(*address)).flatten() {
-                    return Ok(Open::Http1 { conn, reused: true, home: Some(*address) });
-                }
-                // Boxed, as the others below: a request that finds an open connection pays for none of it.
-                let conn = Box::pin(plain(*address, target.connect)).await?;
-                Ok(Open::Http1 { conn, reused: false, home: Some(*address) })
+    /// `Connect`, `Distrusted`, `Busy` or `Local`.
+    pub(super) async fn open(&self, target: &Target) -> Result<Open, UpstreamError> {
+        let Target { goal, way, dial, connect, .. } = target;
+        match way {
+            Way::Http1(most) => {
+                let home = goal.key();
+                let seat = || self.seats.take(home.address, *most);
+                // One that was not good enough to be used makes room at least.
+                let seat = seat().or_else(|| {
+                    self.pool.take(home).and_then(|old| {
+                        drop(old);
+                        seat()
+                    })
+                });
+                let seat = seat.ok_or(UpstreamError::Busy)?;
+                let stream = timeout(*connect, goal.connect(Speech::Http1, *dial)).await;
+                let conn = Conn::counted(stream.map_err(|_| UpstreamError::Connect)??, seat);
+                Ok(Open::Http1 { conn, reused: false, home: Some(home) })
             }
-            Way::Single(peer) => match Box::pin(self.tls.new_stream(peer.as_ref())).await {
-                Ok(stream) => Ok(Open::Http1 { conn: Conn::new(stream), reused: false, home: None }),
-                Err(e) => Err(unconnected(&e)),
-            },
-            Way::Http2(peer) => {
-                let session = Box::pin(timeout(target.connect, self.stream(peer))).await;
-                let (session, reused) = session.map_err(|_| UpstreamError::Connect)??;
-                Ok(Open::Http2 { session: Box::new(session), peer: peer.clone(), reused })
+            Way::Single => {
+                let stream = timeout(*connect, goal.connect(Speech::Http1, *dial)).await;
+                let conn = Conn::new(stream.map_err(|_| UpstreamError::Connect)??);
+                Ok(Open::Http1 { conn, reused: false, home: None })
+            }
+            Way::Http2(manner) => {
+                let open = timeout(*connect, self.stream(goal, *dial, *manner)).await;
+                open.map_err(|_| UpstreamError::Connect)?
             }
         }
     }
 
-    /// A stream of a shared connection, and whether that was there before.
-    async fn stream(&self, peer: &HttpPeer) -> Result<(Http2Session, bool), UpstreamError> {
-        // One that cannot take a stream any more is no reason to fail.
-        if let Ok(Some(session)) = self.http2.reused_http_session(peer).await {
-            return Ok((session, true));
+    /// A place on a shared connection.
+    async fn stream(&self, goal: &Goal, dial: Duration, manner: Manner) -> Result<Open, UpstreamError> {
+        let (key, encrypted) = (goal.key(), goal.trust.is_some());
+        // Ends: a connection that takes no stream any more is not claimed again.
+        while let Some(claim) = self.shared.claim(key) {
+            if let Some(sender) = claim.ready().await {
+                return Ok(Open::Http2 { claim, sender, encrypted, reused: true });
+            }
         }
-        match self.http2.new_http_session::<HttpPeer, ()>(peer).await {
-            Ok(HttpSession::H2(session)) => Ok((session, false)),
-            Ok(_) => Err(UpstreamError::Connect),
-            Err(e) => Err(unconnected(&e)),
-        }
+        let stream = goal.connect(Speech::Http2, dial).await?;
+        let claim = self.shared.begin(key, stream, manner).await?;
+        let sender = claim.ready().await.ok_or(UpstreamError::Connect)?;
+        Ok(Open::Http2 { claim, sender, encrypted, reused: false })
     }
 
     /// Takes back what an exchange has left.
@@ -304,32 +280,8 @@ impl Upstreams {
                     self.pool.put(home, conn);
                 }
             }
-            Upstream::H2(exchange) => exchange.finish(&self.http2),
+            Upstream::H2(exchange) => drop(exchange),
         }
-    }
-}
-
-async fn plain(address: SocketAddr, patience: Duration) -> Result<Conn, UpstreamError> {
-    let tcp = match timeout(patience, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(e)) if is_local(&e) => return Err(UpstreamError::Local),
-        Ok(Err(_)) | Err(_) => return Err(UpstreamError::Connect),
-    };
-    tcp.set_nodelay(true).map_err(|_| UpstreamError::Connect)?;
-    Ok(Conn::new(Box::new(TcpIo::from(tcp))))
-}
-
-/// Reasons of this process, not of the other side.
-fn is_local(error: &std::io::Error) -> bool {
-    // ENFILE and EMFILE have no kind of their own.
-    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == ErrorKind::AddrNotAvailable
-}
-
-fn unconnected(error: &pingora::Error) -> UpstreamError {
-    use pingora::ErrorType as E;
-    match error.etype() {
-        E::BindError | E::SocketError | E::InternalError => UpstreamError::Local,
-        _ => UpstreamError::Connect,
     }
 }
 
@@ -339,7 +291,7 @@ fn unconnected(error: &pingora::Error) -> UpstreamError {
     reason = "the large one is the common one: a box would cost each request an allocation"
 )]
 pub(super) enum Upstream {
-    H1 { exchange: h1::Exchange, home: Option<SocketAddr> },
+    H1 { exchange: h1::Exchange, home: Option<Key> },
     H2(Box<h2::Exchange>),
 }
 

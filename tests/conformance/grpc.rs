@@ -3,6 +3,7 @@
 use crate::origin::Refusing;
 use crate::peers::{Server, run_script};
 use crate::run_support::{Edge, Folder, eventually, served};
+use crate::support::{Authority, Files};
 use crate::world::World;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -89,6 +90,23 @@ fn endpoints_are_as_well_as_their_own_health_service_says() {
 #[ignore = "make conformance"]
 fn calls_of_all_four_kinds_arrive_with_metadata_trailers_and_status() {
     hold(&["unary", "client_stream", "server_stream", "bidirectional", "status", "together"]);
+}
+
+#[test]
+#[ignore = "make conformance"]
+fn a_server_that_speaks_tls_gets_the_same_calls_by_tls() {
+    let authority = Authority::new();
+    let Files { certificate, key } = authority.sign("echo.example.com");
+    let Some(server) = Server::start_with("grpc_server.py", &[&certificate, &key]) else { return };
+    let tls =
+        format!("[services.echo.tls]\nca = {:?}\nserver_name = \"echo.example.com\"\n", authority.roots());
+    let echo = called("echo", server.address, "/conformance.Echo");
+    let world = World::start(&echo.replace("[[routes]]", &(tls + "[[routes]]")));
+    world.edge.until_metric(r#"proxima_service_state{region="here",service="echo",state="healthy"}"#, 1.0);
+    let (address, roots) = (world.address("https").to_string(), world.roots());
+    let cases = ["unary", "bidirectional", "status", "cancel", "together"];
+    let said = run_script("grpc_client.py", &[&[&*address, roots.to_str().unwrap()], &cases[..]].concat());
+    assert_eq!(said.unwrap().held("TLS").matches("held: ").count(), cases.len());
 }
 
 #[test]

@@ -1,8 +1,12 @@
-"""A gRPC server by Python's grpcio; messages are plain bytes. It ends when its standard input does."""
+"""A gRPC server by Python's grpcio: grpc_server.py [CERTIFICATE KEY]; messages are plain bytes.
+
+It ends when its standard input does.
+"""
 
 import sys
 import threading
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -103,7 +107,11 @@ def main():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers([handlers()])
     health_pb2_grpc.add_HealthServicer_to_server(healths(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if len(sys.argv) == 1:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        certificate, key = (Path(name).read_bytes() for name in sys.argv[1:3])
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
     server.start()
     print(f"listening 127.0.0.1:{port}", flush=True)
     sys.stdin.read()

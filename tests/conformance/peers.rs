@@ -71,8 +71,14 @@ pub struct Server {
 impl Server {
     /// Starts a script of this folder that says `listening ADDRESS`; `None`: there is no Python for it.
     pub fn start(name: &str) -> Option<Self> {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(name: &str, arguments: &[&Path]) -> Option<Self> {
         let mut child = Command::new(python()?)
             .arg(script(name))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -127,6 +133,7 @@ impl Drop for Haproxy {
 pub async fn nginx() -> Option<origin::Nginx> {
     let nginx = origin::Nginx::with(
         "access_log off;",
+        "",
         "location / { return 200 \"ok\\n\"; }
          location /told { return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_forwarded_for\\n\"; }
          location /taken { proxy_request_buffering on; proxy_pass http://ADDRESS/; }

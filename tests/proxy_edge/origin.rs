@@ -1,10 +1,10 @@
 //! Origins: one that does what a test tells it, byte by byte, and nginx.
 
-use crate::support::{SOON, eventually};
+use crate::support::{Files, SOON, eventually};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,6 +58,7 @@ impl Seen {
 pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    silent: Arc<AtomicUsize>,
 }
 
 impl Origin {
@@ -67,13 +68,20 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (all, reply) = (Arc::clone(&seen), Arc::new(reply));
+        let silent: Arc<AtomicUsize> = Arc::default();
+        let waiting = Arc::clone(&silent);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (all, reply) = (Arc::clone(&all), Arc::clone(&reply));
-                tokio::spawn(async move { serve(stream, &all, reply.as_ref()).await });
+                let (all, reply, waiting) = (Arc::clone(&all), Arc::clone(&reply), Arc::clone(&waiting));
+                tokio::spawn(async move { serve(stream, &all, &waiting, reply.as_ref()).await });
             }
         });
-        Self { address, seen }
+        Self { address, seen, silent }
+    }
+
+    /// Connections whose request is met with silence, and that are still open.
+    pub fn silent(&self) -> usize {
+        self.silent.load(Ordering::Relaxed)
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -84,6 +92,7 @@ impl Origin {
 async fn serve(
     mut stream: TcpStream,
     all: &Mutex<Vec<Seen>>,
+    silent: &AtomicUsize,
     reply: &(dyn Fn(&Seen, usize) -> Reply + Sync),
 ) {
     let mut buffer = Vec::new();
@@ -115,7 +124,13 @@ async fn serve(
                 drop(tokio::io::copy(&mut from, &mut to).await);
                 return;
             }
-            Reply::Silence => std::future::pending().await,
+            Reply::Silence => {
+                silent.fetch_add(1, Ordering::Relaxed);
+                // Nothing more is asked on it: what comes is its end.
+                drop(read_request(&mut stream, &mut buffer).await);
+                silent.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
         };
         if sent.is_err() {
             return;
@@ -144,6 +159,27 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
             return None;
         }
     }
+}
+
+/// An origin that answers whatever comes first, whole or not, and then listens.
+pub async fn early(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                let mut begun = false;
+                while stream.read(&mut bytes).await.is_ok_and(|n| n > 0) {
+                    if !begun && stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    begun = true;
+                }
+            });
+        }
+    });
+    address
 }
 
 /// An address that refuses connections, kept from others as long as it lives.
@@ -190,6 +226,7 @@ impl Nginx {
     pub async fn start() -> Option<Self> {
         Self::with(
             "access_log off;",
+            "",
             "location /large { root html; }
              location /echo { return 200 \"$request_method $http_host $http_x_forwarded_proto $http_x_request_id\\n\"; }
              location /upload { proxy_request_buffering on; proxy_pass http://ADDRESS/length; }
@@ -202,10 +239,22 @@ impl Nginx {
     pub async fn logging() -> Option<Self> {
         Self::with(
             "log_format lines escape=none '$request'; access_log lines lines; large_client_header_buffers 8 64k;",
+            "",
             "location / { return 200 \"ok\\n\"; }
              location /of-nginx { stub_status; access_log off; }",
         )
         .await
+    }
+
+    /// Speaks TLS, and answers by what it knows of the connection; `more` is for its server.
+    pub async fn tls(files: &Files, listen: &str, more: &str) -> Option<Self> {
+        let Files { certificate, key } = files;
+        let (certificate, key) = (certificate.display(), key.display());
+        let server = format!(
+            "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:c:1m; {more}
+             location / {{ return 200 '$connection $ssl_session_reused $server_protocol $ssl_server_name $ssl_client_s_dn'; }}"
+        );
+        Self::with("access_log off;", &format!("ssl {listen}"), &server).await
     }
 
     /// What a logging one has logged.
@@ -223,8 +272,8 @@ impl Nginx {
         answer.contains("Reading: 0 Writing: 1 ")
     }
 
-    /// Lines of its `http` section, and what it serves; `ADDRESS` is its own.
-    pub async fn with(http: &str, locations: &str) -> Option<Self> {
+    /// Lines of its `http` section, of its `listen`, and what it serves; `ADDRESS` is its own.
+    pub async fn with(http: &str, listen: &str, locations: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = tool("nginx")?;
         let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -239,7 +288,7 @@ impl Nginx {
              http {{
                {http} client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f;
                uwsgi_temp_path u; scgi_temp_path s; client_max_body_size 64m;
-               server {{ listen {address}; {locations} }}
+               server {{ listen {address} {listen}; {locations} }}
              }}"
         );
         std::fs::write(folder.join("nginx.conf"), config).unwrap();
@@ -308,6 +357,26 @@ pub async fn http2(refuse_first: bool) -> (SocketAddr, Arc<AtomicU32>) {
         }
     });
     (address, streams)
+}
+
+/// An HTTP/2 origin by prior knowledge that hints (103) before it answers.
+pub async fn hinting() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let hint = http::Response::builder().status(103).header("link", "</style.css>");
+                    respond.send_informational(hint.body(()).unwrap()).unwrap();
+                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    body.send_data(bytes::Bytes::from_static(b"styled"), true).unwrap();
+                }
+            });
+        }
+    });
+    address
 }
 
 /// A relay that can fall silent: no RST, no FIN, nothing.

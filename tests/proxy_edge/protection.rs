@@ -1,12 +1,12 @@
 //! What keeps services from too much: rates, requests in flight, retries.
 
 use crate::client::{Answer, get, one_answer};
-use crate::origin::{Origin, Refusing, Reply, ok};
+use crate::origin::{Origin, Refusing, Reply, Seen, ok};
 use crate::support::{Authority, Plan, Running, SOON, eventually, start_with};
 use proxima::config::{Config, Environment};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A configuration whose service `web` has more to it, and more sections at the end.
 async fn edge(authority: &Authority, service: &str, more: &str) -> Running {
@@ -251,4 +251,40 @@ async fn a_session_stays_in_the_region_that_began_it() {
     assert_eq!(get(home.http(), "/", &cookie).await.body, "there");
     home.close().await;
     away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_with_as_many_connections_as_it_may_is_busy_and_no_failure_of_it() {
+    let authority = Authority::new();
+    let mut edge = edge(&authority, "max_connections_per_endpoint = 1", "").await;
+    let hold = |seen: &Seen, _| if seen.head.starts_with("GET /hold") { Reply::Silence } else { ok("free") };
+    let (one, other) = (Origin::start(hold).await, Origin::start(hold).await);
+    edge.route(&[("home", &[one.address, other.address])]);
+    // The second one is sent to the other endpoint, whichever was picked first.
+    let mut held = Vec::new();
+    for count in 1..=2 {
+        let mut client = TcpStream::connect(edge.http()).await.unwrap();
+        client.write_all(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n").await.unwrap();
+        held.push(client);
+        eventually("it is held", || one.seen().len() + other.seen().len() == count).await;
+    }
+    assert_eq!((one.seen().len(), other.seen().len()), (1, 1));
+    for _ in 0..5 {
+        let answer = get(edge.http(), "/", "").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    }
+    assert_eq!(edge.metric("proxima_requests_rejected_total{reason=\"overloaded\"}"), 5.0);
+    assert!(edge.metric("proxima_retries_total{reason=\"busy\",service=\"web\"}") >= 5.0);
+    assert!(edge.no_outcome(), "nothing is said of an endpoint that was not asked");
+    // A seat is free as soon as its connection has ended, and a kept connection takes none anew.
+    held.pop();
+    let mut free = false;
+    while !free {
+        free = get(edge.http(), "/", "").await.status == 200;
+    }
+    for _ in 0..5 {
+        assert_eq!(get(edge.http(), "/", "").await.body, "free");
+    }
+    drop(held);
+    edge.close().await;
 }

@@ -4,8 +4,10 @@ use crate::client::{get, raw};
 use crate::origin::{Origin, Reply, answer, ok};
 use crate::support::{Authority, Plan, Running, SOON, start_with};
 use proxima::config::{Config, Environment};
+use proxima::domain::fleet::OutcomeResult;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 const ROUTES: &str = r#"
@@ -31,6 +33,13 @@ path_prefix = "/short"
 service = "web"
 timeouts = { request = "400ms" }
 retries = { attempts = 10, on = ["timeout", "503"] }
+
+[[routes]]
+name = "bounded"
+hosts = ["www.example.com"]
+path_prefix = "/bounded"
+service = "web"
+timeouts = { request = "1s" }
 
 [[routes]]
 name = "stream"
@@ -173,5 +182,50 @@ async fn who_may_not_ask_gets_403_and_no_service_is_asked() {
     assert_eq!(get(edge.http(), "/outside", "x-forwarded-for: 192.0.2.1\r\n").await.status, 403);
     assert_eq!(origin.seen().len(), 1);
     assert_eq!(edge.metric("proxima_requests_rejected_total{reason=\"denied\"}"), 1.0);
+    edge.close().await;
+}
+
+/// An origin that answers at once and then sends without end.
+async fn endless() -> Origin {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
+    Origin::start(move |_, _| Reply::Send(head.to_owned() + &"x".repeat(20_000_000))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_in_time_says_nothing_of_the_service() {
+    let mut edge = edge(&Authority::new()).await;
+    let origin = endless().await;
+    edge.route(&[("home", &[origin.address])]);
+    let mut client = tokio::net::TcpStream::connect(edge.http()).await.unwrap();
+    client.write_all(b"GET /bounded HTTP/1.1\r\nhost: www.example.com\r\n\r\n").await.unwrap();
+    assert_eq!(edge.outcome().await, ("home".to_owned(), OutcomeResult::Success));
+    assert_eq!(edge.metric("proxima_answers_cut_total{reason=\"deadline\",service=\"web\"}"), 1.0);
+    drop(client);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_send_in_time_gets_408_and_the_service_no_blame() {
+    let mut edge = edge(&Authority::new()).await;
+    let origin = Origin::start(|_, _| ok("all of it")).await;
+    edge.route(&[("home", &[origin.address])]);
+    let part = "POST /bounded HTTP/1.1\r\nhost: www.example.com\r\ncontent-length: 9\r\n\r\npart";
+    assert!(raw(edge.http(), part).await.starts_with("HTTP/1.1 408 "));
+    assert!(edge.no_outcome());
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_conversation_that_the_client_has_not_finished_is_no_failure_of_the_service() {
+    let mut edge = edge(&Authority::new()).await;
+    // The head and a piece, while the request is not whole; then it waits for more.
+    let origin =
+        crate::origin::early("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwell\r\n").await;
+    edge.route(&[("home", &[origin])]);
+    let part = "POST /stream HTTP/1.1\r\nhost: www.example.com\r\ncontent-length: 9\r\n\r\npart";
+    let answer = raw(edge.http(), part).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert_eq!(edge.outcome().await, ("home".to_owned(), OutcomeResult::Success));
+    assert_eq!(edge.metric("proxima_answers_cut_total{reason=\"client_slow\",service=\"web\"}"), 1.0);
     edge.close().await;
 }

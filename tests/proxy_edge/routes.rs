@@ -93,3 +93,40 @@ async fn a_redirect_and_an_answer_of_a_route_reach_no_service() {
     assert!(origin.seen().is_empty());
     edge.close().await;
 }
+
+const GUARDED: &str = r#"
+[[routes]]
+name = "reports"
+hosts = ["www.example.com"]
+path_prefix = "/reports"
+service = "web"
+deny = ["127.0.0.0/8"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_a_path_is_no_way_around_its_rule_where_such_paths_are_refused() {
+    let authority = Authority::new();
+    let text = Plan::default().toml(&authority) + GUARDED;
+    let strict = text.replacen("[edge]", "[edge]\nambiguous_paths = \"refuse\"", 1);
+    let config = |text: &str| {
+        let config = Config::from_text("proxima.toml", text, &Environment::default());
+        Arc::new(config.unwrap_or_else(|problems| panic!("{problems}")))
+    };
+    let edge = start_with(config(&strict)).await.unwrap();
+    let origin = Origin::start(|_, _| answer("200 OK", "", "secret")).await;
+    edge.route(&[("home", &[origin.address])]);
+    for path in ["//reports/x", "/a/..%2freports/x", "/a/..;/reports/x", "/%5Creports"] {
+        assert_eq!(get(edge.http(), path, "").await.status, 400, "{path}");
+    }
+    for path in ["/reports/x", "/a/../reports/x", "/%72eports/x"] {
+        assert_eq!(get(edge.http(), path, "").await.status, 403, "{path}");
+    }
+    assert!(origin.seen().is_empty());
+    assert_eq!(get(edge.http(), "/other;v=1/100%25", "").await.status, 200);
+    edge.close().await;
+    // Where they are told apart by the service, they may pass.
+    let edge = start_with(config(&text)).await.unwrap();
+    edge.route(&[("home", &[origin.address])]);
+    assert_eq!(get(edge.http(), "//reports/x", "").await.status, 200);
+    edge.close().await;
+}

@@ -75,8 +75,18 @@ impl Authority {
 
     /// Signs a certificate for a name; the same name again overwrites the files.
     pub fn sign(&self, name: &str) -> Files {
-        let key = KeyPair::generate().unwrap();
+        self.sign_as(name, CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// The same, of a certificate that is over.
+    pub fn sign_expired(&self, name: &str) -> Files {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.sign_as(name, params)
+    }
+
+    fn sign_as(&self, name: &str, mut params: CertificateParams) -> Files {
+        let key = KeyPair::generate().unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let file = |end: &str| self.folder.join(format!("{name}.{end}"));

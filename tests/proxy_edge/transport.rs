@@ -1,7 +1,7 @@
 //! Listeners: TLS, HTTP versions, deadlines, reload.
 
 use crate::client::{curl, get, one_answer, parse, raw, rest};
-use crate::origin::{Origin, ok};
+use crate::origin::{Origin, hinting, ok};
 use crate::support::{Authority, Plan, Running, eventually, start, start_with};
 use bytes::Bytes;
 use proxima::config::{Config, Environment};
@@ -162,6 +162,42 @@ async fn peers_meet_under_new_roots_after_a_reload_and_old_connections_are_not_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_leaves_the_trust_alone_keeps_connections_between_regions() {
+    let authority = Authority::new();
+    let home = start(&Plan::default(), &authority).await;
+    let away = start(&Plan { own: "away", ..Plan::default() }, &authority).await;
+    let origin = Origin::start(|_, _| ok("away")).await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    let other = home.config.peer.as_ref().unwrap().clone();
+    let reload = |change: &dyn Fn(&mut Config)| {
+        let mut config = Config::clone(&home.config);
+        change(&mut config);
+        Arc::new(config)
+    };
+    // Other settings, and the same content in files of other names.
+    let copy = authority.folder.join("copy-of-ca.pem");
+    std::fs::copy(&other.ca, &copy).unwrap();
+    for config in [
+        reload(&|config| config.drain.notice *= 2),
+        reload(&|config| config.peer.as_mut().unwrap().ca.clone_from(&copy)),
+    ] {
+        home.edge.apply(&config).await.unwrap();
+        assert_eq!(get(home.http(), "/", "").await.status, 200);
+        assert_eq!(away.edge.activity().connections, 1, "the connection is used on");
+    }
+    // Another certificate of its own, under the same roots: a new connection.
+    let renewed = authority.sign("peer.home.example.net");
+    let config = reload(&|config| config.peer.as_mut().unwrap().certificate.clone_from(&renewed.certificate));
+    home.edge.apply(&config).await.unwrap();
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    assert_eq!(away.edge.activity().connections, 2, "the old one is left to end by itself");
+    home.close().await;
+    away.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_bound_or_read_is_an_error_with_its_place() {
     let authority = Authority::new();
     let plan = Plan::default();
@@ -203,4 +239,23 @@ async fn expect_continue_and_early_hints_pass_without_ending_the_exchange() {
     assert!(!text.contains("x-proxima"), "{text}");
     assert_eq!(parse(&text).body, "ok");
     edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn early_hints_of_an_http_2_service_reach_clients_even_of_another_region() {
+    let authority = Authority::new();
+    let plan = |own| Plan { own, protocol: "http2", ..Plan::default() };
+    let (home, away) = (start(&plan("home"), &authority).await, start(&plan("away"), &authority).await);
+    let origin = hinting().await;
+    away.route(&[("away", &[origin])]);
+    for (region, address) in [("home", origin), ("away", away.peer())] {
+        home.route(&[(region, &[address])]);
+        let request = "GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n";
+        let text = raw(home.http(), request).await;
+        assert!(text.starts_with("HTTP/1.1 103") && text.contains("link: </style.css>"), "{region}: {text}");
+        let answer = parse(&text);
+        assert!(answer.status == 200 && answer.body.contains("styled"), "{region}: {text}");
+    }
+    home.close().await;
+    away.close().await;
 }

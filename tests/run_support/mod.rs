@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod authority;
+pub mod nginx;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,8 @@
 //! Load protection: of each service, and the named rate limits.
 
 use crate::config::file::{
-    AffinitySection, ConcurrencySection, File, Key, RetryBudgetSection, Section, ServiceSection,
+    AffinitySection, ConcurrencySection, File, HedgingSection, Key, RetryBudgetSection, Section,
+    ServiceSection,
 };
 use crate::config::limits::{Affinity, AffinityBy, Protection, RateBy, RateLimit};
 use crate::config::problems::Problem;
@@ -9,6 +10,7 @@ use crate::config::report::{Known, Report};
 use crate::config::units::{BoundKind, KeySource, SessionSource};
 use crate::domain::limit::budget::BudgetPolicy;
 use crate::domain::limit::concurrency::{AdaptivePolicy, Bound, ConcurrencyPolicy};
+use crate::domain::limit::hedge::HedgePolicy;
 use crate::domain::limit::rate::{KEYS_MAX, Rate};
 use crate::domain::name::ServiceId;
 use std::collections::BTreeMap;
@@ -53,6 +55,7 @@ pub(super) fn protection(
             .map_or_else(BudgetPolicy::default, |section| budget(section, &under("retry_budget"), report)),
         concurrency: service.concurrency.as_ref().map(|s| concurrency(s, &under("concurrency"), report)),
         affinity: service.affinity.as_ref().and_then(|s| affinity(s, folder, &under("affinity"), report)),
+        hedging: service.hedging.as_ref().map(|s| hedging(s.get_ref(), &under("hedging"), report)),
     }
 }
 
@@ -130,6 +133,31 @@ fn adaptive(s: &ConcurrencySection, under: &Under<'_>, report: &mut Report) -> A
         tolerance: report.number(&under.path("tolerance"), &s.tolerance, 1.1..=10.0, default.tolerance),
         window: report.duration(&under.path("window"), &s.window, ms(10)..=ms(5000), default.window),
         probe: report.duration(&under.path("probe"), &s.probe, ms(1000)..=ms(3_600_000), default.probe),
+    }
+}
+
+fn hedging(s: &HedgingSection, under: &Under<'_>, report: &mut Report) -> HedgePolicy {
+    let default = HedgePolicy::default();
+    let delays = ms(1)..=ms(60_000);
+    let delay_min =
+        report.duration(&under.path("delay_min"), &s.delay_min, delays.clone(), default.delay_min);
+    let delay_max = report.duration(&under.path("delay_max"), &s.delay_max, delays, default.delay_max);
+    if delay_min > delay_max {
+        let names = (under.path("delay_min"), under.path("delay_max"));
+        let shown = (format!("{delay_min:?}"), format!("{delay_max:?}"));
+        above(place(&s.delay_min), place(&s.delay_max), &names, &shown, report);
+    }
+    HedgePolicy {
+        quantile: report.number(&under.path("quantile"), &s.quantile, 0.5..=0.999, default.quantile),
+        delay_min,
+        delay_max,
+        share: report.number(&under.path("share"), &s.share, 0.001..=1.0, default.share),
+        samples_min: report.whole(
+            &under.path("samples_min"),
+            &s.samples_min,
+            10..=100_000,
+            default.samples_min,
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Routes: which requests go where, and what happens to them on the way.
 
 mod action;
+mod guarded;
 mod matching;
 mod overlaps;
 pub(super) mod policy;
@@ -9,7 +10,7 @@ use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::domain::name::RouteId;
-use crate::domain::routing::{HostPattern, PathPattern, Pattern, Route, RouteTable};
+use crate::domain::routing::{AmbiguousPaths, HostPattern, PathPattern, Pattern, Route, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -51,8 +52,13 @@ pub(super) fn routes(
         .filter(|(route, _)| matches!(route.path, PathPattern::Regex(_)))
         .filter_map(|(route, places)| Some((route.hosts.clone(), places.first()?.clone())))
         .collect();
+    let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().ambiguous_paths.as_ref());
+    if stated.is_none() {
+        guarded::tell(&routes, &places, report);
+    }
+    let ambiguous = stated.map_or_else(AmbiguousPaths::default, |placed| placed.value);
     match RouteTable::new(routes) {
-        Ok(table) => Some(table),
+        Ok(table) => Some(table.with_paths(ambiguous)),
         Err(error) => {
             let place = expressions.into_iter().find(|(hosts, _)| hosts.contains(&error.host));
             let place = place.map_or(0..0, |(_, place)| place);

@@ -1,12 +1,13 @@
 //! Services and their endpoints.
 
-use super::{duplicates, limits};
+use super::{duplicates, limits, upstream_tls};
 use crate::config::file::{File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Health, HostPort, Service, UpstreamProtocol};
 use crate::domain::name::{RegionId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Three: the second endpoint of the own region and the next region still get a chance.
 const ATTEMPTS: u32 = 3;
+/// There are no more ports than that.
+const CONNECTIONS_MAX: u32 = 65_535;
 
 /// `own` decides whose endpoints are kept; without it none are.
 pub(super) fn services(
@@ -55,10 +58,12 @@ fn service(
     let attempts = report.whole(&path("attempts"), &service.attempts, 1..=10, ATTEMPTS);
     Service {
         endpoints: endpoints(id, section, own, regions, report),
+        tls: upstream_tls::tls(id, service, own, folder, report),
         protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
         health: health(id, service, report),
         connect_timeout,
         read_timeout,
+        connections_max: connections_max(id, service, report),
         attempts,
         protection: limits::protection(id, service, folder, report),
     }
@@ -80,6 +85,19 @@ fn health(id: &ServiceId, service: &ServiceSection, report: &mut Report) -> Heal
         report.add(problem.right("expected `protocol = \"http2\"` beside `health_grpc`"));
     }
     Health::Grpc(grpc.value.0.clone())
+}
+
+fn connections_max(id: &ServiceId, service: &ServiceSection, report: &mut Report) -> Option<NonZeroU32> {
+    let stated = service.max_connections_per_endpoint.as_ref()?;
+    if service.protocol.as_ref().is_some_and(|placed| placed.value == UpstreamProtocol::Http2) {
+        let wrong = "requests share HTTP/2 connections: their number is not bounded";
+        let right =
+            "expected `protocol = \"http1\"`, or [services.X.concurrency] to bound requests in flight";
+        report.add(Problem::at(&stated.span, wrong).here("has no effect").right(right));
+    }
+    let path = format!("services.{id}.max_connections_per_endpoint");
+    let range = 1..=CONNECTIONS_MAX;
+    NonZeroU32::new(report.whole(&path, &service.max_connections_per_endpoint, range, CONNECTIONS_MAX))
 }
 
 fn endpoints(

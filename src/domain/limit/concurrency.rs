@@ -20,6 +20,7 @@ use adaptive::{Adaptive, Window};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::Duration;
 
 /// How dear a request is; the lower classes are shed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -272,6 +273,11 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// So much of the request's time was its client's, who had not sent all of it: no latency.
+    pub fn leave_out(&mut self, upload: Duration) {
+        self.began = self.began + upload;
+    }
+
     /// Ends the count and tells how the request went. Dropped without it: unknown.
     pub fn release(mut self, served: Served, now: Time) {
         if let Some(limiter) = self.limiter.take() {

@@ -14,6 +14,43 @@ pub enum PathProblem {
     Escape,
     #[error("the path climbs above its root")]
     AboveRoot,
+    #[error("the path may be read in several ways: //, an encoded slash, or dots with parameters")]
+    Ambiguous,
+}
+
+/// What becomes of paths that a service may read in another way than the routes did.
+///
+/// `/a//b`, `/a%2Fb` and `/a/..;/b` are paths of their own by RFC 3986, but some servers merge
+/// slashes, decode `%2F` or cut parameters off: behind them, `//admin` is `/admin`, and a rule of the
+/// route for `/admin` was never asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AmbiguousPaths {
+    #[default]
+    Pass,
+    Refuse,
+}
+
+impl AmbiguousPaths {
+    /// Checks a path in its normal form.
+    ///
+    /// # Errors
+    /// `Ambiguous`.
+    pub fn check(self, path: &str) -> Result<(), PathProblem> {
+        if self == Self::Refuse && is_ambiguous(path) { Err(PathProblem::Ambiguous) } else { Ok(()) }
+    }
+}
+
+fn is_ambiguous(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let encoded = |triple: &[u8]| matches!(triple, b"%2F" | b"%5C" | b"%00");
+    let dots = |segment: &str| {
+        let name = segment.split_once(';').map(|(name, _)| name);
+        matches!(name, Some("" | "." | ".."))
+    };
+    bytes.windows(2).any(|pair| pair == b"//")
+        || bytes.contains(&b'\\')
+        || bytes.contains(&b'%') && bytes.windows(3).any(encoded)
+        || bytes.contains(&b';') && path.split('/').any(dots)
 }
 
 /// The one spelling of a path that routes compare and services get.
@@ -184,6 +221,31 @@ impl PathPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_servers_read_in_several_ways_is_told_from_an_honest_one() {
+        for (path, ambiguous) in [
+            ("/", false),
+            ("/a/b", false),
+            ("/a/b/", false),
+            ("/a%20b", false),
+            ("/a;v=1/b", false),
+            ("/a..;x/b", false),
+            ("/100%25", false),
+            ("//a", true),
+            ("/a//b", true),
+            ("/a%2Fb", true),
+            ("/a%5Cb", true),
+            ("/a\\b", true),
+            ("/a%00", true),
+            ("/a/..;/b", true),
+            ("/a/.;x=1/b", true),
+            ("/a/;/b", true),
+        ] {
+            assert_eq!(AmbiguousPaths::Refuse.check(path).is_err(), ambiguous, "{path}");
+            assert_eq!(AmbiguousPaths::Pass.check(path), Ok(()), "{path}");
+        }
+    }
 
     #[test]
     fn a_path_has_one_spelling() {

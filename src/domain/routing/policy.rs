@@ -16,8 +16,18 @@ pub struct RoutePolicy {
     /// Names of limits, each of which must let a request pass.
     pub rate_limits: Vec<String>,
     pub priority: Priority,
+    pub hedging: RouteHedging,
     /// How many of a million requests the access log tells; `None`: as it says itself.
     pub log_per_million: Option<u32>,
+}
+
+/// Whether slow requests may be sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RouteHedging {
+    #[default]
+    AsService,
+    /// Its requests are slow by design, or dear.
+    Never,
 }
 
 /// `None`: as the service says.

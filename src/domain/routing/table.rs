@@ -6,9 +6,11 @@
 
 use super::condition::Asked;
 use super::lookup::Lookup;
+use super::path::{AmbiguousPaths, PathProblem, normal_path};
 use super::pattern::Pattern;
 use super::{HostPattern, PathPattern, Route};
 use regex::bytes::{RegexSet, RegexSetBuilder};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub struct RouteTable {
     /// By suffix, which begins with a dot.
     wildcard: Lookup<HostRoutes>,
     any: HostRoutes,
+    paths: AmbiguousPaths,
 }
 
 /// The routes of one host pattern.
@@ -65,7 +68,24 @@ impl RouteTable {
             }
         }
         let (exact, wildcard) = (Lookup::new(exact), Lookup::new(wildcard));
-        Ok(Self { routes: routes.into_iter().map(Arc::new).collect(), exact, wildcard, any })
+        let routes = routes.into_iter().map(Arc::new).collect();
+        Ok(Self { routes, exact, wildcard, any, paths: AmbiguousPaths::default() })
+    }
+
+    /// The same routes, with another rule for paths that may be read in several ways.
+    #[must_use]
+    pub fn with_paths(self, paths: AmbiguousPaths) -> Self {
+        Self { paths, ..self }
+    }
+
+    /// The normal form of a request's path, as routes compare it.
+    ///
+    /// # Errors
+    /// Those of [`normal_path`], and `Ambiguous` where such paths are refused.
+    pub fn normal<'p>(&self, path: &'p str) -> Result<Cow<'p, str>, PathProblem> {
+        let normal = normal_path(path)?;
+        self.paths.check(&normal)?;
+        Ok(normal)
     }
 
     /// The route that takes a request.
@@ -101,7 +121,7 @@ impl RouteTable {
 
 impl PartialEq for RouteTable {
     fn eq(&self, other: &Self) -> bool {
-        self.routes == other.routes
+        self.routes == other.routes && self.paths == other.paths
     }
 }
 

@@ -56,6 +56,8 @@ pub enum RetryReason {
     Closed,
     /// The peer's typed 503.
     Refused,
+    /// The endpoint has as many connections as it may.
+    Busy,
     /// No answer in time; only where a route says so.
     Timeout,
     /// A status that a route names.
@@ -63,8 +65,15 @@ pub enum RetryReason {
 }
 
 impl RetryReason {
-    pub const ALL: [Self; 6] =
-        [Self::Connect, Self::Unprocessed, Self::Closed, Self::Refused, Self::Timeout, Self::Status];
+    pub const ALL: [Self; 7] = [
+        Self::Connect,
+        Self::Unprocessed,
+        Self::Closed,
+        Self::Refused,
+        Self::Busy,
+        Self::Timeout,
+        Self::Status,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,8 +81,99 @@ impl RetryReason {
             Self::Unprocessed => "unprocessed",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::Status => "status",
+        }
+    }
+}
+
+/// Why an answer that had begun did not reach its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The upstream broke off, fell silent, or did not keep what the head promised.
+    Upstream,
+    /// The time for the whole request was over.
+    Deadline,
+    ClientLeft,
+    /// The client did not read, or did not send the rest of its request.
+    ClientSlow,
+}
+
+impl Cut {
+    pub const ALL: [Self; 4] = [Self::Upstream, Self::Deadline, Self::ClientLeft, Self::ClientSlow];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "cut",
+            Self::Deadline => "deadline",
+            Self::ClientLeft => "client_left",
+            Self::ClientSlow => "client_slow",
+        }
+    }
+}
+
+/// What became of a request that had no answer by the time that most others have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HedgeResult {
+    /// The second attempt answered first.
+    Won,
+    /// The first one did.
+    Lost,
+    /// Neither did, or the client left.
+    Ended,
+    /// There was none: the budget or the concurrency of the service was used up.
+    Denied,
+}
+
+impl HedgeResult {
+    pub const ALL: [Self; 4] = [Self::Won, Self::Lost, Self::Ended, Self::Denied];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Ended => "ended",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// Why a TLS handshake with an upstream failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// No root that is believed signs its certificate.
+    UnknownIssuer,
+    /// Its certificate is for other names.
+    WrongName,
+    /// Its certificate is not valid any more, or not yet.
+    Expired,
+    /// Its certificate is wrong in another way.
+    BadCertificate,
+    /// It refused: most likely it asks for a certificate, or another one.
+    Refused,
+    /// It speaks no TLS, or no version or protocol of ours.
+    Other,
+}
+
+impl Distrust {
+    pub const ALL: [Self; 6] = [
+        Self::UnknownIssuer,
+        Self::WrongName,
+        Self::Expired,
+        Self::BadCertificate,
+        Self::Refused,
+        Self::Other,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::WrongName => "wrong_name",
+            Self::Expired => "expired",
+            Self::BadCertificate => "bad_certificate",
+            Self::Refused => "refused",
+            Self::Other => "other",
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Metrics by service, and the handles that requests count with.
 
 use super::Registrar;
-use super::labels::{Class, RetryReason};
+use super::labels::{Class, Cut, Distrust, HedgeResult, RetryReason};
 use crate::domain::name::{RegionId, RouteId, ServiceId};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use std::collections::BTreeMap;
 
 /// Label of the region when no region answered and this edge did.
@@ -17,7 +19,11 @@ pub(super) struct ServiceFamilies {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     connect_errors: IntCounterVec,
+    distrusted: IntCounterVec,
     retries_denied: IntCounterVec,
+    cut: IntCounterVec,
+    hedges: IntCounterVec,
+    hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
 }
 
@@ -49,9 +55,29 @@ impl ServiceFamilies {
                 "Connections to endpoints of the own region or to peers that could not be made.",
                 &["service", "region"],
             )?,
+            distrusted: new.counters(
+                "proxima_upstream_handshake_failures_total",
+                "TLS handshakes with endpoints of the own region or with peers that failed, by why.",
+                &["service", "reason"],
+            )?,
             retries_denied: new.counters(
                 "proxima_retries_denied_total",
                 "Retries that were not made because the service's retry budget was spent.",
+                &["service"],
+            )?,
+            cut: new.counters(
+                "proxima_answers_cut_total",
+                "Answers that had begun and did not reach their end, by why.",
+                &["service", "reason"],
+            )?,
+            hedges: new.counters(
+                "proxima_hedges_total",
+                "Requests that were slow enough for a second attempt beside the first, by what became of it.",
+                &["service", "result"],
+            )?,
+            hedge_delay: new.seconds(
+                "proxima_hedge_delay_seconds",
+                "How long requests of a service are waited for before they are hedged (0: none are).",
                 &["service"],
             )?,
             concurrency_limit: new.gauges(
@@ -90,7 +116,13 @@ impl ServiceFamilies {
             attempts: self.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
                 .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            distrusted: Distrust::ALL
+                .map(|reason| self.distrusted.with_label_values(&[service.as_str(), reason.as_str()])),
             retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+            cut: Cut::ALL.map(|cut| self.cut.with_label_values(&[service.as_str(), cut.as_str()])),
+            hedges: HedgeResult::ALL
+                .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
+            hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
@@ -133,7 +165,12 @@ pub struct ServiceHandles {
     pub duration: Histogram,
     pub attempts: IntCounter,
     retries: [IntCounter; RetryReason::ALL.len()],
+    distrusted: [IntCounter; Distrust::ALL.len()],
     pub retries_denied: IntCounter,
+    cut: [IntCounter; Cut::ALL.len()],
+    hedges: [IntCounter; HedgeResult::ALL.len()],
+    /// In seconds.
+    pub hedge_delay: Gauge,
     pub concurrency_limit: IntGauge,
 }
 
@@ -147,6 +184,19 @@ impl ServiceHandles {
     /// The count of connections to a region's endpoints that could not be made.
     pub fn connect_errors(&self, region: &RegionId) -> Option<&IntCounter> {
         self.regions.get(region).map(|r| &r.connect_errors)
+    }
+
+    pub fn cut(&self, cut: Cut) -> &IntCounter {
+        &self.cut[cut as usize]
+    }
+
+    pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
+        &self.hedges[result as usize]
+    }
+
+    /// The count of TLS handshakes with upstreams that failed.
+    pub fn distrusted(&self, reason: Distrust) -> &IntCounter {
+        &self.distrusted[reason as usize]
     }
 
     pub fn retries(&self, reason: RetryReason) -> &IntCounter {

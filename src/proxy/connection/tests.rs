@@ -4,6 +4,8 @@ use crate::config::{Config, Environment, ProxyProtocol};
 use crate::domain::fleet::{Fleet, Input, Output};
 use crate::domain::time::Time;
 use crate::metrics::request::RequestMetrics;
+use crate::proxy::guards::Guards;
+use crate::proxy::settings::{Settings, Tls};
 use crate::proxy::{Edge, Wiring};
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,7 +84,13 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
         let config = rustls::ServerConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = config.with_single_cert(chain, secret).unwrap();
-        edge.shared.client_tls.store(Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)]))));
+        let before = edge.shared.settings.load();
+        let clients = Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)])));
+        let tls = Tls { clients, ..Tls::default() };
+        let guards = Guards::default();
+        let metrics = &edge.shared.wiring.metrics;
+        let settings = Settings::new(Arc::clone(&before.config), metrics, guards, tls);
+        edge.shared.settings.store(Arc::new(settings));
     }
     let server = Server {
         shared: Arc::clone(&edge.shared),

@@ -24,8 +24,8 @@ pub(super) struct Patience {
     pub(super) between_bytes: Duration,
     /// For the client: between two pieces that it sends or reads.
     pub(super) client: Duration,
-    /// For everything together.
-    pub(super) whole: Option<Instant>,
+    /// For everything together: when it is over, and how long it is.
+    pub(super) whole: Option<(Instant, Duration)>,
 }
 
 /// Why a transfer ended early.
@@ -38,7 +38,10 @@ pub(super) enum Broken {
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    Client,
+    /// The client's, to send more of its body.
+    Sender,
+    /// The client's, to read more of its answer.
+    Reader,
     Upstream,
 }
 
@@ -59,6 +62,11 @@ pub(super) struct Transfer {
     /// Pieces of the body that were put.
     pieces: usize,
     sent: Sent,
+    /// When sending began, and how long it took to the last piece.
+    began: Instant,
+    upload: Option<Duration>,
+    /// Who keeps the request from being whole, and the answer.
+    sending: Waiting,
     waiting: Waiting,
     /// The head of the answer has come.
     answering: bool,
@@ -69,24 +77,28 @@ pub(super) struct Transfer {
 
 impl Transfer {
     pub(super) fn new(up: Upstream, patience: Patience) -> Self {
+        let began = Instant::now();
         Self {
             up,
             patience,
             pieces: 0,
             sent: Sent::Part,
+            began,
+            upload: None,
+            sending: Waiting::Upstream,
             waiting: Waiting::Upstream,
             answering: false,
-            moved: Instant::now(),
+            moved: began,
             written: 0,
         }
     }
 
     /// Sends the request until the head of an answer is there.
-    pub(super) async fn head(&mut self, call: &mut Call<'_>) -> Result<Head, Broken> {
-        poll_fn(|context| self.poll_answer(call, context)).await
-    }
-
-    fn poll_answer(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
+    pub(super) fn poll_answer(
+        &mut self,
+        call: &mut Call<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, Broken>> {
         let _unsent = self.poll_send(call, context)?;
         loop {
             match self.up.poll_head(context) {
@@ -121,7 +133,7 @@ impl Transfer {
         // An upstream that answers early may take no more, which is no failure of its answer.
         let _unsent = self.poll_send(call, context)?;
         while !*whole {
-            self.waiting = Waiting::Client;
+            self.waiting = Waiting::Reader;
             if call.down.poll_room(context).map_err(Broken::Client)?.is_pending() {
                 break;
             }
@@ -132,7 +144,7 @@ impl Transfer {
             call.down.put(piece).map_err(Broken::Client)?;
         }
         if call.down.poll_flush(context).map_err(Broken::Client)?.is_pending() {
-            self.waiting = Waiting::Client;
+            self.waiting = Waiting::Reader;
             if self.written != call.down.written() {
                 self.written = call.down.written();
                 self.moved = Instant::now();
@@ -157,7 +169,7 @@ impl Transfer {
 
     fn poll_put(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while self.sent == Sent::Part {
-            self.waiting = Waiting::Upstream;
+            self.sending = Waiting::Upstream;
             ready!(self.up.poll_room(context)).map_err(Broken::Upstream)?;
             let piece = match call.replay.piece(self.pieces) {
                 Some(piece) => piece.clone(),
@@ -174,7 +186,7 @@ impl Transfer {
                         piece
                     }
                     Poll::Pending => {
-                        self.waiting = Waiting::Client;
+                        self.sending = Waiting::Sender;
                         let _unsent = self.up.poll_flush(context).map_err(Broken::Upstream)?;
                         return Poll::Pending;
                     }
@@ -184,7 +196,7 @@ impl Transfer {
             self.moved = Instant::now();
             if piece == Piece::End {
                 self.sent = Sent::All;
-                self.waiting = Waiting::Upstream;
+                self.upload = Some(self.moved - self.began);
             }
             self.up.put(piece).map_err(Broken::Upstream)?;
         }
@@ -199,20 +211,49 @@ impl Transfer {
         if self.sent != Sent::Part && call.down.poll_gone(context).is_ready() {
             return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
         }
-        let (patience, broken) = match self.waiting {
-            Waiting::Client => (self.patience.client, Broken::Client(ClientError::Slow)),
-            Waiting::Upstream if self.answering => {
-                (self.patience.between_bytes, Broken::Upstream(UpstreamError::Timeout))
-            }
-            Waiting::Upstream => (self.patience.first_byte, Broken::Upstream(UpstreamError::Timeout)),
-        };
+        let (patience, broken) = self.patience_now();
         let silent = self.moved + patience;
         match self.patience.whole {
-            Some(over) if over < silent => {
-                call.timer.poll(context, over).map(|()| Err(Broken::Upstream(UpstreamError::Deadline)))
+            Some((over, whole)) if over < silent => {
+                call.timer.poll(context, over).map(|()| Err(self.overdue(broken, whole)))
             }
             _ => call.timer.poll(context, silent).map(|()| Err(broken)),
         }
+    }
+
+    /// How long whoever does not move is waited for, and whose fault it is then.
+    ///
+    /// While a client has not said all of its request, silence of both sides is no failure of the
+    /// upstream: it may be waiting for more.
+    fn patience_now(&self) -> (Duration, Broken) {
+        let slow = Broken::Client(ClientError::Slow);
+        let late = Broken::Upstream(UpstreamError::Timeout);
+        let unsaid = self.sent == Sent::Part && self.sending == Waiting::Sender;
+        match (self.answering, self.waiting) {
+            (true, Waiting::Sender | Waiting::Reader) => (self.patience.client, slow),
+            (true, Waiting::Upstream) => (self.patience.between_bytes, if unsaid { slow } else { late }),
+            (false, _) if unsaid => (self.patience.client, slow),
+            (false, _) => (self.patience.first_byte, late),
+        }
+    }
+
+    /// The time for everything is over: whose fault that is.
+    ///
+    /// An upstream that had the request for less than half of it has not used it up.
+    fn overdue(&self, broken: Broken, whole: Duration) -> Broken {
+        match broken {
+            Broken::Upstream(late) if !self.answering && self.moved.elapsed() >= whole / 2 => {
+                Broken::Upstream(late)
+            }
+            Broken::Upstream(_) => Broken::Upstream(UpstreamError::Deadline),
+            Broken::Client(_) if self.answering => Broken::Upstream(UpstreamError::Deadline),
+            Broken::Client(e) => Broken::Client(e),
+        }
+    }
+
+    /// How long the client took to send its body, so far: no time of the upstream's.
+    pub(super) fn upload(&self) -> Duration {
+        self.upload.unwrap_or_else(|| self.began.elapsed())
     }
 
     /// Whether any byte of an answer has come.

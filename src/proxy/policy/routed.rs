@@ -2,9 +2,10 @@
 
 use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
 use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
+use crate::domain::limit::hedge::Repeatable;
 use crate::domain::routing::{
-    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RoutePolicy,
-    normal_path,
+    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RouteHedging,
+    RoutePolicy,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
@@ -52,7 +53,8 @@ pub(super) fn decide(
     random: Random,
 ) -> Result<Exchange, Box<OwnAnswer>> {
     let (host, port) = host_of(head.authority);
-    let path = normal_path(head.path).map_err(|problem| bad_path(&problem.to_string(), id))?;
+    let path =
+        world.snapshot.routes.normal(head.path).map_err(|problem| bad_path(&problem.to_string(), id))?;
     let asked = Asked {
         host: &lower_case(host),
         path: &path,
@@ -121,6 +123,10 @@ fn forward(
         timeouts: Timeouts::new(config, *timeouts),
         max_body: *max_body,
         priority: route.policy.priority,
+        hedging: match route.policy.hedging {
+            RouteHedging::AsService if idempotent => Repeatable::Yes,
+            RouteHedging::AsService | RouteHedging::Never => Repeatable::No,
+        },
         origin: Origin::Client { address: client.address, scheme: client.scheme },
         idempotent,
         own: world.snapshot.own.clone(),

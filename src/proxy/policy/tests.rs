@@ -54,10 +54,12 @@ impl Fixture {
         snapshot.services = [(web(), Arc::new(service))].into();
         let config = Service {
             endpoints: Vec::new(),
+            tls: None,
             protocol: UpstreamProtocol::Http1,
             health: crate::config::Health::Path("/".to_owned()),
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
+            connections_max: None,
             attempts: 3,
             protection: Default::default(),
         };
@@ -268,6 +270,7 @@ fn a_forwarded_request_whose_own_endpoints_failed_is_typed_when_another_region_m
     for (failure, get_typed, post_typed) in [
         (None, true, true),
         (Some(Failure::Connect), true, true),
+        (Some(Failure::Busy), true, true),
         (Some(Failure::Closed), true, false),
         (Some(Failure::Timeout), false, false),
         (Some(Failure::Late), false, false),

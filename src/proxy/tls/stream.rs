@@ -1,4 +1,4 @@
-//! A client's TLS connection as one of Pingora's streams, which HTTP/2 is spoken on.
+//! A TLS connection, of a client or to an upstream, as one of Pingora's streams.
 
 use async_trait::async_trait;
 use pingora::protocols::l4::stream::Stream as TcpIo;
@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 use tracing::debug;
 
 /// TLS over TCP; boxed, because rustls keeps a kilobyte of state in it.
@@ -20,8 +20,8 @@ use tracing::debug;
 pub struct Secured(Box<TlsStream<TcpIo>>);
 
 impl Secured {
-    pub(super) fn new(stream: TlsStream<TcpIo>) -> Self {
-        Self(Box::new(stream))
+    pub fn new(stream: impl Into<TlsStream<TcpIo>>) -> Self {
+        Self(Box::new(stream.into()))
     }
 
     fn tcp(&self) -> &TcpIo {

@@ -4,13 +4,10 @@ use super::super::h1::{BodyReader, BodyWriter, Framing, Got, Hop, Limits, Reuse,
 use super::super::h1::{response, write_request};
 use super::super::io::{BODY_READ, Conn, HEAD_READ};
 use super::super::session::Piece;
-use super::{Head, UpstreamError};
+use super::{Head, INFORMATIONAL_MAX, UpstreamError};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use std::task::{Context, Poll, ready};
-
-/// Interim answers before the final one; more are an attack or a loop.
-const INFORMATIONAL_MAX: u32 = 16;
 
 /// A request on its way and its answer.
 #[derive(Debug)]

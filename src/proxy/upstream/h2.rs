@@ -1,63 +1,63 @@
 //! One exchange on an HTTP/2 connection: to another region, or to a service.
-//!
-//! Connections and their streams are Pingora's; what is sent and read is ours.
-//! Interim answers do not come through: its session keeps them to itself.
 
 use super::super::session::Piece;
-use super::{Head, UpstreamError};
+use super::shared::Claim;
+use super::{Head, INFORMATIONAL_MAX, UpstreamError};
 use crate::proxy::h1::Framing;
 use bytes::Bytes;
-use h2::{Reason, SendStream};
-use http::{HeaderMap, request, response};
-use pingora::connectors::http::v2::Connector;
-use pingora::http::RequestHeader;
-use pingora::protocols::http::v2::client::Http2Session;
-use pingora::upstreams::peer::{HttpPeer, Peer};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{Request, StatusCode, Version, request, response};
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// A request on its way and its answer.
+#[derive(Debug)]
 pub(in super::super) struct Exchange {
-    session: Http2Session,
-    peer: Box<HttpPeer>,
+    /// Its place on the connection.
+    _claim: Claim,
     /// `None`: the request is whole.
     send: Option<SendStream<Bytes>>,
     /// Of the body, waiting for the other side's window.
     pending: Option<Bytes>,
-    head_read: bool,
+    answer: Answer,
+    informational: u32,
     data_read: bool,
-    answer_whole: bool,
 }
 
-impl std::fmt::Debug for Exchange {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Exchange").field("head_read", &self.head_read).finish_non_exhaustive()
-    }
+/// How far the answer has come.
+#[derive(Debug)]
+enum Answer {
+    Awaited(ResponseFuture),
+    Body(RecvStream),
+    Whole,
 }
 
 impl Exchange {
     /// Sends the head; `framing` tells whether a body follows.
     ///
     /// # Errors
-    /// The head cannot be said in HTTP/2, or the connection is gone.
+    /// The connection is gone, so that nothing was sent, or the head cannot be said in HTTP/2.
     pub(in super::super) fn begin(
-        mut session: Http2Session,
-        peer: Box<HttpPeer>,
-        parts: request::Parts,
+        claim: Claim,
+        mut sender: SendRequest<Bytes>,
+        mut parts: request::Parts,
         framing: Framing,
     ) -> Result<Self, UpstreamError> {
         let end = matches!(framing, Framing::None | Framing::Length(0));
-        let head = Box::new(RequestHeader::from(parts));
-        session.write_request_header(head, end).map_err(|e| failed(&e))?;
-        // With the head the request may be whole: nothing is sent on the stream then.
-        let send = session.take_request_body_writer().filter(|_| !end);
+        parts.version = Version::HTTP_2;
+        let sent = sender.send_request(Request::from_parts(parts, ()), end);
+        let (answer, send) = sent.map_err(|e| unsent(&e))?;
         Ok(Self {
-            session,
-            peer,
-            send,
+            _claim: claim,
+            // With the head the request may be whole: nothing is sent on the stream then.
+            send: (!end).then_some(send),
             pending: None,
-            head_read: false,
+            answer: Answer::Awaited(answer),
+            informational: 0,
             data_read: false,
-            answer_whole: false,
         })
     }
 
@@ -100,32 +100,33 @@ impl Exchange {
 
     /// Whether the head of an answer has come.
     pub(in super::super) const fn answered(&self) -> bool {
-        self.head_read
+        !matches!(self.answer, Answer::Awaited(_))
     }
 
-    /// The head of the answer.
+    /// The next head of the answer.
     pub(in super::super) fn poll_head(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Head, UpstreamError>> {
-        if self.head_read {
+        let Answer::Awaited(answer) = &mut self.answer else {
             return Poll::Ready(Err(UpstreamError::Local));
+        };
+        if let Poll::Ready(Some(interim)) = answer.poll_informational(context) {
+            let parts = interim.map_err(|e| of_h2(&e))?.into_parts().0;
+            self.informational += 1;
+            // RFC 9113 section 8.6: there is no 101.
+            let wrong = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+            if wrong || self.informational > INFORMATIONAL_MAX {
+                return Poll::Ready(Err(UpstreamError::Nonsense));
+            }
+            return Poll::Ready(Ok(Head::Informational(parts)));
         }
-        let read = ready!(self.session.poll_read_response_header(context));
-        self.head_read = true;
-        read.map_err(|e| of_h2(&e))?;
-        let Some(head) = self.session.response_header() else {
-            return Poll::Ready(Err(UpstreamError::Local));
+        let (mut parts, body) = match ready!(Pin::new(answer).poll(context)) {
+            Ok(answer) => answer.into_parts(),
+            Err(e) => return Poll::Ready(Err(of_h2(&e))),
         };
-        let mut parts = response::Response::new(()).into_parts().0;
-        parts.status = head.status;
-        parts.headers = head.headers.clone();
-        let length = parts.headers.get(http::header::CONTENT_LENGTH);
-        let framing = match length.and_then(|value| value.to_str().ok()?.parse().ok()) {
-            Some(length) => Framing::Length(length),
-            None if self.session.response_finished() => Framing::Length(0),
-            None => Framing::Chunked,
-        };
+        let framing = framing(&mut parts, &body)?;
+        self.answer = Answer::Body(body);
         Poll::Ready(Ok(Head::Final { parts, framing }))
     }
 
@@ -134,44 +135,55 @@ impl Exchange {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Piece, UpstreamError>> {
-        if self.answer_whole {
-            return Poll::Ready(Ok(Piece::End));
-        }
+        let body = match &mut self.answer {
+            Answer::Awaited(_) => return Poll::Ready(Err(UpstreamError::Local)),
+            Answer::Whole => return Poll::Ready(Ok(Piece::End)),
+            Answer::Body(body) => body,
+        };
         while !self.data_read {
-            match ready!(self.session.poll_read_response_body(context)) {
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => return Poll::Ready(Ok(Piece::Data(data))),
+            match ready!(body.poll_data(context)) {
+                Some(Ok(data)) => {
+                    let given_back = body.flow_control().release_capacity(data.len());
+                    given_back.map_err(|e| of_h2(&e))?;
+                    if !data.is_empty() {
+                        return Poll::Ready(Ok(Piece::Data(data)));
+                    }
+                }
                 Some(Err(e)) => return Poll::Ready(Err(of_h2(&e))),
                 None => self.data_read = true,
             }
         }
-        let trailers = ready!(self.poll_trailers(context))?;
-        self.answer_whole = true;
+        let trailers = match ready!(body.poll_trailers(context)) {
+            // The answer is whole: it only takes no more of the request (RFC 9113 section 8.1).
+            Err(e) if e.is_remote() && e.reason() == Some(Reason::NO_ERROR) => None,
+            trailers => trailers.map_err(|e| of_h2(&e))?,
+        };
+        self.answer = Answer::Whole;
         Poll::Ready(Ok(trailers.map_or(Piece::End, Piece::Trailers)))
-    }
-
-    /// Reading trailers keeps no state of its own, so asking anew is asking on.
-    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, UpstreamError>> {
-        let reading = std::pin::pin!(self.session.read_trailers());
-        reading.poll(context).map_err(|e| failed(&e))
-    }
-
-    /// Gives the stream back, if both directions are whole.
-    pub(in super::super) fn finish(self, connector: &Connector) {
-        if self.answer_whole && self.send.is_none() {
-            let idle = self.peer.idle_timeout();
-            connector.release_http_session(self.session, self.peer.as_ref(), idle);
-        }
     }
 }
 
-/// What Pingora's error says of the attempt.
-pub(super) fn failed(error: &pingora::Error) -> UpstreamError {
-    use pingora::ErrorType as E;
-    match error.etype() {
-        E::ReadTimedout | E::WriteTimedout => UpstreamError::Timeout,
-        E::InvalidHTTPHeader | E::InvalidH2 | E::H2Downgrade => UpstreamError::Nonsense,
-        _ => error.root_cause().downcast_ref().map_or(UpstreamError::Closed, of_h2),
+/// How the end of an answer's body is known, by one length at most (RFC 9110 section 8.6).
+fn framing(parts: &mut response::Parts, body: &RecvStream) -> Result<Framing, UpstreamError> {
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next().cloned() else {
+        return Ok(if body.is_end_stream() { Framing::Length(0) } else { Framing::Chunked });
+    };
+    if !lengths.all(|other| *other == first) {
+        return Err(UpstreamError::Nonsense);
+    }
+    let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let length = digits.and_then(|text| text.parse().ok()).ok_or(UpstreamError::Nonsense)?;
+    parts.headers.insert(CONTENT_LENGTH, first);
+    Ok(Framing::Length(length))
+}
+
+/// What an error says of a request that was not sent.
+fn unsent(error: &h2::Error) -> UpstreamError {
+    if error.is_io() || error.is_go_away() || error.is_reset() {
+        UpstreamError::Unprocessed
+    } else {
+        UpstreamError::Nonsense
     }
 }
 
@@ -190,28 +202,10 @@ fn of_h2(error: &h2::Error) -> UpstreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora::{Error, ErrorType};
-
-    #[test]
-    fn an_upstream_s_errors_say_what_may_be_tried_again() {
-        for (etype, expected) in [
-            (ErrorType::ConnectionClosed, UpstreamError::Closed),
-            (ErrorType::ReadError, UpstreamError::Closed),
-            (ErrorType::WriteError, UpstreamError::Closed),
-            (ErrorType::H2Error, UpstreamError::Closed),
-            (ErrorType::ReadTimedout, UpstreamError::Timeout),
-            (ErrorType::WriteTimedout, UpstreamError::Timeout),
-            (ErrorType::InvalidHTTPHeader, UpstreamError::Nonsense),
-        ] {
-            assert_eq!(failed(&Error::new_up(etype.clone())), expected, "{etype:?}");
-        }
-    }
 
     #[test]
     fn only_the_other_side_s_word_makes_a_stream_unprocessed() {
         // An error made here is a local one.
-        let refused: h2::Error = Reason::REFUSED_STREAM.into();
-        let error = Error::because(ErrorType::H2Error, "reading the head", refused).into_up();
-        assert_eq!(failed(&error), UpstreamError::Closed);
+        assert_eq!(of_h2(&Reason::REFUSED_STREAM.into()), UpstreamError::Closed);
     }
 }

@@ -1,11 +1,11 @@
-//! Idle connections to services, by address.
+//! Idle HTTP/1 connections to services, by address and trust.
 //!
-//! Only plain ones of services: connections to other regions are HTTP/2 and
-//! shared by Pingora. One lock for a moment, never across a wait.
+//! Those to other regions are HTTP/2, as `shared` keeps them. One lock for a
+//! moment, never across a wait.
 
 use super::super::io::Conn;
+use super::connect::Key;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ struct Idle {
 #[derive(Debug, Default)]
 struct Kept {
     /// The one used last at the end: it is the surest to live.
-    by_address: HashMap<SocketAddr, Vec<Idle>>,
+    by_key: HashMap<Key, Vec<Idle>>,
     count: usize,
 }
 
@@ -42,11 +42,11 @@ pub(in super::super) struct Pool {
 
 impl Pool {
     /// A connection that is still there.
-    pub(in super::super) fn take(&self, address: SocketAddr) -> Option<Conn> {
+    pub(in super::super) fn take(&self, key: Key) -> Option<Conn> {
         loop {
             let Idle { mut conn, until } = {
                 let mut kept = self.lock();
-                let idle = kept.by_address.get_mut(&address)?.pop()?;
+                let idle = kept.by_key.get_mut(&key)?.pop()?;
                 kept.count -= 1;
                 idle
             };
@@ -57,14 +57,14 @@ impl Pool {
     }
 
     /// Keeps a connection on which nothing is expected; closes it when there are enough.
-    pub(in super::super) fn put(&self, address: SocketAddr, mut conn: Conn) {
+    pub(in super::super) fn put(&self, key: Key, mut conn: Conn) {
         conn.release();
         let idle = Idle { conn, until: Instant::now() + IDLE };
         let mut kept = self.lock();
         if kept.count >= CONNECTIONS_MAX {
             return;
         }
-        let of = kept.by_address.entry(address).or_default();
+        let of = kept.by_key.entry(key).or_default();
         if of.len() < PER_ADDRESS_MAX {
             of.push(idle);
             kept.count += 1;
@@ -84,7 +84,7 @@ impl Pool {
     fn expired(&self, now: Instant) -> Vec<Idle> {
         let mut kept = self.lock();
         let mut expired = Vec::new();
-        kept.by_address.retain(|_, idle| {
+        kept.by_key.retain(|_, idle| {
             // The oldest stand first.
             let old = idle.partition_point(|idle| idle.until <= now);
             expired.extend(idle.drain(..old));
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn key(port: u16) -> Key {
+        Key { address: ([127, 0, 0, 1], port).into(), trust: None }
     }
 
     fn conn() -> (Conn, DuplexStream) {
@@ -118,10 +118,10 @@ mod tests {
     async fn a_connection_is_taken_by_its_address_once() {
         let pool = Pool::default();
         let (near, _far) = conn();
-        pool.put(address(1), near);
-        assert!(pool.take(address(2)).is_none());
-        assert!(pool.take(address(1)).is_some());
-        assert!(pool.take(address(1)).is_none());
+        pool.put(key(1), near);
+        assert!(pool.take(key(2)).is_none());
+        assert!(pool.take(key(1)).is_some());
+        assert!(pool.take(key(1)).is_none());
     }
 
     #[tokio::test]
@@ -131,9 +131,9 @@ mod tests {
         drop(far);
         let (spoke, mut far) = conn();
         far.write_all(b"HTTP/1.1 408 ").await.unwrap();
-        pool.put(address(1), ended);
-        pool.put(address(1), spoke);
-        assert!(pool.take(address(1)).is_none());
+        pool.put(key(1), ended);
+        pool.put(key(1), spoke);
+        assert!(pool.take(key(1)).is_none());
         assert_eq!(pool.lock().count, 0);
     }
 
@@ -141,14 +141,14 @@ mod tests {
     async fn idle_ones_are_closed_when_their_time_is_up() {
         let pool = Pool::default();
         let (first, _one) = conn();
-        pool.put(address(1), first);
+        pool.put(key(1), first);
         tokio::time::advance(IDLE / 2).await;
         let (second, _two) = conn();
-        pool.put(address(1), second);
+        pool.put(key(1), second);
         tokio::time::advance(IDLE / 2).await;
         assert_eq!(pool.expired(Instant::now()).len(), 1);
-        assert!(pool.take(address(1)).is_some());
-        assert!(pool.take(address(1)).is_none());
+        assert!(pool.take(key(1)).is_some());
+        assert!(pool.take(key(1)).is_none());
     }
 
     #[tokio::test]
@@ -159,10 +159,10 @@ mod tests {
             for _ in 0..PER_ADDRESS_MAX + 1 {
                 let (near, other) = conn();
                 far.push(other);
-                pool.put(address(port), near);
+                pool.put(key(port), near);
             }
         }
         assert_eq!(pool.lock().count, CONNECTIONS_MAX);
-        assert_eq!(pool.lock().by_address[&address(1)].len(), PER_ADDRESS_MAX);
+        assert_eq!(pool.lock().by_key[&key(1)].len(), PER_ADDRESS_MAX);
     }
 }

@@ -5,7 +5,7 @@ use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::units::{RetryOn, spell};
 use crate::domain::limit::concurrency::Priority;
-use crate::domain::routing::{Access, Retries, RoutePolicy, RouteTimeouts};
+use crate::domain::routing::{Access, Retries, RouteHedging, RoutePolicy, RouteTimeouts};
 use ipnet::IpNet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -26,6 +26,10 @@ pub(super) fn policy(section: &Section<RouteSection>, limits: &Known, report: &m
         access: Access { allow: networks(&route.allow, report), deny: networks(&route.deny, report) },
         rate_limits,
         log_per_million: log_per_million(&route.sample, report),
+        hedging: match route.hedging.as_ref().map(|placed| placed.value) {
+            None | Some(true) => RouteHedging::AsService,
+            Some(false) => RouteHedging::Never,
+        },
         priority: route.priority.as_ref().map_or_else(Priority::default, |placed| placed.value),
     }
 }

@@ -1,0 +1,268 @@
+//! HTTP/2 connections, each shared by many requests.
+//!
+//! A request claims a place on a connection and gives it back by dropping the
+//! claim. One lock for a moment, never across a wait.
+
+use super::UpstreamError;
+use super::connect::Key;
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use h2::{Ping, PingPong};
+use pingora::protocols::Stream;
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+/// Streams on one connection; the common limit of servers.
+const STREAMS_MAX: usize = 100;
+/// Flow control windows that carry 100 MB/s over 40 ms, or 40 MB/s over 100 ms.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Fewer frames for large answers; the default is 16 KiB.
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// The head of an answer: as much as HTTP/1 may have.
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
+/// How long the answer to a ping is waited for.
+const PONG: Duration = Duration::from_secs(5);
+/// How often idle connections are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How a connection is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// For how long without a stream.
+    pub(super) idle: Duration,
+    /// How often it is asked whether the other side is still there; `None`: never.
+    pub(super) ping: Option<Duration>,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Line {
+    sender: SendRequest<Bytes>,
+    usage: Mutex<Usage>,
+    /// It has ended, or takes no streams any more.
+    gone: Arc<AtomicBool>,
+    idle: Duration,
+}
+
+#[derive(Debug)]
+struct Usage {
+    streams: usize,
+    /// Since when there are no streams, if there are none.
+    since: Instant,
+}
+
+impl Line {
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is to be closed.
+    fn is_over(&self, now: Instant) -> bool {
+        let usage = self.usage();
+        self.gone.load(Relaxed) || usage.streams == 0 && usage.since + self.idle <= now
+    }
+}
+
+/// A place for one stream on a connection, given back when it is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Claim(Arc<Line>);
+
+impl Claim {
+    fn of(line: &Arc<Line>) -> Option<Self> {
+        if line.gone.load(Relaxed) {
+            return None;
+        }
+        let most = STREAMS_MAX.min(line.sender.current_max_send_streams());
+        let mut usage = line.usage();
+        if usage.streams >= most {
+            return None;
+        }
+        usage.streams += 1;
+        Some(Self(Arc::clone(line)))
+    }
+
+    /// What a request is sent by; `None`: the connection takes none any more.
+    pub(in super::super) async fn ready(&self) -> Option<SendRequest<Bytes>> {
+        let ready = self.0.sender.clone().ready().await;
+        if let Err(error) = &ready {
+            debug!(%error, "an HTTP/2 connection takes no streams any more");
+            self.0.gone.store(true, Relaxed);
+        }
+        ready.ok()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut usage = self.0.usage();
+        usage.streams -= 1;
+        usage.since = Instant::now();
+    }
+}
+
+/// Connections by what they lead to.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    lines: Mutex<HashMap<Key, Vec<Arc<Line>>>>,
+}
+
+impl Shared {
+    /// A place on a connection that is there.
+    pub(super) fn claim(&self, key: Key) -> Option<Claim> {
+        self.lock().get(&key)?.iter().find_map(Claim::of)
+    }
+
+    /// Begins HTTP/2 on a new connection; a place on it.
+    ///
+    /// # Errors
+    /// `Connect`: the other side does not speak it, or takes no stream.
+    pub(super) async fn begin(
+        &self,
+        key: Key,
+        stream: Stream,
+        manner: Manner,
+    ) -> Result<Claim, UpstreamError> {
+        let begun = Builder::new()
+            .enable_push(false)
+            .initial_max_send_streams(STREAMS_MAX)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .handshake(stream)
+            .await;
+        let (sender, connection) = begun.map_err(|error| {
+            debug!(address = %key.address, %error, "no HTTP/2 connection");
+            UpstreamError::Connect
+        })?;
+        let gone = Arc::new(AtomicBool::new(false));
+        tokio::spawn(drive(key, connection, manner.ping, Arc::clone(&gone)));
+        let usage = Mutex::new(Usage { streams: 0, since: Instant::now() });
+        let line = Arc::new(Line { sender, usage, gone, idle: manner.idle });
+        let claim = Claim::of(&line).ok_or(UpstreamError::Connect)?;
+        self.lock().entry(key).or_default().push(line);
+        Ok(claim)
+    }
+
+    /// Closes those whose time is up, once a second; never returns.
+    pub(super) async fn sweep(&self) {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            let over = self.over(Instant::now());
+            // Closed here, outside the lock.
+            drop(over);
+        }
+    }
+
+    fn over(&self, now: Instant) -> Vec<Arc<Line>> {
+        let mut over = Vec::new();
+        self.lock().retain(|_, lines| {
+            over.extend(lines.extract_if(.., |line| line.is_over(now)));
+            !lines.is_empty()
+        });
+        over
+    }
+
+    /// What is kept is whole after every step, so a panic elsewhere does not matter.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Arc<Line>>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Moves the bytes of a connection, until it has ended or the other side is silent.
+async fn drive(
+    key: Key,
+    mut connection: Connection<Stream, Bytes>,
+    every: Option<Duration>,
+    gone: Arc<AtomicBool>,
+) {
+    let pings = every.zip(connection.ping_pong());
+    tokio::select! {
+        ended = connection => match ended {
+            Ok(()) => debug!(address = %key.address, "an HTTP/2 connection has ended"),
+            Err(error) => debug!(address = %key.address, %error, "an HTTP/2 connection broke"),
+        },
+        () = silence(pings) => {
+            warn!(address = %key.address, "the other side of an HTTP/2 connection is silent: closed");
+        }
+    }
+    gone.store(true, Relaxed);
+}
+
+/// Returns when a ping is not answered.
+async fn silence(pings: Option<(Duration, PingPong)>) {
+    let Some((every, mut pings)) = pings else { return pending().await };
+    loop {
+        sleep(every).await;
+        if !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    const MANNER: Manner = Manner { idle: Duration::from_secs(4), ping: Some(Duration::from_secs(2)) };
+
+    fn key(port: u16) -> Key {
+        Key { address: ([127, 0, 0, 1], port).into(), trust: None }
+    }
+
+    /// A connection to a server that serves as long as `serve` says.
+    async fn begun(shared: &Shared, serve: bool) -> (Claim, Option<tokio::task::JoinHandle<()>>) {
+        let (near, far) = duplex(64 * 1024);
+        let server = serve.then(|| {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(far).await.unwrap();
+                while let Some(Ok(_)) = connection.accept().await {}
+            })
+        });
+        (shared.begin(key(1), Box::new(near), MANNER).await.unwrap(), server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_shared_until_it_is_full_and_closed_when_it_idles() {
+        let shared = Shared::default();
+        let (first, server) = begun(&shared, true).await;
+        assert!(shared.claim(key(2)).is_none());
+        let others: Vec<_> = std::iter::from_fn(|| shared.claim(key(1))).take(STREAMS_MAX).collect();
+        assert_eq!(others.len(), STREAMS_MAX - 1, "full");
+        drop(others);
+        tokio::time::advance(MANNER.idle * 2).await;
+        assert!(shared.over(Instant::now()).is_empty(), "one stream is left");
+        drop(first);
+        tokio::time::advance(MANNER.idle).await;
+        assert_eq!(shared.over(Instant::now()).len(), 1);
+        assert!(shared.claim(key(1)).is_none());
+        timeout(PONG, server.unwrap()).await.expect("it is closed").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_other_side_ends_or_falls_silent_is_not_claimed_again() {
+        let shared = Shared::default();
+        let (claim, server) = begun(&shared, true).await;
+        assert!(claim.ready().await.is_some());
+        server.unwrap().abort();
+        while shared.claim(key(1)).is_some() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(shared.over(Instant::now()).len(), 1);
+        // Nobody reads, nobody ends: only the ping notices.
+        let (near, _far) = duplex(64 * 1024);
+        let _claim = shared.begin(key(1), Box::new(near), MANNER).await.unwrap();
+        let before = Instant::now();
+        while shared.claim(key(1)).is_some() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(before.elapsed() >= PONG, "{:?}", before.elapsed());
+    }
+}
