@@ -68,11 +68,16 @@ def remaining(request, context):
 def wait(request, context):
     """One message, and then nothing until the caller is gone."""
     gone = threading.Event()
-    if not context.add_callback(gone.set):
-        gone.set()
-    yield b"waiting"
-    if gone.wait(30):
+
+    def left():
+        # Here, for who leaves at once is not asked for another message.
         cancelled.release()
+        gone.set()
+
+    if not context.add_callback(left):
+        left()
+    yield b"waiting"
+    gone.wait(30)
 
 
 def silent(request, context):
