@@ -21,7 +21,7 @@ use tracing::{error, warn};
 
 pub mod record;
 
-pub use record::{Attempt, AttemptResult, Record, Span, Tls, wall_clock};
+pub use record::{Attempt, AttemptResult, Proxied, ProxiedTls, Record, Span, Tls, wall_clock};
 
 /// Records that may wait for the disk; a record pins the head of its request, about 4 KiB.
 const QUEUE: usize = 4096;

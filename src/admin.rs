@@ -15,7 +15,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,7 +26,7 @@ mod report;
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Bound {
     pub name: String,
-    pub address: SocketAddr,
+    pub address: String,
     /// `http`, `https`, `peer` or `admin`.
     pub protocol: &'static str,
 }

@@ -7,7 +7,7 @@
 use crate::access_log::{self, AccessLog, Output, Writer};
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
 use crate::dns;
 use crate::domain::fleet::{Fleet, Input};
@@ -326,7 +326,10 @@ fn bound(config: &Config, edge: &Edge, admin: &TcpListener) -> Result<Arc<[admin
                 crate::config::Protocol::Http => "http",
                 crate::config::Protocol::Https => "https",
             };
-            let address = *addresses.listeners.get(&listener.name)?;
+            let address = match &listener.address {
+                ListenAddress::Tcp(_) => addresses.listeners.get(&listener.name)?.to_string(),
+                unix @ ListenAddress::Unix(_) => unix.to_string(),
+            };
             Some(admin::Bound { name: listener.name.clone(), address, protocol })
         })
         .collect();
@@ -335,7 +338,7 @@ fn bound(config: &Config, edge: &Edge, admin: &TcpListener) -> Result<Arc<[admin
     let admin = admin.local_addr().map_err(|source| StartError::Admin { address, source })?;
     tracing::info!(listener = "admin", address = %admin, "listening");
     for (name, address) in peer.into_iter().chain([("admin", admin)]) {
-        listeners.push(admin::Bound { name: name.to_owned(), address, protocol: name });
+        listeners.push(admin::Bound { name: name.to_owned(), address: address.to_string(), protocol: name });
     }
     Ok(listeners.into())
 }

@@ -19,14 +19,16 @@ mod report;
 mod tls;
 mod units;
 
-pub use listener::{Listener, ListenerLimits, Protocol, ProxyProtocol};
+pub use listener::{
+    HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
+    UnixAddress,
+};
 pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
-use ipnet::IpNet;
 use problems::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -156,8 +158,7 @@ pub struct Config {
     /// `None`: no trace is begun here; those of clients pass as they are.
     pub tracing: Option<Tracing>,
     pub drain: Drain,
-    /// Networks whose word on clients is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Config {

@@ -149,7 +149,7 @@ impl Control {
 
 /// Ejections and moves of users are what an operator is woken for; the rest is information.
 fn log(transition: &Transition) {
-    use crate::domain::health::State;
+    use crate::domain::health::{EjectionReason, State};
     match transition {
         Transition::Service { service, region, from, to } => {
             let (from, to) = (from.as_str(), to.as_str());
@@ -159,8 +159,9 @@ fn log(transition: &Transition) {
                 tracing::info!(%service, %region, from, to, "service changed state");
             }
         }
-        Transition::Endpoint { service, address, from, to } => {
-            tracing::info!(%service, %address, from = from.as_str(), to = to.as_str(), "endpoint changed state");
+        Transition::Endpoint { service, address, from, to, ejected } => {
+            let (from, to, reason) = (from.as_str(), to.as_str(), ejected.map(EjectionReason::as_str));
+            tracing::info!(%service, %address, from, to, reason, "endpoint changed state");
         }
         Transition::Vote { name, region, from, to } => {
             tracing::info!(%name, %region, ?from, ?to, "own vote changed");

@@ -13,6 +13,11 @@ pub const VIEW_BYTES_MAX: usize = 1024 * 1024;
 pub const FORWARDED_BY: &str = "x-proxima-forwarded-by";
 /// On a forwarded request: the service that the first edge chose.
 pub const SERVICE: &str = "x-proxima-service";
+/// On a forwarded request: the priority of its route, which stays with the first edge.
+pub const PRIORITY: &str = "x-proxima-priority";
+/// On a forwarded request: the client's address as the first edge knows it. `X-Forwarded-For` may
+/// end with a proxy's.
+pub const CLIENT: &str = "x-proxima-client";
 /// On a typed 503: why (`no_service` or `no_room`); its presence makes the 503 typed.
 pub const REFUSED: &str = "x-proxima-refused";
 /// On answers of the peer listener: requests a second that may still come.

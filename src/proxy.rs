@@ -15,7 +15,7 @@
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
-use crate::config::{Config, Listener, Protocol};
+use crate::config::{Config, ListenAddress, Listener, Protocol};
 use crate::domain::fleet::Outcome;
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
@@ -31,7 +31,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -45,6 +44,7 @@ pub mod h1;
 mod headers;
 mod io;
 mod listen;
+mod pace;
 mod pipeline;
 mod policy;
 mod progress;
@@ -90,7 +90,7 @@ pub enum Phase {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("listener `{listener}` cannot listen on {address}")]
-    Bind { listener: String, address: SocketAddr, source: std::io::Error },
+    Bind { listener: String, address: ListenAddress, source: std::io::Error },
     #[error("listener `{listener}`")]
     Tls { listener: String, source: TlsError },
     #[error("TLS to {}", .0.of)]
@@ -110,6 +110,8 @@ pub enum Error {
 pub struct Addresses {
     /// By listener name.
     pub listeners: BTreeMap<String, SocketAddr>,
+    /// Paths of Unix sockets, by listener name.
+    pub sockets: BTreeMap<String, PathBuf>,
     pub peer: Option<SocketAddr>,
 }
 
@@ -128,7 +130,7 @@ pub struct Edge {
 struct Bound {
     name: String,
     door: Arc<door::Door>,
-    listener: TcpListener,
+    listener: listen::Listening,
 }
 
 /// What connections and requests read.
@@ -194,11 +196,12 @@ impl Edge {
     pub async fn bind(config: Arc<Config>, wiring: Wiring) -> Result<Self, Error> {
         let tickets = tls::ticketer().map_err(|source| Error::Tls { listener: "*".to_owned(), source })?;
         let Loaded { tls, secrets } = load(&config, &tickets, &Trusts::default()).await?;
-        let (bound, addresses) = listen::bind(&config, &wiring.metrics)?;
+        let (bound, addresses) = listen::bind(&config, &wiring.metrics).await?;
         let guards = guards::Guards::new(
             &config,
             &secrets,
             &guards::Guards::default(),
+            &wiring.metrics,
             rand::random(),
             wiring.clock.now(),
         );
@@ -272,7 +275,7 @@ impl Edge {
         let Loaded { tls, secrets } = load(config, &self.tickets, &before.tls.upstreams).await?;
         let metrics = &self.shared.wiring.metrics;
         let now = self.shared.wiring.clock.now();
-        let guards = guards::Guards::new(config, &secrets, &before.guards, rand::random(), now);
+        let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));

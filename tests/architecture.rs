@@ -253,7 +253,48 @@ fn octets_are_read_and_written_without_io() {
 
 #[test]
 fn no_source_file_is_a_place() {
-    hold(length, &code());
+    let mut files = sources();
+    files.retain(|path, _| path.ends_with(".rs"));
+    for folder in ["src/", "tests/", "benches/"] {
+        assert!(files.keys().any(|path| path.starts_with(folder)), "the scan must see {folder}");
+    }
+    hold(length, &files);
+}
+
+/// Metrics that a document names, with the braces of their labels left out.
+fn metrics_named(text: &str) -> Vec<(usize, String)> {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let lines = text.lines().enumerate();
+    let found = lines.flat_map(|(index, line)| {
+        line.match_indices("proxima_").filter_map(move |(at, _)| {
+            let name: String = line[at..].chars().take_while(|c| word(*c)).collect();
+            // The cookie of sessions is no metric.
+            (name != "proxima_session").then_some((index + 1, name))
+        })
+    });
+    found.collect()
+}
+
+#[test]
+fn every_metric_of_the_documents_is_made_by_the_code() {
+    let files = sources();
+    let made: String =
+        files.iter().filter(|(path, _)| path.starts_with("src/")).map(|(_, t)| t.as_str()).collect();
+    let documents = files.iter().filter(|(path, _)| {
+        path.ends_with(".md") || path.starts_with("config/") || path.starts_with("deploy/")
+    });
+    let mut unknown = Vec::new();
+    let mut count = 0;
+    for (path, text) in documents {
+        for (line, name) in metrics_named(text) {
+            count += 1;
+            if !made.contains(&format!("\"{name}\"")) {
+                unknown.push(format!("{path}:{line}: {name}"));
+            }
+        }
+    }
+    assert!(count > 15, "the scan must see the metrics of the documents");
+    assert!(unknown.is_empty(), "\n{}\n", unknown.join("\n"));
 }
 
 #[test]

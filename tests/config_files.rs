@@ -1,7 +1,7 @@
 //! The files in `config/`: they load, and `proxima.toml` states every key with the default of the code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use proxima::config::{Config, Environment, Protocol, load};
+use proxima::config::{ClientAuth, Config, Environment, Protocol, load};
 use proxima::dns::control_record::ControlRecord;
 use proxima::domain::name::ServiceId;
 use proxima::domain::routing::{Action, Asked, Scheme};
@@ -309,22 +309,55 @@ fn the_routes_of_the_examples_take_what_they_say() {
 }
 
 #[test]
-fn the_routes_of_the_readme_are_those_of_the_example() {
+fn the_example_of_a_front_is_what_it_says() {
+    let config = load(&folder().join("front.toml"), &Environment::default()).unwrap();
+    let https = config.listeners.iter().find(|listener| listener.name == "https").unwrap();
+    assert_eq!(https.protocol, Protocol::Https);
+    assert_eq!(https.proxy_protocol.as_ref().unwrap().trusted, ["10.0.0.0/16".parse().unwrap()]);
+    let tls = config.tls.as_ref().unwrap();
+    assert_eq!((&tls.default.client_auth, tls.certificates.len()), (&ClientAuth::Off, 1));
+    let ca = folder().join("tls/partners-ca.pem");
+    assert_eq!(tls.certificates[0].client_auth, ClientAuth::Required { ca });
+    assert_eq!(config.access_log.as_ref().unwrap().sample, 0.1);
+    for (host, path, route) in [
+        ("www.example.com", "/", "www"),
+        ("partners.example.com", "/x", "partners"),
+        ("other.test", "/", "none"),
+    ] {
+        assert_eq!(routed(&config, host, path, "x-other"), route, "{host}");
+    }
+}
+
+/// What the first block of a section of the README shows is in an example, key by key; how many entries.
+fn shown_in_readme(section: &str, file: &str, lists: &[&str]) -> usize {
     let readme = fs::read_to_string(folder().with_file_name("README.md")).unwrap();
-    let example: Table = fs::read_to_string(folder().join("routes.toml")).unwrap().parse().unwrap();
-    let section = readme.split("### Routes").nth(1).unwrap();
+    let example: Table = fs::read_to_string(folder().join(file)).unwrap().parse().unwrap();
+    let section = readme.split(section).nth(1).unwrap();
     let block = section.split("```toml").nth(1).unwrap().split("```").next().unwrap();
-    let mut shown: Table = block.parse().unwrap();
-    let known = example["routes"].as_array().unwrap();
-    let routes = shown.get_mut("routes").unwrap().as_array_mut().unwrap();
-    assert!(routes.len() >= 3);
-    for route in routes {
-        let route = route.as_table().unwrap();
-        let same = known.iter().find(|other| other["name"] == route["name"]).unwrap().as_table().unwrap();
-        for (key, value) in route {
-            assert_eq!(same.get(key), Some(value), "{} of {}", key, route["name"]);
+    let shown: Table = block.parse().unwrap();
+    assert!(shown.keys().all(|list| lists.contains(&list.as_str())), "{shown}");
+    let mut entries = 0;
+    for list in lists {
+        let known = example[*list].as_array().unwrap();
+        for entry in shown[*list].as_array().unwrap() {
+            let same = known.iter().find(|other| other["name"] == entry["name"]).unwrap();
+            for (key, value) in entry.as_table().unwrap() {
+                assert_eq!(same.get(key), Some(value), "{} of {}", key, entry["name"]);
+            }
+            entries += 1;
         }
     }
+    entries
+}
+
+#[test]
+fn the_limits_of_the_readme_are_those_of_the_example() {
+    assert_eq!(shown_in_readme("### Protection", "protection.toml", &["rate_limits", "routes"]), 2);
+}
+
+#[test]
+fn the_routes_of_the_readme_are_those_of_the_example() {
+    assert!(shown_in_readme("### Routes", "routes.toml", &["routes"]) >= 3);
 }
 
 #[test]

@@ -7,13 +7,11 @@
 mod dns_support;
 
 use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
-use dns_support::front::{Fate, For, Front};
-use dns_support::{Edge, Server, set, simple};
+use dns_support::{Server, set, simple};
 use proxima::clock::Clock;
 use proxima::dns::bootstrap::{BootstrapError, survey};
 use proxima::dns::checks::Checks;
 use proxima::dns::error::ErrorKind;
-use proxima::dns::pace::Pace;
 use proxima::dns::provider::Provider;
 use proxima::dns::reader::{ReadError, read};
 use proxima::dns::writer::Written;
@@ -21,7 +19,6 @@ use proxima::domain::name::EntryId;
 use proxima::metrics::dns::DnsMetrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Each test of the list on each server, under the server's name.
@@ -47,15 +44,8 @@ macro_rules! on_every_server {
     };
 }
 
-/// A front stands between edge and server; it speaks plain HTTP.
-macro_rules! behind_a_front {
-    ($($test:ident),* $(,)?) => {
-        mod front {
-            use super::*;
-            suite! { zone_server: $($test),*; ministack: $($test),*; }
-        }
-    };
-}
+#[path = "dns_provider/front.rs"]
+mod front;
 
 on_every_server!(
     bootstrap_creates_what_is_asked_for_and_then_has_nothing_to_do,
@@ -66,19 +56,6 @@ on_every_server!(
     a_plan_changes_exactly_its_records,
     a_stale_plan_is_a_conflict_and_changes_nothing,
     a_hand_edit_before_the_plan_is_a_conflict,
-);
-
-behind_a_front!(
-    the_control_record_is_read_first,
-    a_change_during_a_reading_is_read_again,
-    a_hand_edit_under_the_plan_is_a_conflict,
-    an_expired_plan_is_not_sent,
-    a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent,
-    a_lost_answer_is_settled_though_the_plan_has_expired,
-    a_lost_answer_is_settled_by_reading,
-    a_lost_answer_to_a_change_that_lost_is_a_conflict,
-    throttling_is_retried,
-    throttling_ends_with_the_plan,
 );
 
 /// Leaves a real zone as it was; a server of our own ends with its test.
@@ -155,35 +132,6 @@ async fn bootstrap_goes_on_after_a_region_was_added(server: &Server) {
     let reading = server.edge("eu-west-1").await.read().await;
     assert_eq!(reading.state.fence.generation.get(), 2, "an addition is fenced like any change");
     assert_eq!(reading.state.sets.len(), 3);
-}
-
-async fn the_control_record_is_read_first(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let seen = front.seen().len();
-    edge.read().await;
-    let listings = front.seen()[seen..].to_vec();
-    assert!(listings[0].contains("_proxima") && listings[0].contains("type=TXT"), "{listings:?}");
-    assert!(!listings[1].contains("_proxima"), "{listings:?}");
-    assert_eq!(listings.len(), 2);
-}
-
-async fn a_change_during_a_reading_is_read_again(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    front.next(For::Listings, Fate::Pass);
-    front.next(For::Listings, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
-    let change = async {
-        reached.notified().await;
-        let other = server.edge("us-east-1").await;
-        let plan = other.plan(&other.read().await, "eu-west-1", &[("us-east-1", 100)]);
-        assert!(matches!(other.submit(&plan).await, Written::Accepted { .. }));
-        go.notify_one();
-    };
-    let (reading, ()) = tokio::join!(edge.read(), change);
-    assert_eq!(reading.state.fence.generation.get(), 2);
-    assert_eq!(reading.state.sets[&entry("eu-west-1")], set(&[("us-east-1", 100)]));
 }
 
 async fn a_reading_goes_on_to_the_last_page_and_leaves_foreign_names_alone(server: &Server) {
@@ -299,142 +247,6 @@ async fn a_hand_edit_before_the_plan_is_a_conflict(server: &Server) {
     let written = edge.submit(&plan).await;
     assert!(matches!(&written, Written::Conflict(why) if why.contains("eu-west-1=7")), "{written:?}");
     assert_eq!(server.records().await, records);
-}
-
-/// Between the last reading and the batch: only Route 53 itself can notice.
-async fn a_hand_edit_under_the_plan_is_a_conflict(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let shared = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 60), ("us-east-1", 40)]);
-    assert!(matches!(edge.submit(&shared).await, Written::Accepted { .. }));
-    // The record that is edited keeps its weight in the plan: it is guarded all the same.
-    let to = [("ap-south-1", 40), ("eu-west-1", 60)];
-    let plan = edge.plan(&edge.read().await, "eu-west-1", &to);
-    let before = front.changes_seen();
-    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    front.next(For::Changes, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
-    let edit = async {
-        reached.notified().await;
-        let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
-        edited.resource_records = Some(vec![ResourceRecord::builder().value("203.0.113.7").build().unwrap()]);
-        server.change(vec![(ChangeAction::Upsert, edited)]).await;
-        let records = server.records().await;
-        go.notify_one();
-        records
-    };
-    let (written, records) = tokio::join!(edge.submit(&plan), edit);
-    assert!(matches!(written, Written::Conflict(_)), "{written:?}");
-    assert_eq!(front.changes_seen() - before, 1, "nothing is resubmitted as it was");
-    assert_eq!(server.records().await, records);
-}
-
-async fn an_expired_plan_is_not_sent(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
-    plan.expires_at = edge.clock.now();
-    assert!(matches!(edge.submit(&plan).await, Written::Expired(_)));
-    assert_eq!(front.changes_seen(), 0);
-}
-
-async fn a_plan_that_expires_while_it_waits_for_its_turn_is_not_sent(server: &Server) {
-    server.bootstrap().await;
-    let (front, mut edge) = behind(server).await;
-    let reading = edge.read().await;
-    // Control record at once, the sets after a second, the change after two.
-    edge.api = edge.api.paced(Pace::per_second(1));
-    let mut plan = edge.plan(&reading, "eu-west-1", &[("us-east-1", 100)]);
-    plan.expires_at = edge.clock.now() + Duration::from_millis(1_500);
-    let written = edge.submit(&plan).await;
-    assert!(matches!(written, Written::Expired(_)), "{written:?}");
-    assert_eq!(front.changes_seen(), 0);
-}
-
-async fn a_lost_answer_is_settled_though_the_plan_has_expired(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
-    plan.expires_at = edge.clock.now() + Duration::from_secs(2);
-    front.next(For::Changes, Fate::LoseAnswerAfter(Duration::from_millis(2_500)));
-    // Control record and sets; then the first look after the answer was lost.
-    for fate in [Fate::Pass, Fate::Pass, Fate::Refuse("Throttling")] {
-        front.next(For::Listings, fate);
-    }
-    let written = edge.submit(&plan).await;
-    assert!(matches!(written, Written::Settled { .. }), "{written:?}");
-    assert_eq!(front.changes_seen(), 1);
-}
-
-async fn a_lost_answer_is_settled_by_reading(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let before = edge.read().await;
-    let plan = edge.plan(&before, "eu-west-1", &[("us-east-1", 100)]);
-    front.next(For::Changes, Fate::LoseAnswer);
-    let written = edge.submit(&plan).await;
-    let next = before.state.fence.generation.next();
-    assert!(matches!(written, Written::Settled { generation } if generation == next), "{written:?}");
-    assert_eq!(front.changes_seen(), 1, "a change that was applied is not sent again");
-    let after = edge.read().await;
-    assert_eq!(after.state.fence.generation, next);
-    assert_eq!(after.state.sets[&entry("eu-west-1")], set(&[("us-east-1", 100)]));
-}
-
-/// The answer that got lost was a refusal: another writer had come first.
-async fn a_lost_answer_to_a_change_that_lost_is_a_conflict(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
-    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    front.next(For::Changes, Fate::Hold { reached: Arc::clone(&reached), go: Arc::clone(&go) });
-    let winner = async {
-        reached.notified().await;
-        let other = server.edge("us-east-1").await;
-        let plan = other.plan(&other.read().await, "eu-west-1", &[("us-east-1", 100)]);
-        assert!(matches!(other.submit(&plan).await, Written::Accepted { .. }));
-        go.notify_one();
-    };
-    let (written, ()) = tokio::join!(edge.submit(&plan), winner);
-    assert!(matches!(&written, Written::Conflict(why) if why.contains("us-east-1")), "{written:?}");
-    assert_eq!(edge.read().await.state.fence.generation.get(), 2);
-}
-
-async fn throttling_is_retried(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
-    front.next(For::Changes, Fate::Refuse("Throttling"));
-    front.next(For::Changes, Fate::Refuse("PriorRequestNotComplete"));
-    front.next(For::Listings, Fate::Refuse("Throttling"));
-    let start = Instant::now();
-    let written = edge.submit(&plan).await;
-    assert!(matches!(written, Written::Accepted { .. }), "{written:?}");
-    assert_eq!(front.changes_seen(), 3);
-    // Three pauses of at least 50 ms.
-    assert!(start.elapsed() >= Duration::from_millis(150), "{:?}", start.elapsed());
-    assert_eq!(edge.read().await.state.fence.generation.get(), 2);
-}
-
-async fn throttling_ends_with_the_plan(server: &Server) {
-    server.bootstrap().await;
-    let (front, edge) = behind(server).await;
-    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
-    plan.expires_at = edge.clock.now() + Duration::from_secs(2);
-    front.every(For::Changes, Fate::Refuse("Throttling"));
-    let records = server.records().await;
-    let start = Instant::now();
-    let written = edge.submit(&plan).await;
-    assert!(matches!(&written, Written::Expired(why) if why.contains("Throttling")), "{written:?}");
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-    assert!((2..=40).contains(&front.changes_seen()), "{} attempts", front.changes_seen());
-    assert_eq!(server.records().await, records);
-}
-
-/// An edge whose requests pass a front.
-async fn behind(server: &Server) -> (Front, Edge) {
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let edge = server.behind(&front.address.to_string()).edge("eu-west-1").await;
-    (front, edge)
 }
 
 fn entry(name: &str) -> EntryId {

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use http::Method;
 use http::uri::Scheme;
 use proxima::config::{Config, Environment};
-use proxima::domain::routing::normal_path;
+use proxima::domain::routing::{RouteTable, normal_path};
 use proxima::proxy::h1::{self, BodyReader, Framing, Got, Limits, Scan};
 use proxima::proxy::proxy_protocol;
 use std::path::Path;
@@ -23,6 +23,8 @@ use std::time::Duration;
 mod entry;
 #[path = "fuzz/recipe.rs"]
 mod recipe;
+#[path = "fuzz/routes.rs"]
+mod routes;
 
 use recipe::Recipe;
 
@@ -197,5 +199,21 @@ fn the_normal_form_of_a_path_is_its_own_normal_form_and_never_climbs() {
         assert_eq!(normal_path(&normal).as_deref(), Ok(&*normal), "{path}");
         let dots = |segment: &str| matches!(segment, "." | "..");
         assert!(!normal.split('/').any(dots), "{path} became {normal}");
+    });
+}
+
+#[test]
+fn the_route_that_is_found_is_the_first_by_the_documented_precedence() {
+    bolero::check!().with_test_time(MOMENT).for_each(|input: &[u8]| {
+        let mut recipe = Recipe::new(input);
+        let routes = routes::table(&mut recipe);
+        let table = RouteTable::new(routes.clone()).unwrap();
+        // The recipe's end is the request of zeros.
+        for _ in 0..4 {
+            let request = routes::Request::of(&mut recipe);
+            let expected = routes::first(&routes, &request.asked()).map(|route| &route.id);
+            let found = table.find(&request.asked()).map(|route| &route.id);
+            assert_eq!(found, expected, "{request:?}\n{routes:#?}");
+        }
     });
 }

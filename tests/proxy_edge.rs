@@ -20,6 +20,8 @@ mod corpus;
 mod drain;
 #[path = "proxy_edge/forwarding.rs"]
 mod forwarding;
+#[path = "proxy_edge/handover.rs"]
+mod handover;
 #[path = "proxy_edge/hedging.rs"]
 mod hedging;
 #[path = "proxy_edge/protection.rs"]
@@ -32,6 +34,8 @@ mod retries;
 mod route_policy;
 #[path = "proxy_edge/routes.rs"]
 mod routes;
+#[path = "proxy_edge/sessions.rs"]
+mod sessions;
 #[path = "proxy_edge/transport.rs"]
 mod transport;
 #[path = "proxy_edge/upstream_tls.rs"]

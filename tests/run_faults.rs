@@ -14,6 +14,8 @@ mod handshakes;
 mod origin;
 #[path = "run_faults/outage.rs"]
 mod outage;
+#[path = "run_faults/outliers.rs"]
+mod outliers;
 
 use run_support::{Edge, eventually, get};
 use std::net::SocketAddr;
@@ -31,11 +33,16 @@ struct Client(Option<BufReader<TcpStream>>);
 impl Client {
     /// One GET; the status of its answer.
     async fn ask(&mut self, at: SocketAddr, path: &str) -> std::io::Result<u16> {
+        self.ask_as(at, path, "nobody").await
+    }
+
+    /// One GET of this user; the status of its answer.
+    async fn ask_as(&mut self, at: SocketAddr, path: &str, user: &str) -> std::io::Result<u16> {
         let mut stream = match self.0.take() {
             Some(stream) => stream,
             None => BufReader::new(TcpStream::connect(at).await?),
         };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: www.example.com\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: www.example.com\r\nx-user: {user}\r\n\r\n");
         stream.get_mut().write_all(request.as_bytes()).await?;
         let (mut length, mut keep, mut line) = (0, true, String::new());
         stream.read_line(&mut line).await?;

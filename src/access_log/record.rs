@@ -20,11 +20,13 @@ pub struct Record {
     /// When the head had arrived.
     pub began: SystemTime,
     pub listener: &'static str,
-    /// As far as trusted proxies tell.
-    pub client: IpAddr,
-    /// Where the connection came from.
-    pub remote: SocketAddr,
+    /// As far as trusted proxies tell; `None`: nobody knows its address.
+    pub client: Option<IpAddr>,
+    /// Where the connection came from; `None`: by a Unix socket.
+    pub remote: Option<SocketAddr>,
     pub tls: Option<Arc<Tls>>,
+    /// What a PROXY header said beyond addresses.
+    pub proxied: Option<Arc<Proxied>>,
     pub method: Method,
     pub uri: Uri,
     /// Whether the query is told: it may hold what nobody should read.
@@ -100,6 +102,27 @@ pub struct Tls {
     pub client_subject: Option<String>,
 }
 
+/// A load balancer's word on a client's connection (PROXY protocol, version 2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxied {
+    /// The VPC endpoint that the client came through (AWS PrivateLink).
+    pub vpc_endpoint: Option<Box<str>>,
+    /// The name that the client asked for.
+    pub authority: Option<Box<str>>,
+    pub unique_id: Option<Box<[u8]>>,
+    /// `Some`: the client came to the balancer by TLS.
+    pub tls: Option<ProxiedTls>,
+}
+
+/// What the balancer agreed on with the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxiedTls {
+    pub version: Option<Box<str>>,
+    pub cipher: Option<Box<str>>,
+    /// Of the client's certificate, where the balancer verified one.
+    pub common_name: Option<Box<str>>,
+}
+
 /// A record as an object of JSON.
 pub(super) struct Line<'a>(pub(super) &'a Record);
 
@@ -110,7 +133,13 @@ impl Serialize for Line<'_> {
         map.serialize_entry("time", &time(*began))?;
         map.serialize_entry("listener", listener)?;
         map.serialize_entry("client", client)?;
-        map.serialize_entry("remote", remote)?;
+        match remote {
+            Some(remote) => map.serialize_entry("remote", remote)?,
+            None => map.serialize_entry("remote", "unix")?,
+        }
+        if let Some(proxied) = &self.0.proxied {
+            proxied.entries(&mut map)?;
+        }
         if let Some(tls) = tls {
             map.serialize_entry("tls", &tls.version)?;
             map.serialize_entry("cipher", &tls.cipher)?;
@@ -160,6 +189,29 @@ impl Line<'_> {
         map.serialize_entry("bytes_sent", &record.sent)?;
         map.serialize_entry("duration_ms", &millis(record.took))?;
         map.end()
+    }
+}
+
+impl Proxied {
+    fn entries<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let tls = self.tls.as_ref();
+        for (name, word) in [
+            ("vpc_endpoint", self.vpc_endpoint.as_deref()),
+            ("proxy_authority", self.authority.as_deref()),
+            ("proxy_tls", tls.map(|tls| tls.version.as_deref().unwrap_or("unknown"))),
+            ("proxy_cipher", tls.and_then(|tls| tls.cipher.as_deref())),
+            ("proxy_client_certificate", tls.and_then(|tls| tls.common_name.as_deref())),
+        ] {
+            if let Some(word) = word {
+                map.serialize_entry(name, short(word))?;
+            }
+        }
+        if let Some(id) = &self.unique_id {
+            // Octets of any kind.
+            let hex: String = id.iter().map(|octet| format!("{octet:02x}")).collect();
+            map.serialize_entry("proxy_unique_id", &hex)?;
+        }
+        Ok(())
     }
 }
 

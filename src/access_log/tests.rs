@@ -10,8 +10,9 @@ fn record(path: &str) -> Record {
     Record {
         began: UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
         listener: "https",
-        client: "2001:db8::7".parse().unwrap(),
-        remote: "10.0.0.1:4711".parse().unwrap(),
+        client: Some("2001:db8::7".parse().unwrap()),
+        remote: Some("10.0.0.1:4711".parse().unwrap()),
+        proxied: None,
         tls: Some(Arc::new(Tls {
             version: "TLSv1.3".to_owned(),
             cipher: "AES".to_owned(),
@@ -104,6 +105,24 @@ fn a_line_tells_who_asked_what_where_it_went_and_how_it_ended() {
         "duration_ms": 22.25,
     });
     assert_eq!(line, expected);
+    let proxied = Proxied {
+        vpc_endpoint: Some("vpce-1".into()),
+        authority: Some("www.example.com".into()),
+        unique_id: Some([0, 0xff].into()),
+        tls: Some(ProxiedTls { version: Some("TLSv1.3".into()), ..ProxiedTls::default() }),
+    };
+    let unknown = Record { client: None, remote: None, proxied: Some(Arc::new(proxied)), ..record("/a") };
+    let line = serde_json::to_value(Line(&unknown)).unwrap();
+    for (key, value) in [
+        ("remote", "unix"),
+        ("vpc_endpoint", "vpce-1"),
+        ("proxy_authority", "www.example.com"),
+        ("proxy_unique_id", "00ff"),
+        ("proxy_tls", "TLSv1.3"),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert!(line["client"].is_null() && line.get("proxy_cipher").is_none(), "{line}");
     let told = Record { query: true, ..record("/a?secret=1") };
     assert_eq!(serde_json::to_value(Line(&told)).unwrap()["query"], "secret=1");
 }

@@ -37,7 +37,7 @@ pub(super) fn convert(
     let own = own_region(file, environment, &regions_known, report);
     let several = regions_known.names.len() > 1;
 
-    let listeners = listeners::listeners(file, report);
+    let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
     let admin = edge::admin(file);
@@ -48,7 +48,7 @@ pub(super) fn convert(
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, folder, own.as_ref(), &regions_known, report);
     let rate_limits = limits::rate_limits(file, report);
-    let routes = routes::routes(file, &services_known, &limits::known(file), report);
+    let routes = routes::routes(file, (&services, &services_known), &limits::known(file), report);
     let probes = policy::probes(file, report);
     let health = policy::health(file, report);
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);

@@ -4,16 +4,20 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
+use crate::config::listener::TrustedPeer;
 use crate::config::observe::LogFilter;
 use crate::config::units::{
-    BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FilePath, KeySource, Label, Replacement, RetryOn,
-    ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
+    BoundKind, Bytes, Capacity, ClientAuthKind, CookieName, FileMode, FilePath, KeySource, Label,
+    Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
-use crate::config::{ClientTraces, DnsMode, Form, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
+use crate::config::{
+    ClientTraces, DnsMode, Form, HostPort, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
+};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{
-    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+    AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
+    Scheme,
 };
 use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
@@ -210,15 +214,18 @@ sections! {
     }
     EdgeSection {
         region: Key<RegionId>,
-        trusted_proxies: List<IpNet>,
+        trusted_proxies: List<TrustedPeer>,
         ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
         drain_deadline: Key<Duration>,
     }
     ListenerSection {
         name: Key<Label>,
-        address: Key<SocketAddr>,
+        address: Key<ListenAddress>,
+        mode: Key<FileMode>,
         protocol: Key<Protocol>,
+        https_redirect: Key<bool>,
+        https_port: Key<Whole>,
         proxy_protocol: Key<bool>,
         trusted: List<IpNet>,
         max_connections: Key<Whole>,
@@ -226,6 +233,13 @@ sections! {
         head_timeout: Key<Duration>,
         idle_timeout: Key<Duration>,
         handshake_timeout: Key<Duration>,
+        client_timeout: Key<Duration>,
+        min_rate: Key<Bytes>,
+        max_head: Key<Bytes>,
+        max_uri: Key<Bytes>,
+        max_headers: Key<Whole>,
+        max_body: Key<Bytes>,
+        max_streams: Key<Whole>,
     }
     TlsSection {
         certificate: Key<FilePath>,
@@ -233,7 +247,13 @@ sections! {
         client_auth: Key<ClientAuthKind>,
         client_ca: Key<FilePath>,
         policy: Key<TlsPolicy>,
+        hsts: Option<Section<HstsSection>>,
         certificates: Option<Vec<Section<CertificateSection>>>,
+    }
+    HstsSection {
+        max_age: Key<Duration>,
+        include_subdomains: Key<bool>,
+        preload: Key<bool>,
     }
     CertificateSection {
         certificate: Key<FilePath>,
@@ -361,6 +381,7 @@ sections! {
         deny: List<IpNet>,
         rate_limits: List<Label>,
         hedging: Key<bool>,
+        client_certificate: Key<ClientCertificate>,
         priority: Key<Priority>,
         sample: Key<f64>,
     }

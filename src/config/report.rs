@@ -3,7 +3,7 @@
 use crate::config::decode::{Damage, nearest};
 use crate::config::file::{Key, Placed};
 use crate::config::problems::Problem;
-use crate::config::units::{Whole, spell};
+use crate::config::units::{Bytes, Whole, spell, spell_bytes};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
@@ -94,6 +94,20 @@ impl Report {
         let shown = value.as_ref().map(|placed| spell(placed.value)).unwrap_or_default();
         let right = format!("{} to {}", spell(*range.start()), spell(*range.end()));
         self.within(path, value, range, default, &shown, &right)
+    }
+
+    /// A number of bytes within a range; the default when it is absent or out of range.
+    pub(super) fn bytes(
+        &mut self,
+        path: &str,
+        value: &Key<Bytes>,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
+        let value = value.as_ref().map(|p| Placed { value: p.value.0, span: p.span.clone() });
+        let shown = value.as_ref().map(|placed| spell_bytes(placed.value)).unwrap_or_default();
+        let right = format!("{} to {}", spell_bytes(*range.start()), spell_bytes(*range.end()));
+        self.within(path, &value, range, default, &shown, &right)
     }
 
     /// A whole number within a range; the default when it is absent or out of range.

@@ -1,5 +1,6 @@
 //! Certificates: of the `https` listeners, and towards services.
 
+use http::HeaderValue;
 use std::path::PathBuf;
 
 /// What the `https` listeners show, and whom they let in.
@@ -10,6 +11,8 @@ pub struct Tls {
     /// Each for the names that it carries.
     pub certificates: Vec<ServerCertificate>,
     pub policy: TlsPolicy,
+    /// `Strict-Transport-Security` on answers by TLS, unless they say their own (RFC 6797).
+    pub hsts: Option<HeaderValue>,
 }
 
 /// A certificate, its key, and who may connect under it.

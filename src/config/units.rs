@@ -5,7 +5,8 @@ use crate::config::{DnsMode, Form, Host, HostPort, Protocol, TlsPolicy, Upstream
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::domain::routing::{
-    AmbiguousPaths, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix, Scheme,
+    AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
+    Scheme,
 };
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
@@ -31,6 +32,10 @@ impl fmt::Display for Label {
         f.write_str(&self.0)
     }
 }
+
+/// Permissions of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileMode(pub(super) u32);
 
 #[derive(Debug, Clone)]
 pub(super) struct FilePath(pub(super) PathBuf);
@@ -198,6 +203,10 @@ from_text! {
     FilePath, r#"the path of a file, such as "tls/server.pem""#, |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| Self(PathBuf::from(text)))
     };
+    FileMode, r#"permissions in octal digits, such as "0660""#, |text| {
+        let right = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        u32::from_str_radix(text, 8).ok().filter(|mode| right && *mode <= 0o777).map(Self)
+    };
     UrlPath, r#"a path that begins with "/", special characters percent-encoded, such as "/healthz""#, |text| {
         let right = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         // What no request can be made of would be told at the first probe, every second.
@@ -227,6 +236,14 @@ impl FromFile for f64 {
 
     fn from_number(number: f64) -> Option<Self> {
         number.is_finite().then_some(number)
+    }
+}
+
+impl FromFile for ClientCertificate {
+    const RULE: &'static str = r#""required""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        (text == "required").then_some(Self::Required)
     }
 }
 
@@ -269,11 +286,13 @@ impl FromFile for Capacity {
 
 /// Units and their milliseconds, largest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+/// For what lasts longer than any process should wait; read, not written.
+const DAY: (&str, u64) = ("d", 86_400_000);
 
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
-    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let (_, millis) = UNITS.iter().chain([&DAY]).find(|(name, _)| *name == unit)?;
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*millis)?))
 }
 
@@ -284,6 +303,13 @@ fn bytes(text: &str) -> Option<Bytes> {
     let (number, unit) = text.split_at_checked(digits)?;
     let (_, bytes) = BYTE_UNITS.iter().find(|(name, _)| *name == unit)?;
     Some(Bytes(number.parse::<u64>().ok()?.checked_mul(*bytes)?))
+}
+
+/// A number of bytes as the file would spell it, in the largest unit that is exact.
+pub(super) fn spell_bytes(bytes: u64) -> String {
+    let exact = BYTE_UNITS.iter().rev().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    let (name, unit) = exact.copied().unwrap_or(("B", 1));
+    format!("{}{name}", bytes / unit)
 }
 
 /// A duration as the file would spell it, in the largest unit that is exact.
@@ -350,6 +376,7 @@ mod tests {
             ("5s", Some(5000)),
             ("3m", Some(180_000)),
             ("1h", Some(3_600_000)),
+            ("365d", Some(31_536_000_000)),
             ("0s", Some(0)),
             ("5", None),
             ("s", None),

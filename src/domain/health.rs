@@ -52,6 +52,37 @@ pub enum Word {
     Down,
 }
 
+/// Why a target was ejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EjectionReason {
+    /// Probes in a row failed.
+    Probes,
+    /// Requests in a row failed.
+    ConsecutiveFailures,
+    /// Too large a share of its requests failed.
+    FailureShare,
+    /// More of its requests failed than of the others'.
+    SuccessRate,
+    /// It was slower than the others.
+    Latency,
+}
+
+impl EjectionReason {
+    pub const ALL: [Self; 5] =
+        [Self::Probes, Self::ConsecutiveFailures, Self::FailureShare, Self::SuccessRate, Self::Latency];
+
+    /// The reason as metrics and logs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Probes => "probes",
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureShare => "failure_share",
+            Self::SuccessRate => "success_rate",
+            Self::Latency => "latency",
+        }
+    }
+}
+
 /// Whether one more target may be ejected by outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -215,14 +246,21 @@ impl Health {
     }
 
     /// Like [`Health::outcome`], but ejects only where there is room; until then failures add up.
-    pub fn outcome_with(&mut self, room: Room, success: bool, now: Time, policy: &HealthPolicy) {
+    /// `Some`: it was ejected now.
+    pub fn outcome_with(
+        &mut self,
+        room: Room,
+        success: bool,
+        now: Time,
+        policy: &HealthPolicy,
+    ) -> Option<EjectionReason> {
         self.advance(now, policy);
-        let Passive::Open { window, good, bad, in_a_row } = self.passive else { return };
+        let Passive::Open { window, good, bad, in_a_row } = self.passive else { return None };
         let (window, good, bad) =
             if now.since(window) > policy.failure_window { (now, 0, 0) } else { (window, good, bad) };
         if success {
             self.passive = Passive::Open { window, good: good.saturating_add(1), bad, in_a_row: 0 };
-            return;
+            return None;
         }
         let (bad, in_a_row) = (bad.saturating_add(1), in_a_row.saturating_add(1));
         let volume = good.saturating_add(bad);
@@ -230,11 +268,17 @@ impl Health {
         // hundreds is not.
         let enough = volume >= policy.failure_volume || self.probation.is_some();
         let share_reached = enough && f64::from(bad) >= policy.failure_share * f64::from(volume);
-        if room == Room::Free && (in_a_row >= policy.consecutive_failures || share_reached) {
-            self.eject(now, policy);
+        let reason = if in_a_row >= policy.consecutive_failures {
+            Some(EjectionReason::ConsecutiveFailures)
         } else {
-            self.passive = Passive::Open { window, good, bad, in_a_row };
+            share_reached.then_some(EjectionReason::FailureShare)
+        };
+        let reason = reason.filter(|_| room == Room::Free);
+        match reason {
+            Some(_) => self.eject(now, policy),
+            None => self.passive = Passive::Open { window, good, bad, in_a_row },
         }
+        reason
     }
 
     /// Ejects by outcomes; again before a full probation, for twice as long.

@@ -33,7 +33,7 @@ pub use fields::{FieldName, FieldValue, HeaderChanges, INTERNAL_PREFIX};
 pub use overlap::{Overlap, Relation, overlaps};
 pub use path::{AmbiguousPaths, ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
 pub use pattern::{Pattern, PatternProblem};
-pub use policy::{Access, Retries, RouteHedging, RoutePolicy, RouteTimeouts};
+pub use policy::{Access, ClientCertificate, Retries, RouteHedging, RoutePolicy, RouteTimeouts};
 pub use table::{RouteTable, TooManyPatterns};
 
 mod action;

@@ -4,6 +4,7 @@
 //! a second time: `metrics::snapshot` reads it when it is scraped.
 
 use crate::domain::fleet::{ProbeFailure, Transition};
+use crate::domain::health::EjectionReason;
 use crate::domain::name::{RegionId, ServiceId};
 use prometheus::core::Collector;
 use prometheus::{
@@ -22,6 +23,7 @@ pub struct ControlMetrics {
     probing: ProbeMetrics,
     config: ConfigMetrics,
     transitions: IntCounterVec,
+    ejections: IntCounterVec,
     refusals: IntCounterVec,
     plans_proposed: IntCounter,
     plans_dropped: IntCounter,
@@ -66,6 +68,12 @@ impl ControlMetrics {
                 "proxima_transitions_total",
                 "Changes of state, vote, verdict, refusal or gate, by kind.",
                 &["kind"],
+            )?,
+            ejections: counters(
+                registry,
+                "proxima_endpoint_ejections_total",
+                "Endpoints of the own region that were ejected, by why.",
+                &["service", "reason"],
             )?,
             refusals: counters(
                 registry,
@@ -150,7 +158,10 @@ impl ControlMetrics {
     pub fn moved(&self, transition: &Transition) {
         let kind = match transition {
             Transition::Service { .. } => "service",
-            Transition::Endpoint { .. } => "endpoint",
+            Transition::Endpoint { service, ejected, .. } => {
+                self.endpoint_moved(service, *ejected);
+                "endpoint"
+            }
             Transition::Vote { .. } => "vote",
             Transition::Verdict { .. } => "verdict",
             Transition::Refused { refusal, .. } => {
@@ -162,6 +173,14 @@ impl ControlMetrics {
             Transition::Gate { .. } => "gate",
         };
         self.transitions.with_label_values(&[kind]).inc();
+    }
+
+    fn endpoint_moved(&self, service: &ServiceId, ejected: Option<EjectionReason>) {
+        // All of them exist from the first sign of life of the service.
+        for reason in EjectionReason::ALL {
+            let count = self.ejections.with_label_values(&[service.as_str(), reason.as_str()]);
+            count.inc_by(u64::from(ejected == Some(reason)));
+        }
     }
 
     /// A plan went to the DNS side, or found it busy.

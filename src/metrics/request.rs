@@ -33,11 +33,16 @@ pub struct RequestMetrics {
     rejected: [IntCounter; RejectReason::ALL.len()],
     connections: [IntGauge; 3],
     connections_refused: IntCounterVec,
+    http2_cut: IntCounterVec,
     handshake_failures: [IntCounter; 3],
+    rate_limited: IntCounterVec,
+    rate_keys_forgotten: IntCounterVec,
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
     pub outcomes_dropped: IntCounter,
+    /// Requests that were sent on to TLS.
+    pub https_redirects: IntCounter,
     /// Requests that no route matched.
     pub unrouted: IntCounter,
     /// Requests that clients sent to this region and a route matched.
@@ -93,6 +98,25 @@ impl RequestMetrics {
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
                 &["listener", "reason"],
             )?,
+            rate_limited: new.counters(
+                "proxima_rate_limited_total",
+                "Requests that came too early for a named limit and were answered with 429.",
+                &["limit"],
+            )?,
+            rate_keys_forgotten: new.counters(
+                "proxima_rate_keys_forgotten_total",
+                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
+                &["limit"],
+            )?,
+            http2_cut: new.counters(
+                "proxima_http2_cut_total",
+                "HTTP/2 connections that were ended because their client asked for too much besides requests, or spoke no HTTP/2.",
+                &["listener", "reason"],
+            )?,
+            https_redirects: new.counter(
+                "proxima_https_redirects_total",
+                "Requests that came without TLS and were sent to the same place over TLS.",
+            )?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -133,6 +157,12 @@ impl RequestMetrics {
         &self.rejected[reason as usize]
     }
 
+    /// The counts of a named rate limit: requests that it refused, keys that it forgot.
+    pub fn rate_limit(&self, name: &str) -> (IntCounter, IntCounter) {
+        let of = |counts: &IntCounterVec| counts.with_label_values(&[name]);
+        (of(&self.rate_limited), of(&self.rate_keys_forgotten))
+    }
+
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
     pub fn malformed<const N: usize>(&self, message: Message, reasons: [&str; N]) -> [IntCounter; N] {
         reasons.map(|reason| self.malformed.with_label_values(&[message.as_str(), reason]))
@@ -150,6 +180,11 @@ impl RequestMetrics {
         reasons: [&str; N],
     ) -> [IntCounter; N] {
         reasons.map(|reason| self.connections_refused.with_label_values(&[kind.as_str(), reason]))
+    }
+
+    /// The counts of HTTP/2 connections that were ended, by their reasons; for those who know the reasons.
+    pub fn http2_cut<const N: usize>(&self, kind: ListenerKind, reasons: [&str; N]) -> [IntCounter; N] {
+        reasons.map(|reason| self.http2_cut.with_label_values(&[kind.as_str(), reason]))
     }
 
     /// The count of failed TLS handshakes.

@@ -62,9 +62,13 @@ fn server(record: &Record, own: TraceParent, before: Option<SpanId>) -> Span {
             attributes.number("server.port", port.into());
         }
     }
-    attributes.address("client.address", record.client);
-    attributes.address("network.peer.address", record.remote.ip());
-    attributes.number("network.peer.port", record.remote.port().into());
+    if let Some(client) = record.client {
+        attributes.address("client.address", client);
+    }
+    if let Some(remote) = record.remote {
+        attributes.address("network.peer.address", remote.ip());
+        attributes.number("network.peer.port", remote.port().into());
+    }
     attributes.text("network.protocol.version", version(record.version));
     if let Some(agent) = &record.user_agent {
         attributes.text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes()));

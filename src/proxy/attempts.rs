@@ -225,6 +225,14 @@ impl Attempts {
         Some(attempt)
     }
 
+    /// Whether the session was elsewhere before; asked where own endpoints serve.
+    pub fn has_moved(&self, to: &Attempt) -> bool {
+        let known = self.service.endpoints.iter().map(|known| known.endpoint.address());
+        let place = (&to.region, to.endpoint.endpoint().address());
+        let session = self.session.filter(|_| to.place == Place::Own);
+        session.is_some_and(|(affinity, session)| affinity.is_elsewhere(session, place, known))
+    }
+
     /// Whether [`Attempts::beside`] has a place now.
     pub fn has_beside(&self) -> bool {
         let untried = |candidate: &Candidate| {

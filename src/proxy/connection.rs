@@ -4,7 +4,7 @@
 //! waits for a request is closed as soon as the edge closes; one in a request
 //! finishes it.
 
-use crate::access_log::Tls;
+use crate::access_log::{Proxied, ProxiedTls, Tls};
 use crate::config::ListenerLimits;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
@@ -14,6 +14,8 @@ use crate::proxy::h1::Scan;
 use crate::proxy::headers;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::Pipeline;
+use crate::proxy::policy::Proof;
+use crate::proxy::proxy_protocol::Facts;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
 use crate::proxy::tls::{Handshaken, ServerTls};
@@ -21,18 +23,21 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, Response, StatusCode, Uri, response};
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::l4::stream::Stream as TcpIo;
-use pingora::protocols::{ALPN, Ssl, Stream};
-use std::future::Future;
+use pingora::protocols::l4::stream::Stream as Socket;
+use pingora::protocols::{ALPN, Ssl};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+mod frames;
 mod http2;
+mod meter;
+
+pub(super) use frames::Cut;
 
 /// How every HTTP/2 connection begins. Source: RFC 9113 section 3.4.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,10 +70,12 @@ impl Deadlines {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) kind: ListenerKind,
-    /// The client's, as the PROXY header tells it where one is read.
-    pub(super) remote: SocketAddr,
+    /// The client's, as the PROXY header tells it where one is read; `None`: a Unix socket has none.
+    pub(super) remote: Option<SocketAddr>,
     pub(super) tls: Option<Arc<Tls>>,
-    deadlines: Deadlines,
+    /// What a PROXY header says besides.
+    pub(super) proxied: Option<Arc<Proxied>>,
+    pub(super) door: Arc<Door>,
     certificate: Option<Shown>,
 }
 
@@ -77,11 +84,29 @@ impl Connection {
         if self.kind == ListenerKind::Http { Scheme::HTTP } else { Scheme::HTTPS }
     }
 
-    /// Whether a request is for a host of another certificate than the one shown here: whom that one
-    /// asks for a certificate of theirs could otherwise come in by this one. RFC 9110, section 15.5.20.
-    pub(super) fn misdirects(&self, uri: &Uri) -> bool {
+    /// Whether the client came by TLS, to this edge or to the load balancer that speaks for it.
+    pub(super) fn is_secure(&self) -> bool {
+        let balancer = || self.proxied.as_ref().is_some_and(|proxied| proxied.tls.is_some());
+        self.kind != ListenerKind::Http || balancer()
+    }
+
+    /// Whether a request is for a host of another certificate than the one shown here, or for one that now
+    /// wants a certificate of the client which was not asked for here: whoever has to show theirs could
+    /// otherwise come in by another door. RFC 9110, section 15.5.20: it may ask again on a new connection.
+    pub(super) fn misdirects(&self, uri: &Uri, now: Option<&ServerTls>) -> bool {
         let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
-        shown.by.entry(host) != shown.entry
+        shown.by.entry(host) != shown.entry || self.proof(uri, now) == Proof::Owed
+    }
+
+    /// Whether the client has proven who it is, as far as the host asks for it.
+    pub(super) fn proof(&self, uri: &Uri, now: Option<&ServerTls>) -> Proof {
+        if self.certificate.as_ref().is_some_and(|shown| shown.proven) {
+            return Proof::Shown;
+        }
+        match (uri.host(), now) {
+            (Some(host), Some(tls)) if tls.is_closed(host) => Proof::Owed,
+            _ => Proof::None,
+        }
     }
 }
 
@@ -94,26 +119,32 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves a connection to its end.
-    pub(super) async fn serve(&self, tcp: TcpStream, socket: SocketAddr, door: &Door, inside: Inside) {
+    /// Serves a connection to its end; `remote`: `None` for a Unix socket.
+    pub(super) async fn serve(
+        &self,
+        socket: Socket,
+        remote: Option<SocketAddr>,
+        door: Arc<Door>,
+        inside: Inside,
+    ) {
         let kind = door.kind;
         let _guard = self.shared.connection(kind);
-        let mut arrived = Arrived { tcp, remote: socket, inside };
-        if let Err(e) = arrived.tcp.set_nodelay(true) {
-            debug!(remote = %socket, error = %e, "the connection ended at once");
+        let mut arrived = Arrived { socket, remote, proxied: None, inside };
+        if let Err(e) = arrived.socket.set_nodelay() {
+            debug!(?remote, error = %e, "the connection ended at once");
             return;
         }
-        if door.reads_header() && !Box::pin(self.header(door, &mut arrived)).await {
+        if door.reads_header() && !Box::pin(self.header(&door, &mut arrived)).await {
             return;
         }
-        let Arrived { tcp, remote, inside: _inside } = arrived;
-        let Some(begun) = self.begin(tcp, remote, door).await else { return };
-        let Begun { stream, version, tls, certificate } = begun;
-        let connection = Arc::new(Connection { kind, remote, tls, deadlines: door.deadlines, certificate });
+        let Arrived { socket, remote, proxied, inside: _inside } = arrived;
+        let Some(begun) = self.begin(socket, remote, &door).await else { return };
+        let Begun { conn, version, tls, certificate } = begun;
+        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, certificate });
         match version {
             // What an idle connection costs is the size of this future.
-            Version::Http1 => self.http1(stream, &connection).await,
-            Version::Http2 => Box::pin(self.http2(stream, &connection)).await,
+            Version::Http1 => self.http1(conn, &connection).await,
+            Version::Http2 => Box::pin(self.http2(conn, &connection)).await,
         }
     }
 
@@ -122,16 +153,14 @@ impl Server {
         let socket = arrived.remote;
         let read = tokio::select! {
             biased;
-            read = timeout(door.deadlines.handshake, door::header(&mut arrived.tcp)) => read,
+            read = timeout(door.deadlines.handshake, door::header(&mut arrived.socket)) => read,
             () = self.closed(door.deadlines.first_head_closing) => return false,
         };
         let refusal = match read {
             Ok(Ok(Ok(header))) => {
-                arrived.remote = header.addresses.map_or(socket, |addresses| addresses.source);
-                if let Some(endpoint) = header.facts.vpc_endpoint {
-                    debug!(remote = %arrived.remote, endpoint, "a client came through a VPC endpoint");
-                }
-                match arrived.inside.name(arrived.remote.ip()) {
+                arrived.remote = header.addresses.map(|addresses| addresses.source).or(socket);
+                arrived.proxied = proxied(header.facts).map(Arc::new);
+                match arrived.inside.name(arrived.remote.map(|remote| remote.ip())) {
                     Ok(()) => return true,
                     Err(refusal) => refusal,
                 }
@@ -139,30 +168,31 @@ impl Server {
             Ok(Ok(Err(malformed))) => Refusal::Malformed(malformed),
             Ok(Err(error)) => {
                 // Load balancers look whether the port is open.
-                debug!(%socket, %error, "left before a PROXY header was whole");
+                debug!(?socket, %error, "left before a PROXY header was whole");
                 return false;
             }
             Err(_) => Refusal::Late,
         };
         door.refuse(refusal);
-        debug!(%socket, ?refusal, "refused");
+        debug!(?socket, ?refusal, "refused");
         false
     }
 
     /// The stream to speak HTTP on; `None`: the client left or was too slow.
-    async fn begin(&self, tcp: TcpStream, remote: SocketAddr, door: &Door) -> Option<Begun> {
+    async fn begin(&self, socket: Socket, remote: Option<SocketAddr>, door: &Door) -> Option<Begun> {
         match door.kind {
             ListenerKind::Http => {
-                let version = self.sniff(&tcp, &door.deadlines).await?;
-                Some(Begun { stream: Box::new(TcpIo::from(tcp)), version, tls: None, certificate: None })
+                let mut conn = Conn::new(Box::new(socket));
+                let version = self.sniff(&mut conn, &door.deadlines).await?;
+                Some(Begun { conn, version, tls: None, certificate: None })
             }
             ListenerKind::Https => {
                 let server = self.shared.settings.load().tls.clients.clone()?;
-                Box::pin(self.handshake(client(server, tcp), remote, door)).await
+                Box::pin(self.handshake(client(server, socket), remote, door)).await
             }
             ListenerKind::Peer => {
                 let acceptor = self.shared.settings.load().tls.peers.clone()?;
-                Box::pin(self.handshake(peer(acceptor, tcp), remote, door)).await
+                Box::pin(self.handshake(peer(acceptor, socket), remote, door)).await
             }
         }
     }
@@ -171,7 +201,7 @@ impl Server {
     async fn handshake(
         &self,
         handshake: impl Future<Output = Result<Begun, String>>,
-        remote: SocketAddr,
+        remote: Option<SocketAddr>,
         door: &Door,
     ) -> Option<Begun> {
         let error = match timeout(door.deadlines.handshake, handshake).await {
@@ -180,24 +210,25 @@ impl Server {
             Err(_) => "timed out".to_owned(),
         };
         self.shared.wiring.metrics.handshake_failures(door.kind).inc();
-        debug!(%remote, error, "TLS handshake failed");
+        debug!(?remote, error, "TLS handshake failed");
         None
     }
 
     /// Waits for the first bytes and tells HTTP/2 by prior knowledge from HTTP/1.
-    async fn sniff(&self, tcp: &TcpStream, deadlines: &Deadlines) -> Option<Version> {
+    async fn sniff(&self, conn: &mut Conn, deadlines: &Deadlines) -> Option<Version> {
         tokio::select! {
             biased;
-            version = timeout(deadlines.first_head, sniff(tcp)) => version.ok().flatten(),
+            version = timeout(deadlines.first_head, sniff(conn)) => version.ok().flatten(),
             () = self.closed(deadlines.first_head_closing) => None,
         }
     }
 
     /// The loop over the requests of an HTTP/1 connection.
-    async fn http1(&self, stream: Stream, connection: &Connection) {
-        let Deadlines { first_head, first_head_closing, idle, .. } = connection.deadlines;
+    async fn http1(&self, mut conn: Conn, connection: &Connection) {
+        let Deadlines { first_head, first_head_closing, idle, .. } = connection.door.deadlines;
         let scheme = connection.scheme();
-        let (mut conn, mut timer) = (Conn::new(stream), Timer::default());
+        let rules = (&scheme, &connection.door.bounds.head);
+        let mut timer = Timer::default();
         let mut scan = Scan::requests();
         let closing = self.closing.clone();
         let mut closed: Option<Closed> = Some(Box::pin(until_closed(closing)));
@@ -208,7 +239,7 @@ impl Server {
             closing_head: first_head_closing,
         };
         let refused = loop {
-            match session::next(&mut conn, &mut scan, &scheme, patience, &mut timer, &mut closed).await {
+            match session::next(&mut conn, &mut scan, rules, patience, &mut timer, &mut closed).await {
                 Next::Head(head) => {
                     let down = Downstream::H1(Request::new(&mut conn, &head));
                     if !Box::pin(self.pipeline.serve(connection, down, *head, &mut timer)).await {
@@ -219,7 +250,7 @@ impl Server {
                 }
                 Next::Malformed(malformed) => {
                     self.shared.malformed(Message::Request, malformed);
-                    debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
+                    debug!(remote = ?connection.remote, reason = malformed.as_str(), "a malformed request");
                     break Some(malformed.status());
                 }
                 Next::Slow => break Some(StatusCode::REQUEST_TIMEOUT),
@@ -259,14 +290,15 @@ async fn until_closed(mut closing: watch::Receiver<bool>) {
 
 /// A connection of which only the socket is known, or what a PROXY header says.
 struct Arrived {
-    tcp: TcpStream,
-    remote: SocketAddr,
+    socket: Socket,
+    remote: Option<SocketAddr>,
+    proxied: Option<Arc<Proxied>>,
     inside: Inside,
 }
 
 /// A connection on which HTTP can be spoken.
 struct Begun {
-    stream: Stream,
+    conn: Conn,
     version: Version,
     tls: Option<Arc<Tls>>,
     certificate: Option<Shown>,
@@ -277,20 +309,22 @@ struct Begun {
 struct Shown {
     by: Arc<ServerTls>,
     entry: usize,
+    /// The client has shown one, too.
+    proven: bool,
 }
 
 /// A client's handshake.
-async fn client(server: Arc<ServerTls>, tcp: TcpStream) -> Result<Begun, String> {
-    let Handshaken { stream, entry, http2, tls } =
-        server.accept(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+async fn client(server: Arc<ServerTls>, socket: Socket) -> Result<Begun, String> {
+    let handshaken = server.accept(socket).await.map_err(|e| e.to_string())?;
+    let Handshaken { stream, entry, http2, proven, tls } = handshaken;
     let version = if http2 { Version::Http2 } else { Version::Http1 };
-    let certificate = Some(Shown { by: server, entry });
-    Ok(Begun { stream: Box::new(stream), version, tls: Some(Arc::new(tls)), certificate })
+    let certificate = Some(Shown { by: server, entry, proven });
+    Ok(Begun { conn: Conn::new(Box::new(stream)), version, tls: Some(Arc::new(tls)), certificate })
 }
 
 /// The handshake of another region.
-async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> {
-    let stream = acceptor.tls_handshake(TcpIo::from(tcp)).await.map_err(|e| e.to_string())?;
+async fn peer(acceptor: Arc<Acceptor>, socket: Socket) -> Result<Begun, String> {
+    let stream = acceptor.tls_handshake(socket).await.map_err(|e| e.to_string())?;
     let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let version = if http2 { Version::Http2 } else { Version::Http1 };
     let tls = stream.get_ssl_digest().map(|digest| {
@@ -303,7 +337,7 @@ async fn peer(acceptor: Arc<Acceptor>, tcp: TcpStream) -> Result<Begun, String> 
             client_subject: None,
         })
     });
-    Ok(Begun { stream: Box::new(stream), version, tls, certificate: None })
+    Ok(Begun { conn: Conn::new(Box::new(stream)), version, tls, certificate: None })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,25 +346,32 @@ enum Version {
     Http2,
 }
 
-/// Looks at the first bytes without taking them; `None`: the client left.
+/// Reads the first bytes, as many as it takes to tell; `None`: the client left.
 ///
-/// Reading the whole preface at once would wait forever on a request shorter
-/// than it.
-async fn sniff(tcp: &TcpStream) -> Option<Version> {
-    let mut bytes = [0; PREFACE.len()];
-    let mut pause = Duration::from_millis(1);
+/// Waiting for the whole preface would take forever on a request shorter than it.
+async fn sniff(conn: &mut Conn) -> Option<Version> {
     loop {
-        let n = tcp.peek(&mut bytes).await.ok().filter(|n| *n > 0)?;
-        if bytes[..n] != PREFACE[..n] {
+        poll_fn(|context| conn.poll_first(context)).await.ok().filter(|n| *n > 0)?;
+        let n = conn.input.len().min(PREFACE.len());
+        if conn.input[..n] != PREFACE[..n] {
             return Some(Version::Http1);
         }
         if n == PREFACE.len() {
             return Some(Version::Http2);
         }
-        // Peeking returns at once while anything is there: give the rest time to come.
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
     }
+}
+
+/// What of a PROXY header is told of a connection; `None`: nothing.
+fn proxied(facts: Facts) -> Option<Proxied> {
+    let Facts { authority, unique_id, vpc_endpoint, tls, .. } = facts;
+    let tls = tls.map(|facts| ProxiedTls {
+        version: facts.version,
+        cipher: facts.cipher,
+        common_name: facts.common_name.filter(|_| facts.verified),
+    });
+    let proxied = Proxied { vpc_endpoint, authority, unique_id, tls };
+    (proxied != Proxied::default()).then_some(proxied)
 }
 
 #[cfg(test)]

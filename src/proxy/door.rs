@@ -4,11 +4,14 @@
 //! accept -> trusted? -> room? -> PROXY header -> room for this client? -> TLS, HTTP
 //! ```
 
-use crate::config::{ListenerLimits, ProxyProtocol};
+use crate::config::{HttpsRedirect, ListenerLimits, ProxyProtocol};
 use crate::metrics::request::{ListenerKind, RequestMetrics};
-use crate::proxy::connection::Deadlines;
+use crate::proxy::connection::{Cut, Deadlines};
+use crate::proxy::h1::Limits;
+use crate::proxy::pace::PaceRule;
 use crate::proxy::proxy_protocol::{self, Malformed, Scan};
 use ipnet::IpNet;
+use pingora::protocols::l4::stream::Stream as Socket;
 use prometheus::IntCounter;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,10 +20,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
-/// Bytes of a PROXY header that are looked at a time; most are shorter.
-const PEEKED: usize = 256;
+/// Bytes that are read at a time while a PROXY header is expected; most are shorter.
+const HEADER_READ: usize = 256;
 
 /// Why a connection is closed before it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,9 @@ impl Refusal {
 pub(super) struct Door {
     pub(super) kind: ListenerKind,
     pub(super) deadlines: Deadlines,
+    pub(super) bounds: Bounds,
+    /// `Some`: requests without TLS are sent there.
+    pub(super) https_redirect: Option<HttpsRedirect>,
     /// `Some`: a PROXY header is read, from these networks only.
     trusted: Option<Vec<IpNet>>,
     max_connections: u32,
@@ -82,6 +87,27 @@ pub(super) struct Door {
     /// Open connections of each client, where they are limited; as many entries as connections, at most.
     clients: Mutex<HashMap<IpAddr, u32>>,
     refused: [IntCounter; Refusal::COUNT],
+    cuts: [IntCounter; Cut::ALL.len()],
+}
+
+/// How much a client may ask for, and at which pace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) head: Limits,
+    pub(super) max_body: Option<u64>,
+    pub(super) max_streams: u32,
+    pub(super) pace: PaceRule,
+}
+
+impl Bounds {
+    const fn new(limits: &ListenerLimits) -> Self {
+        Self {
+            head: Limits::sized(limits.max_head, limits.max_uri, limits.max_headers),
+            max_body: limits.max_body,
+            max_streams: limits.max_streams,
+            pace: PaceRule { patience: limits.client_timeout, rate: limits.min_rate },
+        }
+    }
 }
 
 impl Door {
@@ -94,12 +120,22 @@ impl Door {
         Self {
             kind,
             deadlines: Deadlines::new(limits),
+            bounds: Bounds::new(limits),
+            https_redirect: None,
             trusted: proxy_protocol.map(|proxy_protocol| proxy_protocol.trusted.clone()),
             max_connections: limits.max_connections.unwrap_or(u32::MAX),
             max_connections_per_client: limits.max_connections_per_client,
             open: AtomicU32::new(0),
             clients: Mutex::default(),
             refused: metrics.connections_refused(kind, Refusal::labels()),
+            cuts: metrics.http2_cut(kind, Cut::ALL.map(Cut::as_str)),
+        }
+    }
+
+    /// Counts an HTTP/2 connection that was ended.
+    pub(super) fn cut(&self, cut: Cut) {
+        if let Some(count) = self.cuts.get(cut as usize) {
+            count.inc();
         }
     }
 
@@ -119,9 +155,12 @@ impl Door {
     ///
     /// # Errors
     /// `Untrusted`, `Full` or `ClientFull`.
-    pub(super) fn enter(self: &Arc<Self>, socket: IpAddr) -> Result<Inside, Refusal> {
-        let socket = socket.to_canonical();
-        if self.trusted.as_ref().is_some_and(|trusted| !trusted.iter().any(|net| net.contains(&socket))) {
+    pub(super) fn enter(self: &Arc<Self>, socket: Option<IpAddr>) -> Result<Inside, Refusal> {
+        let socket = socket.map(|address| address.to_canonical());
+        // Who may open a Unix socket, the permissions of its file have said.
+        if let (Some(trusted), Some(socket)) = (&self.trusted, socket)
+            && !trusted.iter().any(|net| net.contains(&socket))
+        {
             return Err(Refusal::Untrusted);
         }
         let max = self.max_connections;
@@ -149,12 +188,12 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Says whose connection it is.
+    /// Says whose connection it is; `None`: nobody's that is known, and no client's share.
     ///
     /// # Errors
     /// `ClientFull`.
-    pub(super) fn name(&mut self, client: IpAddr) -> Result<(), Refusal> {
-        let Some(max) = self.door.max_connections_per_client else { return Ok(()) };
+    pub(super) fn name(&mut self, client: Option<IpAddr>) -> Result<(), Refusal> {
+        let Some((max, client)) = self.door.max_connections_per_client.zip(client) else { return Ok(()) };
         let client = network(client);
         let mut clients = self.door.clients();
         let open = clients.entry(client).or_insert(0);
@@ -189,28 +228,27 @@ fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-/// Takes the PROXY header from a connection, and not a byte of what follows it.
+/// Takes the PROXY header from a connection; what follows it is left to be read.
 ///
 /// # Errors
 /// Those of the socket; `UnexpectedEof` when the connection ends before the header does.
-pub(super) async fn header(tcp: &mut TcpStream) -> io::Result<Result<proxy_protocol::Header, Malformed>> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; PEEKED]);
+pub(super) async fn header(socket: &mut Socket) -> io::Result<Result<proxy_protocol::Header, Malformed>> {
+    let mut bytes = Vec::new();
     loop {
-        let n = tcp.peek(&mut chunk).await?;
+        let known = bytes.len();
+        bytes.resize(known + HEADER_READ, 0);
+        let n = socket.read(&mut bytes[known..]).await?;
+        bytes.truncate(known + n);
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let known = bytes.len();
-        bytes.extend_from_slice(&chunk[..n]);
-        let (taken, header) = match proxy_protocol::scan(&bytes) {
-            Scan::NeedMore => (n, None),
-            Scan::Header { header, length } => (length.saturating_sub(known).min(n), Some(header)),
+        match proxy_protocol::scan(&bytes) {
+            Scan::NeedMore => {}
+            Scan::Header { header, length } => {
+                socket.rewind(bytes.get(length..).unwrap_or_default());
+                return Ok(Ok(header));
+            }
             Scan::Malformed(malformed) => return Ok(Err(malformed)),
-        };
-        // All of it is there: no other task reads here.
-        tcp.read_exact(&mut chunk[..taken]).await?;
-        if let Some(header) = header {
-            return Ok(Ok(header));
         }
     }
 }

@@ -13,10 +13,12 @@ use crate::domain::limit::hedge::Hedge;
 use crate::domain::limit::rate::{RateAnswer, RateKey, RateTable};
 use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::time::Time;
+use crate::metrics::request::RequestMetrics;
 use crate::proxy::policy::SessionRule;
 use http::HeaderMap;
+use prometheus::IntCounter;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,10 @@ pub struct Guards {
 struct NamedRate {
     limit: RateLimit,
     table: Arc<RateTable>,
+    /// Requests that it refused.
+    refused: IntCounter,
+    /// Keys that its table forgot too early.
+    forgotten: IntCounter,
 }
 
 /// The guards of one service.
@@ -61,20 +67,29 @@ impl ServiceGuards {
 #[derive(Debug, Clone, Copy)]
 pub struct RateFacts<'a> {
     pub route: &'a RouteId,
-    pub client: IpAddr,
+    /// Those without an address count as one.
+    pub client: Option<IpAddr>,
     pub headers: &'a HeaderMap,
 }
 
 impl Guards {
     /// Those of `config`; what `before` has under the same rules goes on. `random` keys the tables,
     /// so that nobody can choose who shares a place with whom.
-    pub fn new(config: &Config, secrets: &Secrets, before: &Self, random: (u64, u64), now: Time) -> Self {
+    pub fn new(
+        config: &Config,
+        secrets: &Secrets,
+        before: &Self,
+        metrics: &RequestMetrics,
+        random: (u64, u64),
+        now: Time,
+    ) -> Self {
         let rates = config.rate_limits.iter().map(|(name, limit)| {
             let known = before.rates.get(name).filter(|known| known.limit == *limit).cloned();
             let new = || {
                 let secret = HashKey::new(random.0, random.1).derive(name);
                 let table = Arc::new(RateTable::new(limit.rate, limit.keys_max, secret));
-                NamedRate { limit: limit.clone(), table }
+                let (refused, forgotten) = metrics.rate_limit(name);
+                NamedRate { limit: limit.clone(), table, refused, forgotten }
             };
             (name.clone(), known.unwrap_or_else(new))
         });
@@ -114,17 +129,23 @@ impl Guards {
     /// Counts a request against named limits; `Some`: it comes too early, and when to come again.
     pub fn rated(&self, names: &[String], facts: RateFacts<'_>, now: Time) -> Option<Duration> {
         names.iter().filter_map(|name| self.rates.get(name)).find_map(|named| {
+            let client = facts.client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
             let key = match &named.limit.key {
-                RateBy::Client => RateKey::Client(facts.client),
+                RateBy::Client => RateKey::Client(client),
                 RateBy::Route => RateKey::Route(facts.route.as_str()),
                 RateBy::Header(name) => facts
                     .headers
                     .get(name)
-                    .map_or(RateKey::Client(facts.client), |value| RateKey::Header(value.as_bytes())),
+                    .map_or(RateKey::Client(client), |value| RateKey::Header(value.as_bytes())),
             };
-            match named.table.check(key, now) {
+            let answer = named.table.check(key, now);
+            named.forgotten.inc_by(named.table.take_forgotten());
+            match answer {
                 RateAnswer::Allowed => None,
-                RateAnswer::Limited { retry_after } => Some(retry_after),
+                RateAnswer::Limited { retry_after } => {
+                    named.refused.inc();
+                    Some(retry_after)
+                }
             }
         })
     }

@@ -100,6 +100,12 @@ impl Limits {
         trailer_bytes: 8 * 1024,
         trailers: 32,
     };
+    /// For heads of clients, of other sizes; what else is bounded stays as it is.
+    pub const fn sized(head_bytes: usize, target_bytes: usize, headers: usize) -> Self {
+        // As in `REQUEST`: the longest line is half of a head.
+        Self { head_bytes, line_bytes: head_bytes / 2, target_bytes, headers, ..Self::REQUEST }
+    }
+
     /// For heads of upstreams, whose cookies and policies grow larger.
     pub const RESPONSE: Self =
         Self { head_bytes: 64 * 1024, line_bytes: 32 * 1024, headers: 200, ..Self::REQUEST };

@@ -5,6 +5,7 @@
 //! connection and no transport; framing headers stay the transport's business.
 //! Sources: RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (`Forwarded`).
 
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::routing::{FieldName, FieldValue, HeaderChanges};
 use crate::peer;
@@ -25,6 +26,8 @@ pub const REFUSED: HeaderName = HeaderName::from_static(peer::REFUSED);
 pub const HEADROOM: HeaderName = HeaderName::from_static(peer::HEADROOM);
 const FORWARDED_BY: HeaderName = HeaderName::from_static(peer::FORWARDED_BY);
 const SERVICE: HeaderName = HeaderName::from_static(peer::SERVICE);
+const PRIORITY: HeaderName = HeaderName::from_static(peer::PRIORITY);
+const CLIENT: HeaderName = HeaderName::from_static(peer::CLIENT);
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// How this hop signs `Via`.
@@ -86,7 +89,8 @@ fn line((name, value): &(FieldName, FieldValue)) -> Option<(HeaderName, HeaderVa
 /// What the connection says of the client, for the headers that tell services of it.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientFacts<'a> {
-    pub address: IpAddr,
+    /// `None`: it came by a Unix socket.
+    pub address: Option<IpAddr>,
     pub scheme: Scheme,
     /// As the client wrote it, with the port.
     pub authority: &'a str,
@@ -133,11 +137,13 @@ pub fn request_edits(
     }
     if let Some(ClientFacts { address, scheme, authority, forwarded_for }) = client {
         // Listeners on `[::]` see IPv4 clients as mapped addresses.
-        let address = address.to_canonical();
+        let address = address.map(|address| address.to_canonical());
         let scheme = scheme.as_str();
-        match forwarded_for {
-            Some(list) => edits.set(FORWARDED_FOR, list),
-            None => edits.set(FORWARDED_FOR, &address.to_string()),
+        match (forwarded_for, address) {
+            (Some(list), _) => edits.set(FORWARDED_FOR, list),
+            (None, Some(address)) => edits.set(FORWARDED_FOR, &address.to_string()),
+            // Nobody knows it, and no address may be made up.
+            (None, None) => {}
         }
         edits.set(FORWARDED_PROTO, scheme);
         edits.set(FORWARDED_HOST, authority);
@@ -148,27 +154,47 @@ pub fn request_edits(
     edits
 }
 
-/// The edits that make a request a forwarded one, after those of [`request_edits`].
-pub fn forward_edits(by: &RegionId, service: &ServiceId) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
-    edits.set(FORWARDED_BY, by.as_str());
-    edits.set(SERVICE, service.as_str());
-    edits
+/// What the first edge tells the region that serves a request for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    pub by: RegionId,
+    pub service: ServiceId,
+    pub priority: Priority,
+    pub client: Option<IpAddr>,
 }
 
-/// Who forwarded a request, and for which service it says so; believed on the peer listener only.
-pub fn forwarded_by(headers: &HeaderMap) -> Option<(RegionId, ServiceId)> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let region = RegionId::parse(text(&FORWARDED_BY)?).ok()?;
-    let service = ServiceId::parse(text(&SERVICE)?).ok()?;
-    Some((region, service))
+impl Handover {
+    /// The edits that make a request a forwarded one, after those of [`request_edits`].
+    pub fn edits(&self) -> HeaderEdits {
+        let mut edits = HeaderEdits::default();
+        edits.set(FORWARDED_BY, self.by.as_str());
+        edits.set(SERVICE, self.service.as_str());
+        edits.set(PRIORITY, self.priority.as_str());
+        if let Some(client) = self.client {
+            edits.set(CLIENT, &client.to_canonical().to_string());
+        }
+        edits
+    }
+
+    /// What a request says of its way here; believed on the peer listener only. `None`: it is no
+    /// forwarded one. An edge of another version may say less: then it is like any other request.
+    pub fn read(headers: &HeaderMap) -> Option<Self> {
+        Some(Self {
+            by: RegionId::parse(text(headers, &FORWARDED_BY)?).ok()?,
+            service: ServiceId::parse(text(headers, &SERVICE)?).ok()?,
+            priority: text(headers, &PRIORITY).and_then(Priority::parse).unwrap_or_default(),
+            client: text(headers, &CLIENT).and_then(|client| client.parse().ok()),
+        })
+    }
 }
 
-/// Who the client of a forwarded request is, by the first edge's word, and whether it came by TLS.
-pub fn forwarded_client(headers: &HeaderMap) -> (Option<IpAddr>, bool) {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let client = text(&FORWARDED_FOR).and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
-    (client, text(&FORWARDED_PROTO) == Some(Scheme::Https.as_str()))
+/// Whether the client of a forwarded request came by TLS, by the first edge's word.
+pub fn came_by_tls(headers: &HeaderMap) -> bool {
+    text(headers, &FORWARDED_PROTO) == Some(Scheme::Https.as_str())
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Takes away what an answer may not say to whoever asked: words between edges, and a challenge
@@ -184,10 +210,11 @@ pub fn strip_answer(headers: &mut HeaderMap) {
 }
 
 /// RFC 7239: IPv6 in brackets and quoted; the host quoted, since it may hold a colon.
-fn forwarded(address: IpAddr, scheme: &str, authority: &str) -> String {
+fn forwarded(address: Option<IpAddr>, scheme: &str, authority: &str) -> String {
     let node = match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        Some(IpAddr::V4(v4)) => v4.to_string(),
+        Some(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
+        None => "unknown".to_owned(),
     };
     let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     if authority.is_empty() || !authority.chars().all(plain) {
@@ -230,7 +257,7 @@ mod tests {
     }
 
     fn client(address: &str) -> Option<ClientFacts<'static>> {
-        let address = address.parse().unwrap();
+        let address = Some(address.parse().unwrap());
         Some(ClientFacts {
             address,
             scheme: Scheme::Https,
@@ -284,6 +311,12 @@ mod tests {
         assert_eq!(set(&edits, "forwarded"), Some(forwarded));
         assert_eq!(set(&edits, "via"), Some("2 proxima"));
         assert_eq!(set(&edits, "x-request-id"), Some("id"));
+        let unknown = client("::1").map(|client| ClientFacts { address: None, ..client });
+        let edits = request_edits(&claims, unknown, Version::HTTP_2, &id);
+        assert_eq!(set(&edits, "x-forwarded-for"), None, "no address is made up");
+        assert_eq!(edits.remove.len(), 5);
+        let forwarded = "for=unknown;proto=https;host=\"www.example.com:8443\"";
+        assert_eq!(set(&edits, "forwarded"), Some(forwarded));
     }
 
     #[test]
@@ -310,7 +343,7 @@ mod tests {
         );
         let expected = "for=\"[2001:db8::1]\";proto=https;host=\"www.example.com:8443\"";
         assert_eq!(set(&edits, "forwarded"), Some(expected));
-        assert_eq!(forwarded([192, 0, 2, 1].into(), "http", "a\"b"), "for=192.0.2.1;proto=http");
+        assert_eq!(forwarded(Some([192, 0, 2, 1].into()), "http", "a\"b"), "for=192.0.2.1;proto=http");
     }
 
     #[test]
@@ -330,7 +363,9 @@ mod tests {
         assert_eq!((all("via"), all("cookie")), (vec![], vec![]));
         assert_eq!((all("x-forwarded-proto"), all("x-a")), (vec!["http"], vec!["2", "3"]));
         assert_eq!(all("x-forwarded-for"), ["192.0.2.7"]);
-        for ours in [peer::FORWARDED_BY, peer::SERVICE, peer::REFUSED, peer::HEADROOM] {
+        let internal =
+            [peer::FORWARDED_BY, peer::SERVICE, peer::PRIORITY, peer::CLIENT, peer::REFUSED, peer::HEADROOM];
+        for ours in internal {
             assert_eq!(FieldName::parse(ours), None, "{ours} is no route's to change");
         }
     }
@@ -348,12 +383,23 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_request_names_a_region_and_a_service() {
-        let (home, web) = (RegionId::parse("home").unwrap(), ServiceId::parse("web").unwrap());
+    fn a_forwarded_request_names_a_region_and_a_service_and_may_say_more() {
+        let told = Handover {
+            by: RegionId::parse("home").unwrap(),
+            service: ServiceId::parse("web").unwrap(),
+            priority: Priority::Critical,
+            client: Some([192, 0, 2, 7].into()),
+        };
         let mut map = HeaderMap::new();
-        map.extend(forward_edits(&home, &web).set);
-        assert_eq!(forwarded_by(&map), Some((home, web)));
+        map.extend(told.edits().set);
+        assert_eq!(Handover::read(&map), Some(told.clone()));
+        for (name, damaged) in [("x-proxima-priority", "royal"), ("x-proxima-client", "192.0.2.7, 10.0.0.1")]
+        {
+            map.insert(name, HeaderValue::from_static(damaged));
+        }
+        let least = Handover { priority: Priority::Normal, client: None, ..told };
+        assert_eq!(Handover::read(&map), Some(least));
         map.remove("x-proxima-service");
-        assert_eq!(forwarded_by(&map), None);
+        assert_eq!(Handover::read(&map), None);
     }
 }

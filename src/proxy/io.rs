@@ -4,7 +4,7 @@
 //! idles, so that a kept-alive one costs little more than its socket.
 
 use crate::proxy::upstream::Seat;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora::protocols::Stream;
 use std::future::Future;
 use std::io;
@@ -47,6 +47,11 @@ impl Conn {
     /// One that is counted for as long as it is there.
     pub(super) fn counted(stream: Stream, seat: Seat) -> Self {
         Self { _seat: Some(seat), ..Self::new(stream) }
+    }
+
+    /// The stream, and what was read from it already; nothing may wait to be written.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.input.freeze())
     }
 
     /// Bytes written so far: they tell progress from standstill.

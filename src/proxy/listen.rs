@@ -1,17 +1,21 @@
 //! Binding and accepting.
 
-use crate::config::{Config, Listener, ListenerLimits, Protocol};
+use crate::config::{Config, ListenAddress, Listener, ListenerLimits, Protocol};
 use crate::metrics::request::{ListenerKind, RequestMetrics};
 use crate::proxy::connection::Server;
 use crate::proxy::door::Door;
 use crate::proxy::{Addresses, Bound, Error};
-use std::io::ErrorKind;
+use pingora::protocols::l4::stream::Stream as Socket;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
+use unix::SocketFile;
+
+mod unix;
 
 /// Name of the peer listener in errors and logs.
 pub(super) const PEER: &str = "peer";
@@ -22,37 +26,129 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// the end. It cuts it to `net.core.somaxconn`; Tokio would ask for 128, a short burst.
 const BACKLOG: u32 = 4096;
 
+/// What this edge itself may add to a forwarded request: the peer listener takes it, too.
+const ADDED_BYTES: usize = 4096;
+const ADDED_HEADERS: usize = 20;
+
+/// A connection that has been accepted; `None`: its other end has no address.
+type Accepted = (Socket, Option<SocketAddr>);
+
+/// A listening socket of either kind.
+pub(super) enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The same once nobody waits for it any more.
+enum Ended {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(tcp, remote)| (tcp.into(), Some(remote))),
+            Self::Unix(listener, _) => listener.accept().await.map(|(unix, _)| (unix.into(), None)),
+        }
+    }
+
+    /// No client finds it any more; those that did are still to be accepted.
+    fn end(self) -> io::Result<Ended> {
+        match self {
+            Self::Tcp(listener) => listener.into_std().map(Ended::Tcp),
+            Self::Unix(listener, file) => {
+                drop(file);
+                listener.into_std().map(Ended::Unix)
+            }
+        }
+    }
+}
+
+impl Ended {
+    fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, remote) = listener.accept()?;
+                tcp.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(tcp)?.into(), Some(remote)))
+            }
+            Self::Unix(listener) => {
+                let (unix, _) = listener.accept()?;
+                unix.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(unix)?.into(), None))
+            }
+        }
+    }
+}
+
 /// Binds the listeners of a configuration.
-pub(super) fn bind(config: &Config, metrics: &RequestMetrics) -> Result<(Vec<Bound>, Addresses), Error> {
+pub(super) async fn bind(
+    config: &Config,
+    metrics: &RequestMetrics,
+) -> Result<(Vec<Bound>, Addresses), Error> {
     let (mut bound, mut addresses) = (Vec::new(), Addresses::default());
-    for Listener { name, address, protocol, proxy_protocol, limits } in &config.listeners {
+    for Listener { name, address, protocol, proxy_protocol, limits, https_redirect } in &config.listeners {
         let kind = match protocol {
             Protocol::Http => ListenerKind::Http,
             Protocol::Https => ListenerKind::Https,
         };
-        let (listener, real) = listen(name, *address)?;
-        addresses.listeners.insert(name.clone(), real);
-        let door = Arc::new(Door::new(kind, limits, proxy_protocol.as_ref(), metrics));
-        bound.push(Bound { name: name.clone(), door, listener });
+        let (listener, real) = listen(name, address).await?;
+        match real {
+            ListenAddress::Tcp(real) => drop(addresses.listeners.insert(name.clone(), real)),
+            ListenAddress::Unix(real) => drop(addresses.sockets.insert(name.clone(), real.path)),
+        }
+        let mut door = Door::new(kind, limits, proxy_protocol.as_ref(), metrics);
+        door.https_redirect = *https_redirect;
+        bound.push(Bound { name: name.clone(), door: Arc::new(door), listener });
     }
     if let Some(peer) = &config.peer {
-        let (listener, real) = listen(PEER, peer.address)?;
-        addresses.peer = Some(real);
-        let door = Arc::new(Door::new(ListenerKind::Peer, &ListenerLimits::default(), None, metrics));
-        bound.push(Bound { name: PEER.to_owned(), door, listener });
+        let (listener, real) = listen(PEER, &peer.address.into()).await?;
+        if let ListenAddress::Tcp(real) = real {
+            addresses.peer = Some(real);
+        }
+        let door = Door::new(ListenerKind::Peer, &peer_limits(config), None, metrics);
+        bound.push(Bound { name: PEER.to_owned(), door: Arc::new(door), listener });
     }
     Ok((bound, addresses))
 }
 
-fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |source| Error::Bind { listener: name.to_owned(), address, source };
-    let listener = open(address).map_err(failed)?;
-    let real = listener.local_addr().map_err(failed)?;
+/// What one region lets in, the others take from it: the edge that a client came to minds its pace.
+fn peer_limits(config: &Config) -> ListenerLimits {
+    let default = ListenerLimits { min_rate: None, ..ListenerLimits::default() };
+    let widest = config.listeners.iter().fold(default, |widest, Listener { limits, .. }| ListenerLimits {
+        max_head: widest.max_head.max(limits.max_head),
+        max_uri: widest.max_uri.max(limits.max_uri),
+        max_headers: widest.max_headers.max(limits.max_headers),
+        client_timeout: widest.client_timeout.max(limits.client_timeout),
+        ..widest
+    });
+    ListenerLimits {
+        max_head: widest.max_head + ADDED_BYTES,
+        max_uri: widest.max_uri + ADDED_BYTES,
+        max_headers: widest.max_headers + ADDED_HEADERS,
+        ..widest
+    }
+}
+
+async fn listen(name: &str, address: &ListenAddress) -> Result<(Listening, ListenAddress), Error> {
+    let failed = |source| Error::Bind { listener: name.to_owned(), address: address.clone(), source };
+    let (listener, real) = match address {
+        ListenAddress::Tcp(address) => {
+            let listener = open(*address).map_err(failed)?;
+            let real = listener.local_addr().map_err(failed)?.into();
+            (Listening::Tcp(listener), real)
+        }
+        ListenAddress::Unix(at) => {
+            let (listener, file) = unix::open(at).await.map_err(failed)?;
+            (Listening::Unix(listener, file), address.clone())
+        }
+    };
     info!(listener = name, address = %real, "listening");
     Ok((listener, real))
 }
 
-fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Connections of a process before this one may linger.
     socket.set_reuseaddr(true)?;
@@ -89,7 +185,7 @@ async fn accept_on(Bound { name, door, listener }: Bound, server: Arc<Server>) {
             _ = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((tcp, remote)) => take(tcp, remote, &door, &server),
+            Ok((socket, remote)) => take(socket, remote, &door, &server),
             Err(e) if e.kind() == ErrorKind::ConnectionAborted => left(&name, &e),
             Err(e) => {
                 warn!(listener = name, error = %e, "cannot accept");
@@ -97,8 +193,8 @@ async fn accept_on(Bound { name, door, listener }: Bound, server: Arc<Server>) {
             }
         }
     }
-    match listener.into_std() {
-        Ok(listener) => take_backlog(&name, &door, &listener, &server),
+    match listener.end() {
+        Ok(ended) => take_backlog(&name, &door, &ended, &server),
         Err(e) => warn!(listener = name, error = %e, "clients that had just connected are reset"),
     }
     debug!(listener = name, "closed");
@@ -108,14 +204,10 @@ async fn accept_on(Bound { name, door, listener }: Bound, server: Arc<Server>) {
 ///
 /// Asks the kernel itself: what Tokio says at once may be "nothing" only because the task
 /// has used up its turn, or because readiness was not looked at yet.
-fn take_backlog(name: &str, door: &Arc<Door>, listener: &std::net::TcpListener, server: &Arc<Server>) {
+fn take_backlog(name: &str, door: &Arc<Door>, ended: &Ended, server: &Arc<Server>) {
     for _ in 0..BACKLOG {
-        let accepted = listener.accept().and_then(|(tcp, remote)| {
-            tcp.set_nonblocking(true)?;
-            Ok((TcpStream::from_std(tcp)?, remote))
-        });
-        match accepted {
-            Ok((tcp, remote)) => take(tcp, remote, door, server),
+        match ended.accept() {
+            Ok((socket, remote)) => take(socket, remote, door, server),
             Err(e) if e.kind() == ErrorKind::WouldBlock => return,
             Err(e) => left(name, &e),
         }
@@ -123,15 +215,15 @@ fn take_backlog(name: &str, door: &Arc<Door>, listener: &std::net::TcpListener, 
 }
 
 /// Serves a connection that the door lets in; another one is closed at once.
-fn take(tcp: TcpStream, remote: SocketAddr, door: &Arc<Door>, server: &Arc<Server>) {
-    match door.enter(remote.ip()) {
+fn take(socket: Socket, remote: Option<SocketAddr>, door: &Arc<Door>, server: &Arc<Server>) {
+    match door.enter(remote.map(|remote| remote.ip())) {
         Ok(inside) => {
             let (server, door) = (Arc::clone(server), Arc::clone(door));
-            tokio::spawn(async move { server.serve(tcp, remote, &door, inside).await });
+            tokio::spawn(async move { server.serve(socket, remote, door, inside).await });
         }
         Err(refusal) => {
             door.refuse(refusal);
-            debug!(%remote, ?refusal, "refused");
+            debug!(?remote, ?refusal, "refused");
         }
     }
 }

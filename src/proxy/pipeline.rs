@@ -33,13 +33,11 @@ use tracing::debug;
 use transfer::{Broken, Transfer};
 
 mod answer;
+mod front;
 mod race;
 mod replay;
 mod transfer;
 mod tunnel;
-
-/// Longest pause of a client that sends a request or reads an answer.
-pub(super) const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves requests; one for all connections.
 pub(super) struct Pipeline {
@@ -85,14 +83,14 @@ impl Pipeline {
         let method = head.parts.method.clone();
         let style = Style::of(head.parts.version, &head.parts.headers);
         let client = Self::client(connection, &head, &progress);
-        let mut decision = if connection.misdirects(&head.parts.uri) {
-            policy::misdirected(&head.parts.headers, rand::random())
-        } else {
-            self.decide(client.as_ref(), &head, &progress)
+        let refused = front::refused(connection, client.as_ref(), &head, &progress);
+        let mut decision = match refused {
+            Some(answer) => Decision::Respond(answer),
+            None => self.decide(connection, client.as_ref(), &head, &progress),
         };
         let traced = self.trace(connection, &head, &mut decision, &progress);
         if traced.exported || self.is_logged(&decision, &progress) {
-            let address = client.map_or(connection.remote.ip(), |client| client.address);
+            let address = client.map_or(connection.remote.map(|remote| remote.ip()), |client| client.address);
             progress.trail = Some(Box::new(Trail::new(&head, address, down.written(), traced)));
         }
         let mut call = Call {
@@ -141,9 +139,8 @@ impl Pipeline {
         let config = &progress.settings.config;
         let asked = matches!(decision, Decision::Respond(answer) if answer.cause == Cause::Asked);
         let Some(rules) = config.tracing.as_ref().filter(|_| !asked) else { return Traced::default() };
-        let remote = connection.remote.ip().to_canonical();
-        let trusted = connection.kind == ListenerKind::Peer
-            || config.trusted_proxies.iter().any(|network| network.contains(&remote));
+        let remote = connection.remote.map(|remote| remote.ip());
+        let trusted = connection.kind == ListenerKind::Peer || config.trusted_proxies.contains(remote);
         let teller = if trusted { Teller::Trusted } else { Teller::Client };
         let step = Step::new(&head.parts.headers, teller, rules, rand::random());
         let handed_on = match (decision, step) {
@@ -185,16 +182,22 @@ impl Pipeline {
 
     /// Who asks; `None`: another region.
     fn client(connection: &Connection, head: &RequestHead, progress: &Progress) -> Option<trust::Client> {
-        let scheme = match connection.kind {
-            ListenerKind::Http => Scheme::Http,
-            ListenerKind::Https => Scheme::Https,
-            ListenerKind::Peer => return None,
-        };
+        if connection.kind == ListenerKind::Peer {
+            return None;
+        }
+        let scheme = if connection.is_secure() { Scheme::Https } else { Scheme::Http };
         let trusted = &progress.settings.config.trusted_proxies;
-        Some(trust::client(connection.remote.ip(), scheme, &head.parts.headers, trusted))
+        let remote = connection.remote.map(|remote| remote.ip());
+        Some(trust::client(remote, scheme, &head.parts.headers, trusted))
     }
 
-    fn decide(&self, client: Option<&trust::Client>, head: &RequestHead, progress: &Progress) -> Decision {
+    fn decide(
+        &self,
+        connection: &Connection,
+        client: Option<&trust::Client>,
+        head: &RequestHead,
+        progress: &Progress,
+    ) -> Decision {
         let parts = &head.parts;
         let origin = client.map_or(Origin::Peer, |c| Origin::Client { address: c.address, scheme: c.scheme });
         let head = policy::RequestHead {
@@ -204,6 +207,7 @@ impl Pipeline {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             length: head.framing.length(),
+            proof: connection.proof(&parts.uri, progress.settings.tls.clients.as_deref()),
             headers: &parts.headers,
             forwarded_for: client.and_then(|client| client.forwarded_for.as_deref()),
         };

@@ -9,14 +9,14 @@ use crate::config::Service;
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::limit::hedge::Repeatable;
 use crate::domain::name::ServiceId;
-use crate::domain::routing::{Route, RouteTimeouts};
+use crate::domain::routing::{Route, RouteTimeouts, normal_path};
 use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::{RefusalReason, RejectReason};
 use crate::peer;
 use crate::proxy::attempts::{Attempt, Attempts, Budget, Failure};
 use crate::proxy::guards::Guards;
-use crate::proxy::headers::{self, ClientFacts, HeaderEdits, Scheme};
+use crate::proxy::headers::{self, ClientFacts, Handover, HeaderEdits, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,6 +34,11 @@ const HEALTH_EDGE: &str = "/health/edge";
 /// Answers 503 while users should be sent elsewhere; `/health/gate/<name>` for one name.
 const HEALTH_GATE: &str = "/health/gate";
 
+/// What is below it is for health checks.
+const HEALTH: &str = "/health/";
+/// Where an authority looks for proof of a name by plain HTTP. Source: RFC 8555, section 8.3.
+const ACME: &str = "/.well-known/acme-challenge/";
+
 /// The head of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
@@ -47,16 +52,27 @@ pub struct RequestHead<'a> {
     pub query: &'a str,
     /// Of the body, where it is told beforehand.
     pub length: Option<u64>,
+    pub proof: Proof,
     pub headers: &'a HeaderMap,
     /// `X-Forwarded-For` as it goes on, where trusted proxies have said one.
     pub forwarded_for: Option<&'a str>,
+}
+
+/// Whether a client has proven who it is, by a certificate (mutual TLS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    Shown,
+    None,
+    /// None, though the certificate of the host it asks for lets in nobody without.
+    Owed,
 }
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client {
-        address: IpAddr,
+        /// `None`: it came by a Unix socket, and nobody has said whose request it is.
+        address: Option<IpAddr>,
         scheme: Scheme,
     },
     /// Another region, over mutual TLS.
@@ -122,6 +138,8 @@ pub enum Cause {
     Unrouted,
     /// A route that redirects or answers.
     Routed,
+    /// It came without TLS, and its listener sends it to TLS.
+    Insecure,
     /// The route's rules forbid it.
     Rejected(RejectReason),
     /// A request from another region that is not served here.
@@ -201,9 +219,36 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
     decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
 }
 
-/// A request for a host of another certificate than its connection's: no route is looked for.
-pub fn misdirected(headers: &HeaderMap, random: u128) -> Decision {
-    Decision::Respond(rejected(RejectReason::Misdirected, &headers::request_id(headers, random)))
+/// Sends a request to the same place over TLS; `None`: it has to be answered as it is.
+///
+/// Who checks this edge's health, or whose certificate is being made, may know no TLS here: those
+/// paths are left alone.
+pub fn to_https(head: &http::request::Parts, port: u16, id: &HeaderValue) -> Option<OwnAnswer> {
+    let exempt = |path: &str| path.starts_with(HEALTH) || path.starts_with(ACME);
+    // As routes see it: a path that only begins so is not left alone.
+    if normal_path(head.uri.path()).is_ok_and(|path| exempt(&path)) {
+        return None;
+    }
+    let location = head.uri.host().zip(head.uri.path_and_query()).and_then(|(host, target)| {
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        // `*` is no place.
+        let target = Some(target.as_str()).filter(|target| target.starts_with('/'))?;
+        HeaderValue::try_from(format!("https://{host}{port}{target}")).ok()
+    });
+    let Some(location) = location else {
+        return Some(error(StatusCode::BAD_REQUEST, "this is answered over TLS only", id, Cause::Broken));
+    };
+    // Other methods must not become GET on the way: RFC 9110, section 15.4.9.
+    let status =
+        if reads(&head.method) { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+    Some(OwnAnswer {
+        status,
+        content: Content::Text("see the location\n".into()),
+        headers: vec![(header::LOCATION, location)],
+        request_id: id.clone(),
+        cause: Cause::Insecure,
+        route: None,
+    })
 }
 
 /// Health checks are answered before routing, whatever the host says.
@@ -236,7 +281,7 @@ fn gate(gate: Gate) -> (StatusCode, &'static str) {
 ///
 /// The headers come first: a client may well ask for a path that is the probe's.
 fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Result<Exchange, Box<OwnAnswer>> {
-    let Some((_, service)) = headers::forwarded_by(head.headers) else {
+    let Some(Handover { service, priority, client, .. }) = Handover::read(head.headers) else {
         return Err(probe(&head, id).into());
     };
     let found = world.services.get(&service).zip(world.snapshot.services.get(&service));
@@ -250,10 +295,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
     }
     let budget = Budget::new(config.attempts, head.method.is_idempotent());
     let rule = world.guards.service(&service).and_then(|guards| guards.sessions.as_ref());
-    let sticky = rule.map(|rule| {
-        let (client, secure) = headers::forwarded_client(head.headers);
-        rule.of(head, client, secure)
-    });
+    let sticky = rule.map(|rule| rule.of(head, client, headers::came_by_tls(head.headers)));
     Ok(Exchange {
         edits: headers::request_edits(head.headers, None, head.version, id),
         service,
@@ -266,7 +308,7 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         // The edge that the client came to minds the route's.
         timeouts: Timeouts::new(config, RouteTimeouts::default()),
         max_body: None,
-        priority: Priority::Normal,
+        priority,
         // What its route says of it stayed behind.
         hedging: Repeatable::No,
         origin: Origin::Peer,
@@ -309,6 +351,7 @@ impl Cause {
             Self::Broken => "broken",
             Self::Unrouted => "unrouted",
             Self::Routed => "routed",
+            Self::Insecure => "insecure",
             Self::Rejected(reason) => reason.as_str(),
             Self::Refused(reason) => reason.as_str(),
             Self::Unavailable(_) => failure.map_or("nowhere", Failure::as_str),
@@ -323,7 +366,12 @@ impl Exchange {
 
     /// What an attempt adds to [`Exchange::edits`].
     pub fn forward_edits(&self, attempt: &Attempt) -> Option<HeaderEdits> {
-        (attempt.place == Place::Peer).then(|| headers::forward_edits(&self.own, &self.service))
+        let client = match self.origin {
+            Origin::Client { address, .. } => address,
+            Origin::Peer => None,
+        };
+        let (by, service, priority) = (self.own.clone(), self.service.clone(), self.priority);
+        (attempt.place == Place::Peer).then(|| Handover { by, service, priority, client }.edits())
     }
 
     /// The answer when too many requests are in flight here; a peer tries elsewhere.
@@ -388,6 +436,7 @@ pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
         RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
+        RejectReason::NoCertificate => (StatusCode::FORBIDDEN, "a client certificate is required here"),
         RejectReason::Misdirected => {
             (StatusCode::MISDIRECTED_REQUEST, "this host is served on connections of its own")
         }

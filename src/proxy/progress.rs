@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::debug;
 
+mod counts;
 mod hedge;
 
 pub(super) use hedge::Lane;
@@ -134,6 +135,7 @@ impl Progress {
             return Some(exchange.give_up(None));
         };
         let Ok(permit) = self.admit(&first, self.began) else {
+            self.count_shed();
             return self.exchange.as_ref().map(|exchange| exchange.shed());
         };
         self.start(first, permit, shared);
@@ -296,6 +298,7 @@ impl Progress {
         }
         let Some(running) = &self.running else { return false };
         self.served = Some(running.attempt.region.clone());
+        self.count_session();
         self.hedged(match running.made {
             Made::Beside => HedgeResult::Won,
             Made::InTurn => HedgeResult::Lost,

@@ -59,6 +59,19 @@ pub struct Facts {
     pub unique_id: Option<Box<[u8]>>,
     /// The VPC endpoint that the client came through (AWS PrivateLink).
     pub vpc_endpoint: Option<Box<str>>,
+    /// `Some`: the client came to the sender by TLS.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What the sender agreed on with its client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    pub version: Option<Box<str>>,
+    pub cipher: Option<Box<str>>,
+    /// Of the client's certificate.
+    pub common_name: Option<Box<str>>,
+    /// The client has shown a certificate, and it was found right.
+    pub verified: bool,
 }
 
 /// Why some bytes are no header.

@@ -22,6 +22,8 @@ mod facts;
 mod server;
 mod stream;
 
+#[cfg(test)]
+pub use server::Entry;
 pub use server::{Handshaken, ServerTls};
 pub use stream::Secured;
 
@@ -60,7 +62,8 @@ pub async fn server(tls: &config::Tls, tickets: &Arc<dyn ProducesTickets>) -> Re
         } else {
             never_resume(&mut server);
         }
-        entries.push((identity.names()?, server));
+        let closed = matches!(entry.client_auth, ClientAuth::Required { .. });
+        entries.push(server::Entry { names: identity.names()?, config: server, closed });
     }
     Ok(ServerTls::new(entries))
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug)]
 pub(super) struct Trail {
     began: SystemTime,
-    client: IpAddr,
+    client: Option<IpAddr>,
     method: Method,
     uri: Uri,
     version: Version,
@@ -79,7 +79,7 @@ pub(super) struct End<'a> {
 }
 
 impl Trail {
-    pub(super) fn new(head: &RequestHead, client: IpAddr, written: u64, trace: Traced) -> Self {
+    pub(super) fn new(head: &RequestHead, client: Option<IpAddr>, written: u64, trace: Traced) -> Self {
         let parts = &head.parts;
         Self {
             began: wall_clock(),
@@ -160,6 +160,7 @@ impl Trail {
             client: self.client,
             remote: end.connection.remote,
             tls: end.connection.tls.clone(),
+            proxied: end.connection.proxied.clone(),
             method: self.method,
             uri: self.uri,
             query,

@@ -261,13 +261,19 @@ impl Upstreams {
     async fn stream(&self, goal: &Goal, dial: Duration, manner: Manner) -> Result<Open, UpstreamError> {
         let (key, encrypted) = (goal.key(), goal.trust.is_some());
         // Ends: a connection that takes no stream any more is not claimed again.
-        while let Some(claim) = self.shared.claim(key) {
-            if let Some(sender) = claim.ready().await {
-                return Ok(Open::Http2 { claim, sender, encrypted, reused: true });
+        let making = loop {
+            match self.shared.claim(key).await {
+                Err(making) => break making,
+                Ok(claim) => {
+                    if let Some(sender) = claim.ready().await {
+                        return Ok(Open::Http2 { claim, sender, encrypted, reused: true });
+                    }
+                }
             }
-        }
+        };
         let stream = goal.connect(Speech::Http2, dial).await?;
         let claim = self.shared.begin(key, stream, manner).await?;
+        drop(making);
         let sender = claim.ready().await.ok_or(UpstreamError::Connect)?;
         Ok(Open::Http2 { claim, sender, encrypted, reused: false })
     }

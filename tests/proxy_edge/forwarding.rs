@@ -316,3 +316,49 @@ async fn a_region_that_falls_silent_costs_an_idempotent_request_time_but_not_its
         edge.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_by_its_nature_passes_between_regions_and_the_connection_goes_on() {
+    let authority = Authority::new();
+    let (home, away) = two(&authority).await;
+    let origin = Origin::start(|seen, _| {
+        let path = seen.head.split(' ').nth(1).unwrap_or_default();
+        match path {
+            "/head" => Reply::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n".to_owned()),
+            "/unchanged" => Reply::Send("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n".to_owned()),
+            "/empty" => Reply::Send("HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+            _ => ok("last"),
+        }
+    })
+    .await;
+    home.route(&[("away", &[away.peer()])]);
+    away.route(&[("away", &[origin.address])]);
+    let ask = |method: &str, path: &str, end: &str| {
+        format!("{method} {path} HTTP/1.1\r\nhost: www.example.com\r\n{end}\r\n")
+    };
+    let requests = [
+        ask("HEAD", "/head", ""),
+        ask("GET", "/unchanged", ""),
+        ask("DELETE", "/empty", ""),
+        ask("GET", "/last", "connection: close\r\n"),
+    ];
+    let answers = crate::client::raw(home.http(), &requests.concat()).await;
+    let heads: Vec<&str> = answers.matches("HTTP/1.1 ").collect();
+    assert_eq!(heads.len(), 4, "{answers}");
+    let blocks: Vec<&str> = answers.split("\r\n\r\n").collect();
+    assert_eq!(blocks.len(), 5, "{answers}");
+    for (block, status, length) in [
+        (blocks[0], "200", Some("5")),
+        (blocks[1], "304", Some("5")),
+        (blocks[2], "204", None),
+        (blocks[3], "200", Some("4")),
+    ] {
+        assert!(block.starts_with(&format!("HTTP/1.1 {status} ")), "{answers}");
+        let told = block.lines().find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(told, length, "{answers}");
+        assert!(!block.contains("transfer-encoding"), "{answers}");
+    }
+    assert_eq!(blocks[4], "last");
+    home.close().await;
+    away.close().await;
+}

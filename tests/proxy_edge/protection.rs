@@ -4,12 +4,13 @@ use crate::client::{Answer, get, one_answer};
 use crate::origin::{Origin, Refusing, Reply, Seen, ok};
 use crate::support::{Authority, Plan, Running, SOON, eventually, start_with};
 use proxima::config::{Config, Environment};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A configuration whose service `web` has more to it, and more sections at the end.
-async fn edge(authority: &Authority, service: &str, more: &str) -> Running {
+pub async fn edge(authority: &Authority, service: &str, more: &str) -> Running {
     let config = config(authority, service, more);
     start_with(config).await.unwrap()
 }
@@ -36,6 +37,12 @@ name = "by-key"
 key = "header:x-api-key"
 requests = 2
 per = "1h"
+keys_max = 1024
+[[rate_limits]]
+name = "by-route"
+key = "route"
+requests = 2
+per = "1h"
 [[routes]]
 name = "limited"
 hosts = ["www.example.com"]
@@ -48,7 +55,33 @@ hosts = ["www.example.com"]
 path_prefix = "/keyed"
 service = "web"
 rate_limits = ["by-key"]
+[[routes]]
+name = "whole"
+hosts = ["www.example.com"]
+path_prefix = "/whole"
+service = "web"
+rate_limits = ["by-route"]
+[[routes]]
+name = "other-whole"
+hosts = ["www.example.com"]
+path_prefix = "/whole/other"
+service = "web"
+rate_limits = ["by-route"]
 "#;
+
+fn limited(edge: &Running, name: &str) -> f64 {
+    edge.metric(&format!("proxima_rate_limited_total{{limit=\"{name}\"}}"))
+}
+
+/// A client with another address of this machine.
+pub async fn get_from(source: &str, to: SocketAddr, path: &str, headers: &str) -> Answer {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: www.example.com\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    one_answer(&mut stream).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_too_often_is_told_when_to_come_again_and_a_reload_forgives_nobody() {
@@ -65,11 +98,7 @@ async fn who_comes_too_often_is_told_when_to_come_again_and_a_reload_forgives_no
     let wait: u64 = last.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=1200).contains(&wait), "{wait} seconds, where one passes in twenty minutes");
     // Another client has a count of its own.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let mut other = socket.connect(edge.http()).await.unwrap();
-    other.write_all(b"GET /limited HTTP/1.1\r\nhost: www.example.com\r\n\r\n").await.unwrap();
-    assert_eq!(one_answer(&mut other).await.status, 200);
+    assert_eq!(get_from("127.0.0.2", edge.http(), "/limited", "").await.status, 200);
     // Another key, another count; another route, none.
     for (key, status) in [("a", 200), ("a", 200), ("a", 429), ("b", 200)] {
         let header = format!("x-api-key: {key}\r\n");
@@ -77,6 +106,10 @@ async fn who_comes_too_often_is_told_when_to_come_again_and_a_reload_forgives_no
     }
     assert_eq!(get(edge.http(), "/", "").await.status, 200);
     assert_eq!(edge.metric("proxima_requests_rejected_total{reason=\"rate_limited\"}"), 3.0);
+    assert_eq!(
+        (limited(&edge, "three"), limited(&edge, "by-key"), limited(&edge, "by-route")),
+        (2.0, 1.0, 0.0)
+    );
 
     edge.edge.apply(&config(&authority, "", RATES)).await.unwrap();
     assert_eq!(get(edge.http(), "/limited", "").await.status, 429, "the same rule goes on");
@@ -85,9 +118,48 @@ async fn who_comes_too_often_is_told_when_to_come_again_and_a_reload_forgives_no
     edge.close().await;
 }
 
-const BOUND: &str =
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_by_route_counts_all_clients_of_a_route_together() {
+    let edge = edge(&Authority::new(), "", RATES).await;
+    let origin = Origin::start(|_, _| ok("in")).await;
+    edge.route(&[("home", &[origin.address])]);
+    for (client, path, status) in [
+        ("127.0.0.2", "/whole/a", 200),
+        ("127.0.0.3", "/whole/b", 200),
+        ("127.0.0.4", "/whole/c", 429),
+        ("127.0.0.2", "/whole/a", 429),
+        // Another route has a count of its own, by the same limit.
+        ("127.0.0.2", "/whole/other", 200),
+    ] {
+        assert_eq!(get_from(client, edge.http(), path, "").await.status, status, "{client} {path}");
+    }
+    assert_eq!(limited(&edge, "by-route"), 2.0);
+    assert_eq!(origin.seen().len(), 3, "what comes too often costs the service nothing");
+    edge.close().await;
+}
+
+/// Who varies the header has a new count each time; the table says when it is too small for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_varies_the_header_is_not_limited_by_it_and_a_full_table_is_told() {
+    let edge = edge(&Authority::new(), "", RATES).await;
+    let origin = Origin::start(|_, _| ok("in")).await;
+    edge.route(&[("home", &[origin.address])]);
+    let forgotten = || edge.metric("proxima_rate_keys_forgotten_total{limit=\"by-key\"}");
+    let mut stream = TcpStream::connect(edge.http()).await.unwrap();
+    for key in 0..1100 {
+        let request = format!("GET /keyed HTTP/1.1\r\nhost: www.example.com\r\nx-api-key: {key}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(one_answer(&mut stream).await.status, 200, "{key}");
+        assert!(key > 8 || forgotten() == 0.0, "a place for eight, whoever they are");
+    }
+    assert!(forgotten() >= 76.0, "{} of 1100 keys do not fit 1024 places", forgotten());
+    assert_eq!(limited(&edge, "by-key"), 0.0);
+    edge.close().await;
+}
+
+pub const BOUND: &str =
     "[services.web.concurrency]\nkind = \"fixed\"\nlimit = 10\nnormal_share = 0.5\nsheddable_share = 0.2";
-const CLASSES: &str = r#"
+pub const CLASSES: &str = r#"
 [[routes]]
 name = "dear"
 hosts = ["www.example.com"]
@@ -121,6 +193,10 @@ async fn what_is_too_much_for_a_service_is_shed_the_cheapest_first() {
     assert_eq!(get(at, "/dear", "").await.status, 503);
     assert_eq!(slow.seen().len(), 10, "what is shed costs the service nothing");
     assert_eq!(edge.metric("proxima_requests_rejected_total{reason=\"overloaded\"}"), 3.0);
+    for class in ["sheddable", "normal", "critical"] {
+        let shed = format!("proxima_requests_shed_total{{priority=\"{class}\",service=\"web\"}}");
+        assert_eq!(edge.metric(&shed), 1.0, "{class}");
+    }
     assert_eq!(edge.metric("proxima_concurrency_limit{service=\"web\"}"), 10.0);
     // A client that leaves makes room.
     for held in held {
@@ -182,75 +258,6 @@ async fn retries_cost_a_dying_service_no_more_than_their_budget() {
     assert!((1.0..=f64::from(asked) * 0.1 + 10.0 + 1.0).contains(&retries), "{retries} retries");
     assert!(edge.metric("proxima_retries_denied_total{service=\"web\"}") >= f64::from(asked) * 0.7);
     edge.close().await;
-}
-
-const STICKY: &str = "[services.web.affinity]\nby = \"cookie\"\nsecret = SECRET";
-
-/// Sessions by cookie, with a secret that all edges of this authority share.
-fn sticky(authority: &Authority) -> String {
-    let secret = authority.folder.join("affinity.key");
-    std::fs::write(&secret, b"sixteen bytes or more of it").unwrap();
-    STICKY.replace("SECRET", &format!("{secret:?}"))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_stays_at_its_endpoint_by_a_cookie_that_shows_nothing_and_moves_when_it_is_gone() {
-    let authority = Authority::new();
-    let edge = edge(&authority, &sticky(&authority), "").await;
-    let mut origins = Vec::new();
-    for name in ["a", "b", "c", "d"] {
-        origins.push((name, Origin::start(move |_, _| ok(name)).await));
-    }
-    let addresses: Vec<_> = origins.iter().map(|(_, origin)| origin.address).collect();
-    edge.route(&[("home", &addresses)]);
-    let first = get(edge.http(), "/", "").await;
-    let set = first.header("set-cookie").expect("a place").to_owned();
-    assert!(set.starts_with("proxima_session=") && set.contains("; HttpOnly"), "{set}");
-    assert!(!addresses.iter().any(|address| set.contains(&address.to_string())), "{set}");
-    let cookie = format!("cookie: theme=dark; {}\r\n", set.split(';').next().unwrap());
-    for _ in 0..20 {
-        let again = get(edge.http(), "/", &cookie).await;
-        assert_eq!((again.body.as_str(), again.header("set-cookie")), (first.body.as_str(), None));
-    }
-    // Its endpoint goes: the session moves, all of it to one place, and is told where.
-    let left = origins.iter().filter(|(name, _)| *name != first.body);
-    let left: Vec<_> = left.map(|(_, origin)| origin.address).collect();
-    edge.route(&[("home", &left)]);
-    let moved = get(edge.http(), "/", &cookie).await;
-    assert_ne!(moved.body, first.body);
-    assert!(moved.header("set-cookie").is_some());
-    for _ in 0..10 {
-        assert_eq!(get(edge.http(), "/", &cookie).await.body, moved.body);
-    }
-    edge.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_stays_in_the_region_that_began_it() {
-    let authority = Authority::new();
-    let sticky = sticky(&authority);
-    let home = edge(&authority, &sticky, "").await;
-    let away = {
-        let plan = Plan { own: "away", ..Plan::default() };
-        let text =
-            plan.toml(&authority).replacen("[services.other]", &format!("{sticky}\n[services.other]"), 1);
-        start_with(Arc::new(Config::from_text("away.toml", &text, &Environment::default()).unwrap()))
-            .await
-            .unwrap()
-    };
-    let (here, there) = (Origin::start(|_, _| ok("here")).await, Origin::start(|_, _| ok("there")).await);
-    away.route(&[("away", &[there.address])]);
-    // Home's own endpoints were away for a while: the session begins in the other region.
-    home.route(&[("away", &[away.peer()])]);
-    let began = get(home.http(), "/", "").await;
-    assert_eq!(began.body, "there");
-    let cookie = began.header("set-cookie").expect("a place, told by the other region");
-    let cookie = format!("cookie: {}\r\n", cookie.split(';').next().unwrap());
-    home.route(&[("home", &[here.address]), ("away", &[away.peer()])]);
-    assert_eq!(get(home.http(), "/", "").await.body, "here", "who is new is served at home");
-    assert_eq!(get(home.http(), "/", &cookie).await.body, "there");
-    home.close().await;
-    away.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,12 @@ name = "gone"
 hosts = ["www.example.com"]
 path = "/gone"
 respond = { status = 410, text = "{}", content_type = "application/json" }
+
+[[routes]]
+name = "beacon"
+hosts = ["www.example.com"]
+path = "/beacon"
+respond = { status = 204 }
 "#;
 
 async fn edge(authority: &Authority) -> Running {
@@ -91,6 +97,16 @@ async fn a_redirect_and_an_answer_of_a_route_reach_no_service() {
     // No way out of the root, to no service.
     assert_eq!(get(edge.http(), "/api/%2e%2e/..", "").await.status, 400);
     assert!(origin.seen().is_empty());
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_a_route_that_has_no_body_says_so() {
+    let edge = edge(&Authority::new()).await;
+    let request = "GET /beacon HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n";
+    let answer = crate::client::raw(edge.http(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 204 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("content-length"), "{answer}");
     edge.close().await;
 }
 

@@ -203,7 +203,7 @@ async fn what_cannot_be_bound_or_read_is_an_error_with_its_place() {
     let plan = Plan::default();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = Config::clone(&plan.config(&authority));
-    config.listeners[0].address = taken.local_addr().unwrap();
+    config.listeners[0].address = taken.local_addr().unwrap().into();
     let e = start_with(Arc::new(config)).await.err().unwrap();
     assert!(matches!(&e, Error::Bind { listener, .. } if listener == "http"), "{e}");
     assert!(e.to_string().contains(&taken.local_addr().unwrap().to_string()), "{e}");

@@ -1,6 +1,6 @@
 //! Certificates by name, and of clients.
 
-use crate::client::{Answer, curl, identity};
+use crate::client::{Answer, curl, get, identity, raw};
 use crate::origin::{Origin, ok};
 use crate::support::{Authority, Files, Plan, Running, eventually, start_with};
 use proxima::config::{Config, Environment};
@@ -90,6 +90,50 @@ async fn a_client_is_asked_for_its_certificate_where_its_name_demands_it() {
     // By the open door to the closed room: the request never gets there.
     let around = ask(&edge, &roots, "www.example.com", "closed.example.com", &[]).await.unwrap();
     assert_eq!(around.status, 421);
+    let plain = get(edge.http(), "/", "").await;
+    assert_eq!(plain.status, 200, "www.example.com has no such rule");
+    let request = "GET / HTTP/1.1\r\nhost: closed.example.com\r\nconnection: close\r\n\r\n";
+    assert!(raw(edge.http(), request).await.starts_with("HTTP/1.1 403 "), "by the plain listener neither");
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_wildcard_that_wants_certificates_nobody_comes_in_without_however_deep_the_name() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let ca = format!("client_ca = {:?}\n", clients.roots());
+    let wild = authority.sign("*.partners.example.com");
+    let edge = serving(&authority, &entry(&wild, &format!("client_auth = \"required\"\n{ca}"))).await;
+    let roots = authority.roots();
+    let ours = clients.sign("client.example.net");
+    let ours = identity(&ours.certificate, &ours.key);
+    let name = "a.partners.example.com";
+    let Some(shown) = ask(&edge, &roots, name, name, &ours).await else { return };
+    assert_eq!(shown.status, 200);
+    // The default certificate is shown, which is for another name: a client that does not mind gets no further.
+    let deep = "a.b.partners.example.com";
+    let insecure = ask(&edge, &roots, deep, deep, &["--insecure"]).await.unwrap();
+    assert_eq!(insecure.status, 421);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_lets_in_who_has_shown_a_certificate_and_nobody_else() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let open = authority.sign("open.example.com");
+    let ca = format!("client_auth = \"optional\"\nclient_ca = {:?}\n", clients.roots());
+    let route = "[[routes]]\nname = \"closed\"\nhosts = [\"open.example.com\"]\npath_prefix = \"/\"\n\
+                 service = \"web\"\nclient_certificate = \"required\"\n";
+    let edge = serving(&authority, &(entry(&open, &ca) + route)).await;
+    let roots = authority.roots();
+    let ours = clients.sign("client.example.net");
+    let ours = identity(&ours.certificate, &ours.key);
+    let name = "open.example.com";
+    let Some(shown) = ask(&edge, &roots, name, name, &ours).await else { return };
+    assert_eq!(shown.status, 200);
+    assert_eq!(ask(&edge, &roots, name, name, &[]).await.unwrap().status, 403);
+    let request = "GET / HTTP/1.1\r\nhost: open.example.com\r\nconnection: close\r\n\r\n";
+    assert!(raw(edge.http(), request).await.starts_with("HTTP/1.1 403 "), "nor by the plain listener");
+    assert_eq!(edge.metric("proxima_requests_rejected_total{reason=\"no_certificate\"}"), 2.0);
     edge.close().await;
 }
 

@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// What an origin does with everything but probes, which it always answers.
+/// What an origin does with everything but probes, which it answers unless it says so.
 #[derive(Debug, Clone)]
 pub enum Way {
     Well,
     Status(u16),
+    /// This status to one request in so many, 200 to the others.
+    Sometimes(u16, usize),
+    /// Well, but probes are told otherwise while this is set.
+    Sick(Arc<AtomicBool>),
     /// RST, nothing sent.
     Reset,
     /// Nothing, ever.
@@ -65,11 +69,17 @@ async fn serve(stream: TcpStream, way: Way, asked: &AtomicUsize) -> std::io::Res
             }
         }
         let mut status = 200;
-        if !first.starts_with("GET /health ") {
-            asked.fetch_add(1, Ordering::SeqCst);
+        if first.starts_with("GET /health ") {
+            if matches!(&way, Way::Sick(sick) if sick.load(Ordering::SeqCst)) {
+                status = 503;
+            }
+        } else {
+            let before = asked.fetch_add(1, Ordering::SeqCst);
             match &way {
-                Way::Well => {}
+                Way::Well | Way::Sick(_) => {}
                 Way::Status(other) => status = *other,
+                Way::Sometimes(other, one_in) if before % one_in == 0 => status = *other,
+                Way::Sometimes(..) => {}
                 Way::Reset => return stream.get_ref().set_zero_linger(),
                 Way::Hang => std::future::pending().await,
                 Way::Gate(places, service) => {

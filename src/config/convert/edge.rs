@@ -1,12 +1,12 @@
 //! Where other regions and operators connect, and how the edge leaves.
 
-use super::routes::policy::networks;
+use super::routes::policy::network;
 use crate::config::file::{File, Placed};
 use crate::config::files::{Named, NamedFile};
+use crate::config::listener::TrustedPeer;
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::{Admin, Drain, Peer};
-use ipnet::IpNet;
+use crate::config::{Admin, Drain, ListenAddress, Peer, TrustedProxies};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -33,9 +33,16 @@ pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Repor
     })
 }
 
-pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> Vec<IpNet> {
-    let Some(section) = &file.edge else { return Vec::new() };
-    networks(&section.get_ref().trusted_proxies, report)
+pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> TrustedProxies {
+    let mut trusted = TrustedProxies::default();
+    let stated = file.edge.as_ref().and_then(|section| section.get_ref().trusted_proxies.as_ref());
+    for placed in stated.iter().flat_map(|list| list.get_ref()) {
+        match placed.value {
+            TrustedPeer::Network(value) => trusted.networks.push(network(value, &placed.span, report)),
+            TrustedPeer::Unix => trusted.unix = true,
+        }
+    }
+    trusted
 }
 
 pub(super) fn admin(file: &File) -> Admin {
@@ -46,18 +53,26 @@ pub(super) fn admin(file: &File) -> Admin {
 /// Addresses that cannot all be bound.
 pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
     let listeners = file.listeners.iter().flatten().filter_map(|l| l.get_ref().address.as_ref());
+    let listeners: Vec<_> =
+        listeners.map(|at| Placed { value: at.value.clone(), span: at.span.clone() }).collect();
+    let tcp = |at: &Placed<SocketAddr>| Placed { value: at.value.into(), span: at.span.clone() };
     let peer = file.peer.as_ref().and_then(|peer| peer.get_ref().address.as_ref());
     let stated = file.admin.as_ref().and_then(|admin| admin.get_ref().address.as_ref());
-    let placed: Vec<&Placed<SocketAddr>> = listeners.chain(peer).chain(stated).collect();
+    let others = peer.into_iter().chain(stated).map(tcp);
+    let placed: Vec<Placed<ListenAddress>> = listeners.into_iter().chain(others).collect();
     for (index, later) in placed.iter().enumerate() {
-        if let Some(first) = placed.iter().take(index).find(|first| clash(first.value, later.value)) {
+        if let Some(first) = placed.iter().take(index).find(|first| clash(&first.value, &later.value)) {
             let wrong = format!("{} is taken twice", later.value);
             let problem = Problem::at(&later.span, wrong).here("again here").also(&first.span, "first here");
-            report.add(problem.right("expected an address and port of its own for each listener"));
+            let right = match later.value {
+                ListenAddress::Tcp(_) => "expected an address and port of its own for each listener",
+                ListenAddress::Unix(_) => "expected a path of its own for each listener",
+            };
+            report.add(problem.right(right));
         }
     }
     if stated.is_none()
-        && let Some(taken) = placed.iter().find(|placed| clash(placed.value, admin.address))
+        && let Some(taken) = placed.iter().find(|placed| clash(&placed.value, &admin.address.into()))
     {
         let wrong = format!("{} is the default address of [admin]", admin.address);
         let problem = Problem::at(&taken.span, wrong).here("taken twice");
@@ -68,7 +83,12 @@ pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
 /// Port 0 is a free port of the system's choice.
 ///
 /// `0.0.0.0` takes its port on every IPv4 address, `[::]` on every address: no listener is IPv6-only.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+fn clash(a: &ListenAddress, b: &ListenAddress) -> bool {
+    let (a, b) = match (a, b) {
+        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => (a, b),
+        (ListenAddress::Unix(a), ListenAddress::Unix(b)) => return a.path == b.path,
+        _ => return false,
+    };
     let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
     let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     a.port() != 0 && a.port() == b.port() && (one == other || covers(one, other) || covers(other, one))

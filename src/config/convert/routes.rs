@@ -5,11 +5,13 @@ mod guarded;
 mod matching;
 mod overlaps;
 pub(super) mod policy;
+mod sessions;
 
+use crate::config::Service;
 use crate::config::file::{File, RouteSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
-use crate::domain::name::RouteId;
+use crate::domain::name::{RouteId, ServiceId};
 use crate::domain::routing::{AmbiguousPaths, HostPattern, PathPattern, Pattern, Route, RouteTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,10 +24,11 @@ struct Written {
 
 pub(super) fn routes(
     file: &File,
-    services: &Known,
+    services: (&BTreeMap<ServiceId, Service>, &Known),
     limits: &Known,
     report: &mut Report,
 ) -> Option<RouteTable> {
+    let (services, known) = services;
     let sections = file.routes.as_deref().unwrap_or_default();
     if sections.is_empty() {
         let right = "[[routes]] with name and service";
@@ -34,7 +37,7 @@ pub(super) fn routes(
     let mut ids: BTreeMap<RouteId, Range<usize>> = BTreeMap::new();
     let (mut routes, mut places) = (Vec::new(), Vec::new());
     for section in sections {
-        let Some(written) = route(section, services, limits, report) else { continue };
+        let Some(written) = route(section, known, limits, report) else { continue };
         if let Some(placed) = &section.get_ref().name
             && let Some(first) = ids.insert(placed.value.clone(), placed.span.clone())
         {
@@ -46,6 +49,7 @@ pub(super) fn routes(
         places.push(written.places);
     }
     overlaps::tell(&routes, &places, report);
+    sessions::tell(&routes, &places, services, report);
     let expressions: Vec<(Vec<HostPattern>, Range<usize>)> = routes
         .iter()
         .zip(&places)

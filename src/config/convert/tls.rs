@@ -1,13 +1,17 @@
 //! The certificates of the `https` listeners.
 
-use crate::config::file::{CertificateSection, File, Key, TlsSection};
+use crate::config::file::{CertificateSection, File, HstsSection, Key, Section, TlsSection};
 use crate::config::files::{Named, NamedFile};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::{ClientAuthKind, FilePath};
 use crate::config::{ClientAuth, ServerCertificate, Tls, TlsPolicy};
+use http::HeaderValue;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What [tls] and each of its `certificates` say alike.
 #[derive(Clone, Copy)]
@@ -41,7 +45,32 @@ pub(super) fn tls(file: &File, folder: &Path, report: &mut Report) -> Option<Tls
         .filter_map(|section| certificate(&section.span(), section.get_ref().into(), folder, report))
         .collect();
     let policy = tls.policy.as_ref().map_or(TlsPolicy::Intermediate, |placed| placed.value);
-    Some(Tls { default: default?, certificates, policy })
+    let hsts = tls.hsts.as_ref().and_then(|section| hsts(section, report));
+    Some(Tls { default: default?, certificates, policy, hsts })
+}
+
+/// The value of `Strict-Transport-Security`: RFC 6797, section 6.1. `None`: a problem was told.
+fn hsts(section: &Section<HstsSection>, report: &mut Report) -> Option<HeaderValue> {
+    let (span, hsts) = (section.span(), section.get_ref());
+    report.present(&span, "max_age", hsts.max_age.is_some(), "max_age = \"365d\"");
+    let longest = DAY * 3650;
+    let max_age = report.duration("tls.hsts.max_age", &hsts.max_age, Duration::ZERO..=longest, longest);
+    let subdomains = hsts.include_subdomains.as_ref().is_some_and(|placed| placed.value);
+    let preload = hsts.preload.as_ref().filter(|placed| placed.value);
+    if let Some(preload) = preload
+        && (!subdomains || max_age < DAY * 365)
+        && !report.damaged_inside(&span)
+    {
+        // Browsers' lists take nothing less, and are hard to leave: https://hstspreload.org.
+        let problem = Problem::at(&preload.span, "`preload` asks for more than this says");
+        let right = "expected include_subdomains = true and max_age = \"365d\" or more beside it";
+        report.add(problem.here("would be refused").right(right));
+    }
+    let mut value = format!("max-age={}", max_age.as_secs());
+    for (said, directive) in [(subdomains, "; includeSubDomains"), (preload.is_some(), "; preload")] {
+        value.push_str(if said { directive } else { "" });
+    }
+    HeaderValue::try_from(value).ok()
 }
 
 /// `None`: a problem was told.

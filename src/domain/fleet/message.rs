@@ -1,6 +1,6 @@
 //! What goes into the fleet and what comes out.
 
-use crate::domain::health::{State, Word};
+use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
@@ -156,6 +156,8 @@ pub enum Transition {
         address: SocketAddr,
         from: State,
         to: State,
+        /// `Some`: it is ejected from now on, and why.
+        ejected: Option<EjectionReason>,
     },
     Vote {
         name: DnsName,

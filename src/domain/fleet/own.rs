@@ -2,7 +2,7 @@
 
 use super::{Fleet, Outcome, OutcomeResult, Output, Target, Transition, watch};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::health::{Health, HealthPolicy, Room, State, Word};
+use crate::domain::health::{EjectionReason, Health, HealthPolicy, Room, State, Word};
 use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
 use crate::domain::name::ServiceId;
 use crate::domain::policy::Policy;
@@ -109,29 +109,33 @@ impl OwnService {
         room(self.endpoints.len(), ejected, &policy.outlier)
     }
 
-    /// Ejects those that do worse than the others, once in a window.
-    fn compare(&mut self, policy: &HealthPolicy, now: Time) {
+    /// Ejects those that do worse than the others, once in a window; by their indices.
+    fn compare(&mut self, policy: &HealthPolicy, now: Time) -> BTreeMap<usize, EjectionReason> {
         if now.since(self.compared) < policy.failure_window {
-            return;
+            return BTreeMap::new();
         }
         self.compared = now;
         let room = self.room(policy);
         let observations: Vec<Observation> = self.endpoints.values_mut().map(OwnEndpoint::observe).collect();
-        for (index, _) in outliers(&observations, &policy.outlier).into_iter().take(room) {
-            if let Some(endpoint) = self.endpoints.values_mut().nth(index) {
+        let ejected: BTreeMap<_, _> =
+            outliers(&observations, &policy.outlier).into_iter().take(room).collect();
+        for (index, endpoint) in self.endpoints.values_mut().enumerate() {
+            if ejected.contains_key(&index) {
                 endpoint.health.eject(now, policy);
             }
         }
+        ejected
     }
 
     /// Lets time pass and tells a change of state.
     pub(super) fn advance(&mut self, id: &ServiceId, policy: &Policy, now: Time, outputs: &mut Vec<Output>) {
         let before: Vec<State> = self.endpoints.values().map(|e| e.health.state()).collect();
-        self.compare(&policy.health, now);
-        for ((address, endpoint), from) in self.endpoints.iter_mut().zip(before) {
+        let ejected = self.compare(&policy.health, now);
+        for (index, ((address, endpoint), from)) in self.endpoints.iter_mut().zip(before).enumerate() {
             endpoint.health.advance(now, &policy.health);
             endpoint.share(now, &policy.health);
-            tell_endpoint(id, *address, from, endpoint.health.state(), outputs);
+            let moved = (from, endpoint.health.state());
+            tell_endpoint(id, *address, moved, ejected.get(&index).copied(), outputs);
         }
         self.follow(policy, now);
         self.health.advance(now, &policy.health);
@@ -162,16 +166,17 @@ impl OwnService {
     }
 }
 
+/// `reason`: of an ejection, if it is one.
 fn tell_endpoint(
     service: &ServiceId,
     address: SocketAddr,
-    from: State,
-    to: State,
+    (from, to): (State, State),
+    reason: Option<EjectionReason>,
     outputs: &mut Vec<Output>,
 ) {
     if from != to {
-        let service = service.clone();
-        outputs.push(Output::Moved(Transition::Endpoint { service, address, from, to }));
+        let (service, ejected) = (service.clone(), reason.filter(|_| to == State::Ejected));
+        outputs.push(Output::Moved(Transition::Endpoint { service, address, from, to, ejected }));
     }
 }
 
@@ -222,7 +227,7 @@ impl Fleet {
         }
         let to = endpoint.health.state();
         self.dirty |= from != to;
-        tell_endpoint(service, address, from, to, outputs);
+        tell_endpoint(service, address, (from, to), Some(EjectionReason::Probes), outputs);
     }
 
     pub(super) fn outcome(&mut self, outcome: &Outcome, now: Time, outputs: &mut Vec<Output>) {
@@ -240,10 +245,10 @@ impl Fleet {
             let from = endpoint.health.state();
             let count = if success { &mut endpoint.good } else { &mut endpoint.bad };
             *count = count.saturating_add(1);
-            endpoint.health.outcome_with(room, success, now, policy);
+            let reason = endpoint.health.outcome_with(room, success, now, policy);
             let to = endpoint.health.state();
             self.dirty |= from != to || room == Room::Full;
-            tell_endpoint(&outcome.service, outcome.address, from, to, outputs);
+            tell_endpoint(&outcome.service, outcome.address, (from, to), reason, outputs);
         }
     }
 }
@@ -260,6 +265,8 @@ mod tests {
     struct Case {
         fleet: Fleet,
         now: Time,
+        /// Of ejections, in their order.
+        reasons: Vec<EjectionReason>,
     }
 
     fn web() -> ServiceId {
@@ -287,7 +294,8 @@ mod tests {
                 rtt_window: Duration::from_secs(30),
                 failover: FailoverPolicy::default(),
             };
-            let mut case = Self { fleet: Fleet::new(Arc::new(policy), 1), now: Time::from_millis(1) };
+            let (fleet, now) = (Fleet::new(Arc::new(policy), 1), Time::from_millis(1));
+            let mut case = Self { fleet, now, reasons: Vec::new() };
             case.resolve(endpoints);
             case
         }
@@ -301,7 +309,11 @@ mod tests {
         }
 
         fn handle(&mut self, input: Input) {
-            self.fleet.handle(input, self.now);
+            for output in self.fleet.handle(input, self.now) {
+                if let Output::Moved(Transition::Endpoint { ejected, .. }) = output {
+                    self.reasons.extend(ejected);
+                }
+            }
         }
 
         /// Lets a second pass.
@@ -346,7 +358,7 @@ mod tests {
         }
         assert_eq!(case.ejected(), Vec::<u8>::new());
         (0..11).for_each(|_| case.tick());
-        assert_eq!(case.ejected(), [2]);
+        assert_eq!((case.ejected(), case.reasons), (vec![2], vec![EjectionReason::SuccessRate]));
     }
 
     #[test]
@@ -362,6 +374,7 @@ mod tests {
         assert!(case.share(1) < 0.3, "{}", case.share(1));
         (0..25).for_each(|_| case.tick());
         assert_eq!(case.share(1), 1.0);
+        assert_eq!(case.reasons, [EjectionReason::Latency]);
     }
 
     #[test]
@@ -371,6 +384,7 @@ mod tests {
             (0..6).for_each(|n| case.outcome(n, None));
         }
         assert_eq!(case.ejected().len(), 3);
+        assert_eq!(case.reasons, [EjectionReason::ConsecutiveFailures; 3]);
     }
 
     #[test]

@@ -143,8 +143,26 @@ impl Affinity {
             }
             Session::Key(key) => key,
         };
-        let ranks = HashKey::new(key, self.rendezvous);
-        left().max_by_key(|(_, e)| (Self::score(ranks, e.address()), e.address())).map(|(index, _)| index)
+        left().max_by_key(|(_, e)| self.rank(key, e.address())).map(|(index, _)| index)
+    }
+
+    /// Whether a session is at home elsewhere than at the place that serves it; `known`: all endpoints
+    /// of the own region, those that do not serve among them.
+    pub fn is_elsewhere(
+        &self,
+        session: Session,
+        (region, endpoint): (&RegionId, SocketAddr),
+        mut known: impl Iterator<Item = SocketAddr>,
+    ) -> bool {
+        match session {
+            Session::Token(token) => token != self.token(region, endpoint),
+            Session::Key(key) => known.any(|other| self.rank(key, other) > self.rank(key, endpoint)),
+        }
+    }
+
+    /// An endpoint's place in the order of a key; the highest one serves it.
+    fn rank(&self, key: u64, endpoint: SocketAddr) -> (u64, SocketAddr) {
+        (Self::score(HashKey::new(key, self.rendezvous), endpoint), endpoint)
     }
 
     fn region(&self, region: &RegionId) -> u64 {

@@ -34,7 +34,12 @@ pub enum Priority {
 impl Priority {
     pub const ALL: [Self; 3] = [Self::Sheddable, Self::Normal, Self::Critical];
 
-    /// The class as metrics and the file spell it.
+    /// The class of that spelling; see [`Priority::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == text)
+    }
+
+    /// The class as metrics, other regions and the file spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sheddable => "sheddable",

@@ -14,6 +14,7 @@
 //! How many may be ejected at once is bounded: when most are "bad", the cause is not
 //! theirs, and the rest could not carry the load.
 
+use crate::domain::health::EjectionReason as Reason;
 use std::time::Duration;
 
 /// Fewer endpoints with enough requests are no company to be compared with.
@@ -61,23 +62,6 @@ impl Observation {
 
     fn rate(&self) -> f64 {
         f64::from(self.good) / f64::from(self.volume().max(1))
-    }
-}
-
-/// Why an endpoint is an outlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    SuccessRate,
-    Latency,
-}
-
-impl Reason {
-    /// The reason as metrics and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SuccessRate => "success_rate",
-            Self::Latency => "latency",
-        }
     }
 }
 

@@ -171,9 +171,11 @@ impl RateTable {
         true
     }
 
-    /// Keys that were forgotten while they still owed: above zero, the table is too small for its traffic.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten.load(Relaxed)
+    /// Keys that were forgotten while they still owed, since the last call: above zero, the table is
+    /// too small for its traffic.
+    pub fn take_forgotten(&self) -> u64 {
+        // Nearly always zero, and then nothing is written.
+        if self.forgotten.load(Relaxed) == 0 { 0 } else { self.forgotten.swap(0, Relaxed) }
     }
 
     /// How many keys the table holds at most.
@@ -285,7 +287,7 @@ mod tests {
             }
         }
         assert_eq!(table.capacity(), 1024);
-        assert!(table.forgotten() > 0);
+        assert!(table.take_forgotten() > 0);
     }
 
     #[test]
@@ -297,7 +299,7 @@ mod tests {
         for n in 8..16 {
             assert!(allowed(&table, client(n), Time::from_millis(500)));
         }
-        assert_eq!(table.forgotten(), 0, "all of the first eight were full again");
+        assert_eq!(table.take_forgotten(), 0, "all of the first eight were full again");
     }
 
     #[test]

@@ -32,20 +32,18 @@ impl<V> Lookup<V> {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&V> {
-        if key.len() > self.longest || self.entries.is_empty() {
-            return None;
-        }
+        self.probed(key).find(|(known, _)| **known == *key).map(|(_, value)| value)
+    }
+
+    /// The entries that a key may be: where it would have been put, up to the first free place.
+    pub(super) fn probed(&self, key: &str) -> impl Iterator<Item = &(Box<str>, V)> {
         let length = self.slots.len();
+        let steps = if key.len() > self.longest || self.entries.is_empty() { 0 } else { length };
         let start = start(key, length);
-        for step in 0..length {
+        (0..steps).map_while(move |step| {
             let number = *self.slots.get((start + step) % length)?;
-            // 0 is free: the key would have been put there.
-            let (known, value) = self.entries.get((number as usize).checked_sub(1)?)?;
-            if **known == *key {
-                return Some(value);
-            }
-        }
-        None
+            self.entries.get((number as usize).checked_sub(1)?)
+        })
     }
 
     /// Bytes of the longest key.

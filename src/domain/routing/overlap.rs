@@ -5,10 +5,13 @@
 //! are equal but written differently.
 
 use super::table::{Groups, grouped};
-use super::{HostPattern, Route};
+use super::{HostPattern, PathPattern, Route};
+use std::collections::BTreeMap;
 
 /// Each route is compared with so many before it in its group: reloads of large files stay quick.
 const COMPARED_MAX: usize = 128;
+/// Of the overlaps of a route that still takes something, so many are told.
+const TOLD_MAX: usize = 8;
 
 /// Two routes in the way of each other at one host pattern, as indices into the routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,19 +33,20 @@ pub enum Relation {
     PerhapsOrder,
 }
 
-/// All overlaps, by loser; of the winners that leave a loser nothing, one.
+/// All overlaps, by loser; of the winners that leave a loser nothing, one, and of others [`TOLD_MAX`].
 pub fn overlaps(routes: &[Route]) -> Vec<Overlap<'_>> {
     let mut found = Vec::new();
     for (host, groups) in grouped(routes) {
         let search = Search { routes, host, groups: &groups };
-        let mut here = search.within_groups();
-        here.extend(search.covered());
-        here.extend(search.expressions());
+        let mut here: Vec<_> = search.pairs().filter_map(|pair| search.judged(pair)).collect();
         here.sort();
-        // `Never` says it all.
-        let dead =
-            |loser| here.iter().find(|o: &&Overlap<'_>| o.loser == loser && o.relation == Relation::Never);
-        found.extend(here.iter().filter(|o| dead(o.loser).is_none_or(|first| first == *o)));
+        for of_loser in here.chunk_by(|one, other| one.loser == other.loser) {
+            // `Never` says it all.
+            match of_loser.iter().find(|overlap| overlap.relation == Relation::Never) {
+                Some(never) => found.push(*never),
+                None => found.extend(of_loser.iter().take(TOLD_MAX)),
+            }
+        }
     }
     found.sort();
     found
@@ -54,86 +58,101 @@ struct Search<'r, 's> {
     groups: &'s Groups<'r>,
 }
 
+/// Two routes that may be in the way of each other, by their indices.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    loser: usize,
+    winner: usize,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// Same host, same path.
+    Group,
+    /// The winner is an expression that takes everything from some start on.
+    Covered,
+    /// Different expressions.
+    Expressions,
+}
+
 impl<'r> Search<'r, '_> {
-    /// Routes with the same host and path.
-    fn within_groups(&self) -> Vec<Overlap<'r>> {
-        let mut found = Vec::new();
-        for group in self.groups.all() {
-            for (at, loser) in group.iter().enumerate() {
-                for winner in group.iter().take(at.min(COMPARED_MAX)) {
-                    found.extend(self.compared(*loser, *winner));
-                }
-            }
-        }
-        found
+    /// What is worth comparing: three times [`COMPARED_MAX`] pairs for each route at most.
+    fn pairs(&self) -> impl Iterator<Item = Pair> {
+        self.same().chain(self.covered()).chain(self.expressions())
     }
 
-    fn compared(&self, loser: usize, winner: usize) -> Option<Overlap<'r>> {
-        let (own, other) = (&self.routes.get(loser)?.conditions, &self.routes.get(winner)?.conditions);
-        if own.imply(other) {
-            return Some(self.overlap(loser, winner, Relation::Never));
-        }
-        let tied = own.count() == other.count() && own.meet(other);
-        tied.then(|| self.overlap(loser, winner, Relation::Order))
+    fn same(&self) -> impl Iterator<Item = Pair> {
+        self.groups.all().flat_map(|group| {
+            group.iter().enumerate().flat_map(move |(at, loser)| {
+                let winners = group.iter().take(at.min(COMPARED_MAX));
+                winners.map(|winner| Pair { loser: *loser, winner: *winner, why: Why::Group })
+            })
+        })
     }
 
-    /// Routes behind an expression that takes everything from some start on.
-    fn covered(&self) -> Vec<Overlap<'r>> {
-        let mut found = Vec::new();
+    fn covered(&self) -> impl Iterator<Item = Pair> {
+        let mut covering: BTreeMap<&str, Vec<(usize, &[usize])>> = BTreeMap::new();
         for (place, (pattern, winners)) in self.groups.regexes.iter().enumerate() {
-            let Some(start) = pattern.covers_from() else { continue };
-            let later = self.groups.regexes.iter().skip(place + 1);
-            let later = later.filter(|(pattern, _)| pattern.literal_start().starts_with(start));
-            let prefixes = self.groups.prefixes.iter().filter(|(prefix, _)| prefix.starts_with(start));
-            let losers = later.map(|(_, group)| group).chain(prefixes.map(|(_, group)| group));
-            for loser in losers.flatten() {
-                let takes_all = |winner: &&usize| self.implies(*loser, **winner);
-                if let Some(winner) = winners.iter().take(COMPARED_MAX).find(takes_all) {
-                    found.push(self.overlap(*loser, *winner, Relation::Never));
-                }
+            if let Some(start) = pattern.covers_from() {
+                covering.entry(start).or_default().push((place, winners));
             }
         }
-        found
+        let regexes = self.groups.regexes.iter().enumerate();
+        let regexes = regexes.map(|(place, (pattern, group))| (place, pattern.literal_start(), group));
+        // Prefixes come after all expressions.
+        let prefixes = self.groups.prefixes.iter().map(|(prefix, group)| (usize::MAX, *prefix, group));
+        regexes.chain(prefixes).flat_map(move |(place, text, losers)| {
+            let starts = (0..=text.len()).filter_map(|end| covering.get(text.get(..end)?));
+            let before = starts.flatten().filter(|(other, _)| *other < place);
+            let winners: Vec<usize> =
+                before.flat_map(|(_, winners)| *winners).copied().take(COMPARED_MAX).collect();
+            losers.iter().flat_map(move |loser| {
+                winners.clone().into_iter().map(|winner| Pair { loser: *loser, winner, why: Why::Covered })
+            })
+        })
     }
 
-    /// Different expressions that may match the same path.
-    fn expressions(&self) -> Vec<Overlap<'r>> {
-        let mut found = Vec::new();
-        for (place, (pattern, losers)) in self.groups.regexes.iter().enumerate() {
-            let start = pattern.literal_start();
-            for (other, winners) in self.groups.regexes.iter().take(place.min(COMPARED_MAX)) {
-                let before = other.literal_start();
-                let apart = !before.starts_with(start) && !start.starts_with(before);
-                // The special before the general is how it should be; the other way round is `Never`.
-                let special = pattern.covers_from().is_some_and(|from| before.starts_with(from));
-                if apart || special {
-                    continue;
-                }
-                let pair = losers.first().zip(winners.first());
-                found.extend(pair.and_then(|(loser, winner)| self.perhaps(*loser, *winner)));
-            }
-        }
-        found
+    fn expressions(&self) -> impl Iterator<Item = Pair> {
+        let regexes = &self.groups.regexes;
+        regexes.iter().enumerate().flat_map(move |(place, (_, losers))| {
+            let before = regexes.iter().take(place.min(COMPARED_MAX));
+            before.filter_map(|(_, winners)| {
+                let (loser, winner) = (*losers.first()?, *winners.first()?);
+                Some(Pair { loser, winner, why: Why::Expressions })
+            })
+        })
     }
 
-    fn perhaps(&self, loser: usize, winner: usize) -> Option<Overlap<'r>> {
-        let (own, other) = (&self.routes.get(loser)?.conditions, &self.routes.get(winner)?.conditions);
-        own.meet(other).then(|| self.overlap(loser, winner, Relation::PerhapsOrder))
+    fn judged(&self, pair: Pair) -> Option<Overlap<'r>> {
+        let (loser, winner) = self.routes.get(pair.loser).zip(self.routes.get(pair.winner))?;
+        let (own, other) = (&loser.conditions, &winner.conditions);
+        let relation = match pair.why {
+            Why::Group | Why::Covered if own.imply(other) => Relation::Never,
+            Why::Group if own.count() == other.count() && own.meet(other) => Relation::Order,
+            Why::Expressions if may_share_a_path(loser, winner) && own.meet(other) => Relation::PerhapsOrder,
+            Why::Group | Why::Covered | Why::Expressions => return None,
+        };
+        Some(Overlap { loser: pair.loser, winner: pair.winner, host: self.host, relation })
     }
+}
 
-    fn implies(&self, loser: usize, winner: usize) -> bool {
-        let pair = self.routes.get(loser).zip(self.routes.get(winner));
-        pair.is_some_and(|(loser, winner)| loser.conditions.imply(&winner.conditions))
-    }
-
-    fn overlap(&self, loser: usize, winner: usize, relation: Relation) -> Overlap<'r> {
-        Overlap { loser, winner, host: self.host, relation }
-    }
+/// Whether two expressions may match one path, and not as they should: the special before the general.
+fn may_share_a_path(loser: &Route, winner: &Route) -> bool {
+    let (PathPattern::Regex(pattern), PathPattern::Regex(other)) = (&loser.path, &winner.path) else {
+        return false;
+    };
+    let (start, before) = (pattern.literal_start(), other.literal_start());
+    let apart = !before.starts_with(start) && !start.starts_with(before);
+    // The other way round is `Never`.
+    let special = pattern.covers_from().is_some_and(|from| before.starts_with(from));
+    !apart && !special
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::*;
+    use super::{COMPARED_MAX, Search, grouped};
     use crate::domain::name::ServiceId;
 
     fn route(id: &str, path: &str, methods: &[&str]) -> Route {
@@ -189,6 +208,33 @@ mod tests {
         let mut two = route("two", "/", &[]);
         two.hosts = vec![HostPattern::Exact("a.test".to_owned())];
         assert_eq!(overlaps(&[route("one", "/", &[]), two]), []);
+    }
+
+    /// The work is the number of pairs that are compared: it may not grow with the square of the routes.
+    #[test]
+    fn ten_thousand_routes_are_compared_in_bounded_work_whatever_they_are() {
+        const ROUTES: usize = 10_000;
+        type Path = fn(usize) -> String;
+        let kinds: [(&str, Path, usize); 5] = [
+            ("all alike", |_| "/".to_owned(), 9_999),
+            ("all different", |n| format!("/p{n}"), 0),
+            ("expressions that may meet", |n| format!("~/[a-z]+{n}"), 8 * 9_999),
+            ("each covers all after it", |n| format!("~/{}.*", "a".repeat(n % 400)), 9_999),
+            (
+                "half of them cover the others",
+                |n| format!("{}/{}", ["~", ""][n % 2], [".*", "x"][n % 2]),
+                9_999,
+            ),
+        ];
+        for (name, path, most) in kinds {
+            let routes: Vec<Route> = (0..ROUTES).map(|n| route(&format!("r{n}"), &path(n), &[])).collect();
+            let groups = grouped(&routes);
+            let pairs = |(host, groups)| Search { routes: &routes, host, groups }.pairs().count();
+            let compared: usize = groups.iter().map(|(host, groups)| pairs((*host, groups))).sum();
+            assert!(compared <= 3 * COMPARED_MAX * ROUTES, "{name}: {compared} pairs");
+            let found = overlaps(&routes).len();
+            assert!(found <= most, "{name}: {found} overlaps");
+        }
     }
 
     #[test]

@@ -17,8 +17,18 @@ pub struct RoutePolicy {
     pub rate_limits: Vec<String>,
     pub priority: Priority,
     pub hedging: RouteHedging,
+    pub client_certificate: ClientCertificate,
     /// How many of a million requests the access log tells; `None`: as it says itself.
     pub log_per_million: Option<u32>,
+}
+
+/// Whether a client must have shown a certificate, by whichever listener it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificate {
+    /// As the certificate of the host says.
+    #[default]
+    AsHost,
+    Required,
 }
 
 /// Whether slow requests may be sent twice.
@@ -67,9 +77,13 @@ pub struct Access {
 
 impl Access {
     /// Whether `address` may ask; an IPv4 address in IPv6 clothes is that IPv4 address.
-    pub fn admits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+    ///
+    /// `None`: whoever asks has no address, so no network has it in it.
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        let address = address.map(|address| address.to_canonical());
+        let within = |networks: &[IpNet]| {
+            address.is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+        };
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
     }
 }
@@ -92,10 +106,12 @@ mod tests {
             ("::ffff:10.2.3.4", true),
             ("::ffff:10.1.3.4", false),
         ] {
-            assert_eq!(some.admits(address.parse().unwrap()), admitted, "{address}");
+            assert_eq!(some.admits(Some(address.parse().unwrap())), admitted, "{address}");
         }
-        assert!(Access::default().admits("192.0.2.1".parse().unwrap()));
+        assert!(Access::default().admits(Some("192.0.2.1".parse().unwrap())));
         let denied = Access { allow: Vec::new(), deny: networks(&["0.0.0.0/0"]) };
-        assert!(!denied.admits("192.0.2.1".parse().unwrap()) && denied.admits("::1".parse().unwrap()));
+        assert!(
+            !denied.admits(Some("192.0.2.1".parse().unwrap())) && denied.admits(Some("::1".parse().unwrap()))
+        );
     }
 }

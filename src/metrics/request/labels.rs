@@ -231,11 +231,19 @@ pub enum RejectReason {
     Overloaded,
     /// For a host of another certificate than the connection's.
     Misdirected,
+    /// The client has shown no certificate, where the host or the route wants one.
+    NoCertificate,
 }
 
 impl RejectReason {
-    pub const ALL: [Self; 5] =
-        [Self::Denied, Self::BodyTooLarge, Self::RateLimited, Self::Overloaded, Self::Misdirected];
+    pub const ALL: [Self; 6] = [
+        Self::Denied,
+        Self::BodyTooLarge,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Misdirected,
+        Self::NoCertificate,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -244,6 +252,7 @@ impl RejectReason {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Misdirected => "misdirected",
+            Self::NoCertificate => "no_certificate",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Registrar;
 use super::labels::{Class, Cut, Distrust, HedgeResult, RetryReason};
+use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{RegionId, RouteId, ServiceId};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -25,6 +26,8 @@ pub(super) struct ServiceFamilies {
     hedges: IntCounterVec,
     hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
+    shed: IntCounterVec,
+    sessions_moved: IntCounterVec,
 }
 
 impl ServiceFamilies {
@@ -85,6 +88,16 @@ impl ServiceFamilies {
                 "Requests that may be in flight at the own endpoints of a service (0: any number).",
                 &["service"],
             )?,
+            shed: new.counters(
+                "proxima_requests_shed_total",
+                "Requests that were shed because too many were in flight, by the priority of their route.",
+                &["service", "priority"],
+            )?,
+            sessions_moved: new.counters(
+                "proxima_sessions_moved_total",
+                "Requests of a session that own endpoints answered elsewhere than the session was before.",
+                &["service"],
+            )?,
         })
     }
 
@@ -124,6 +137,8 @@ impl ServiceFamilies {
                 .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
             hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
+            shed: Priority::ALL.map(|class| self.shed.with_label_values(&[service.as_str(), class.as_str()])),
+            sessions_moved: self.sessions_moved.with_label_values(&[service.as_str()]),
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
     }
@@ -172,6 +187,9 @@ pub struct ServiceHandles {
     /// In seconds.
     pub hedge_delay: Gauge,
     pub concurrency_limit: IntGauge,
+    /// In the order of [`Priority`].
+    shed: [IntCounter; Priority::ALL.len()],
+    pub sessions_moved: IntCounter,
 }
 
 impl ServiceHandles {
@@ -192,6 +210,11 @@ impl ServiceHandles {
 
     pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
         &self.hedges[result as usize]
+    }
+
+    /// The count of requests of a class that were shed.
+    pub fn shed(&self, priority: Priority) -> &IntCounter {
+        &self.shed[priority as usize]
     }
 
     /// The count of TLS handshakes with upstreams that failed.

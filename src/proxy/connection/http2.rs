@@ -1,17 +1,20 @@
 //! The loop over the streams of an HTTP/2 connection.
 
-use super::{Connection, Server, refusal, until_closed};
+use super::frames::Cut;
+use super::meter::{Meter, Seen};
+use super::{Connection, Deadlines, Server, refusal, until_closed};
 use crate::metrics::request::Message;
-use crate::proxy::io::Timer;
+use crate::proxy::door::Bounds;
+use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::Pipeline;
 use crate::proxy::session::{Downstream, h2 as session};
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
-use pingora::protocols::Stream;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,8 +25,6 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes of an answer that wait in a stream for its window.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// Bytes of a head, decoded; as for HTTP/1.
-const HEAD_BYTES: u32 = 32 * 1024;
 /// Resets by the client of streams that were not taken up yet, and of ours because it broke a rule;
 /// more of them end the connection (CVE-2023-44487, CVE-2025-8671).
 const RESETS_MAX: usize = 20;
@@ -33,13 +34,16 @@ const KNOWN_MAX: usize = 1024;
 const KNOWN: Duration = Duration::from_secs(10);
 /// Requests that break the rules before the connection is ended.
 const MALFORMED_MAX: u32 = 32;
+/// For the last word to a client whose connection is ended.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-fn options() -> H2Options {
-    let mut options = default_h2_options();
+fn options(bounds: &Bounds) -> Builder {
+    let mut options = Builder::new();
     options
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEAD_BYTES)
+        .max_header_list_size(u32::try_from(bounds.head.head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(bounds.max_streams)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_concurrent_reset_streams(KNOWN_MAX)
         .reset_stream_duration(KNOWN)
@@ -48,60 +52,137 @@ fn options() -> H2Options {
     options
 }
 
+type Connected = h2::server::Connection<Meter, Bytes>;
+
+/// Why no further stream comes.
+enum Stop {
+    /// The client asks for too much.
+    Cut(Cut),
+    Broken(h2::Error),
+    End,
+}
+
+type Asked = (Request<RecvStream>, SendResponse<Bytes>);
+
+fn poll_asked(conn: &mut Connected, seen: &Seen, context: &mut Context<'_>) -> Poll<Result<Asked, Stop>> {
+    let accepted = conn.poll_accept(context);
+    if let Some(cut) = seen.cut() {
+        return Poll::Ready(Err(Stop::Cut(cut)));
+    }
+    accepted.map(|accepted| accepted.ok_or(Stop::End)?.map_err(Stop::Broken))
+}
+
+/// Which bound of the h2 crate a connection broke at; `None`: its client has left.
+fn cut_of(error: &h2::Error) -> Option<Cut> {
+    if !error.is_library() {
+        return None;
+    }
+    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    Some(if calm { Cut::Calm } else { Cut::Protocol })
+}
+
+/// When a connection without streams has to go.
+struct Idle {
+    until: Instant,
+    /// The client was told that it has to go.
+    closing: bool,
+    deadlines: Deadlines,
+}
+
+impl Idle {
+    const fn patience(&self) -> Duration {
+        if self.closing { self.deadlines.first_head_closing } else { self.deadlines.idle }
+    }
+
+    /// Something has come to its end at this time.
+    fn since(&mut self, at: Instant) {
+        self.until = at + self.patience();
+    }
+}
+
 impl Server {
     /// Serves streams until the client leaves, asks nothing for long, or the edge closes.
     ///
     /// When it closes, the client is told by GOAWAY, and what it has asked is answered.
-    pub(super) async fn http2(&self, stream: Stream, connection: &Arc<Connection>) {
-        let begun = timeout(connection.deadlines.first_head, handshake(stream, Some(options()))).await;
-        let mut conn = match begun {
+    pub(super) async fn http2(&self, conn: Conn, connection: &Arc<Connection>) {
+        let (door, remote) = (&connection.door, connection.remote);
+        let (stream, begun) = conn.into_parts();
+        let meter = Meter::new(stream, begun, door.bounds.max_streams);
+        let seen = meter.seen();
+        let handshake = options(&door.bounds).handshake(meter);
+        let mut conn = match timeout(door.deadlines.first_head, handshake).await {
             Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return debug!(remote = %connection.remote, %error, "no HTTP/2"),
-            Err(_) => return debug!(remote = %connection.remote, "HTTP/2 did not begin in time"),
+            Ok(Err(error)) => return debug!(?remote, %error, "no HTTP/2"),
+            Err(_) => return debug!(?remote, "HTTP/2 did not begin in time"),
         };
         let mut streams = JoinSet::new();
+        if let Some(cut) = self.streams(&mut conn, &seen, connection, &mut streams).await {
+            door.cut(cut);
+            debug!(?remote, reason = cut.as_str(), "an HTTP/2 connection is ended");
+            conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            if let Ok(Err(error)) = timeout(FAREWELL, poll_fn(|context| conn.poll_closed(context))).await {
+                debug!(?remote, %error, "it could not be told");
+            }
+        }
+        drop(conn);
+        // Streams of a broken connection notice it themselves and tell what they have learned.
+        while streams.join_next().await.is_some() {}
+    }
+
+    /// The loop over the streams; `Some`: the connection is to be ended.
+    async fn streams(
+        &self,
+        conn: &mut Connected,
+        seen: &Seen,
+        connection: &Arc<Connection>,
+        streams: &mut JoinSet<()>,
+    ) -> Option<Cut> {
+        let deadlines = connection.door.deadlines;
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
-        let (mut closing, mut malformed) = (false, 0);
-        let mut idle_until = Instant::now() + connection.deadlines.idle;
+        let mut malformed = 0;
+        let mut idle = Idle { until: Instant::now() + deadlines.idle, closing: false, deadlines };
         loop {
             tokio::select! {
                 biased;
-                () = &mut closed, if !closing => {
-                    closing = true;
+                () = &mut closed, if !idle.closing => {
+                    idle.closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
+                    idle.since(Instant::now());
                 }
-                accepted = conn.accept() => match accepted {
-                    Some(Ok((request, respond))) => {
-                        malformed += u32::from(!self.stream(request, respond, connection, &mut streams));
+                asked = poll_fn(|context| poll_asked(conn, seen, context)) => match asked {
+                    Ok((request, respond)) => {
+                        malformed += u32::from(!self.stream(request, respond, connection, streams));
                         if malformed > MALFORMED_MAX {
-                            conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                            return Some(Cut::Malformed);
                         }
                     }
-                    Some(Err(error)) => {
-                        debug!(remote = %connection.remote, %error, "an HTTP/2 connection broke");
-                        break;
+                    Err(Stop::Cut(cut)) => return Some(cut),
+                    Err(Stop::Broken(error)) => {
+                        debug!(remote = ?connection.remote, %error, "an HTTP/2 connection broke");
+                        if let Some(cut) = cut_of(&error) {
+                            connection.door.cut(cut);
+                        }
+                        return None;
                     }
-                    None => break,
+                    Err(Stop::End) => return None,
                 },
-                Some(_) = streams.join_next() => {
-                    let patience =
-                        if closing { connection.deadlines.first_head_closing } else { connection.deadlines.idle };
-                    idle_until = Instant::now() + patience;
-                }
-                () = sleep_until(idle_until), if streams.is_empty() => {
-                    if closing {
-                        break;
+                Some(_) = streams.join_next() => idle.since(Instant::now()),
+                () = sleep_until(idle.until), if streams.is_empty() => {
+                    // The client may still read what its streams have left behind.
+                    idle.since(seen.data_sent());
+                    if idle.until > Instant::now() {
+                        continue;
+                    }
+                    if idle.closing {
+                        return None;
                     }
                     // As at the end of the edge: a request may be on its way.
-                    closing = true;
+                    idle.closing = true;
                     conn.graceful_shutdown();
-                    idle_until = Instant::now() + connection.deadlines.first_head_closing;
+                    idle.since(Instant::now());
                 }
             }
         }
-        // Streams of a broken connection notice it themselves and tell what they have learned.
-        while streams.join_next().await.is_some() {}
     }
 
     /// Takes up a stream; `false`: it breaks the rules, and was told so.
@@ -113,7 +194,7 @@ impl Server {
         streams: &mut JoinSet<()>,
     ) -> bool {
         let (parts, body) = request.into_parts();
-        match session::head(parts, &body, &connection.scheme()) {
+        match session::head(parts, &body, (&connection.scheme(), &connection.door.bounds.head)) {
             Ok(head) => {
                 let (pipeline, connection) = (Arc::clone(&self.pipeline), Arc::clone(connection));
                 streams.spawn(async move {
@@ -124,7 +205,7 @@ impl Server {
             }
             Err(malformed) => {
                 self.shared.malformed(Message::Request, malformed);
-                debug!(remote = %connection.remote, reason = malformed.as_str(), "a malformed request");
+                debug!(remote = ?connection.remote, reason = malformed.as_str(), "a malformed request");
                 if let Err(error) = refuse(&mut respond, malformed.status()) {
                     debug!(%error, "it could not be told");
                 }

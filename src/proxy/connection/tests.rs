@@ -9,7 +9,7 @@ use crate::proxy::settings::{Settings, Tls};
 use crate::proxy::{Edge, Wiring};
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -85,7 +85,11 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = config.with_single_cert(chain, secret).unwrap();
         let before = edge.shared.settings.load();
-        let clients = Some(Arc::new(ServerTls::new(vec![(Vec::new(), config)])));
+        let clients = Some(Arc::new(ServerTls::new(vec![crate::proxy::tls::Entry {
+            names: Vec::new(),
+            config,
+            closed: false,
+        }])));
         let tls = Tls { clients, ..Tls::default() };
         let guards = Guards::default();
         let metrics = &edge.shared.wiring.metrics;
@@ -103,8 +107,8 @@ async fn connected(kind: ListenerKind, proxied: Proxied) -> (TcpStream, Arc<Shar
     let shared = Arc::clone(&edge.shared);
     tokio::spawn(async move {
         let door = door(kind, proxied, &server.shared.wiring.metrics);
-        let inside = door.enter(remote.ip()).unwrap();
-        server.serve(accepted, remote, &door, inside).await;
+        let inside = door.enter(Some(remote.ip())).unwrap();
+        server.serve(accepted.into(), Some(remote), door, inside).await;
         drop(edge);
     });
     (client, shared)

@@ -1,6 +1,6 @@
 use super::*;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 fn door(limits: ListenerLimits, trusted: Option<&str>) -> Arc<Door> {
     let metrics = RequestMetrics::register(&prometheus::Registry::new()).unwrap();
@@ -8,8 +8,8 @@ fn door(limits: ListenerLimits, trusted: Option<&str>) -> Arc<Door> {
     Arc::new(Door::new(ListenerKind::Http, &limits, proxy_protocol.as_ref(), &metrics))
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn ip(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
 }
 
 #[test]
@@ -62,6 +62,17 @@ fn a_proxied_client_counts_by_what_the_header_says() {
     second.name(ip("192.0.2.2")).unwrap();
 }
 
+#[test]
+fn who_comes_by_a_unix_socket_is_no_client_s_share_until_a_header_names_him() {
+    let limits = ListenerLimits { max_connections_per_client: Some(1), ..Default::default() };
+    let open = door(limits.clone(), None);
+    let _unknown = [open.enter(None).unwrap(), open.enter(None).unwrap()];
+    let proxied = door(limits, Some("10.0.0.0/8"));
+    let mut first = proxied.enter(None).unwrap();
+    first.name(ip("192.0.2.1")).unwrap();
+    assert_eq!(proxied.enter(None).unwrap().name(ip("192.0.2.1")), Err(Refusal::ClientFull));
+}
+
 /// A header cut at every place, and bytes that follow it at once.
 #[tokio::test]
 async fn what_follows_a_header_is_left_in_the_socket() {
@@ -70,7 +81,7 @@ async fn what_follows_a_header_is_left_in_the_socket() {
     for cut in 0..line.len() {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.set_nodelay(true).unwrap();
-        let (mut server, _) = listener.accept().await.unwrap();
+        let mut server = Socket::from(listener.accept().await.unwrap().0);
         let reading = tokio::spawn(async move { (header(&mut server).await, server) });
         client.write_all(&line[..cut]).await.unwrap();
         tokio::task::yield_now().await;

@@ -1,6 +1,6 @@
 //! Answers of this edge itself.
 
-use super::{CLIENT_PATIENCE, Call, Pipeline};
+use super::{Call, Pipeline, front};
 use crate::metrics::request::{Class, ListenerKind, Message, RejectReason};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
@@ -22,18 +22,19 @@ impl Pipeline {
             trail.own_answer(&answer, call.progress.failure);
         }
         let status = answer.status;
-        let (mut parts, body) = self.page(answer, call.style);
+        let (mut parts, body) = self.page(answer, call);
         self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
+        let empty = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // A status of gRPC is a head alone.
-        let bodiless = headless || call.style == Style::Grpc && body.is_empty();
+        let bodiless = headless || empty || call.style == Style::Grpc && body.is_empty();
         let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
-        if headless {
+        if headless && !empty {
             parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
         let keep = !self.shared.draining() && call.down.rest_is_short();
-        let body = (!headless && !body.is_empty()).then_some(Piece::Data(body));
-        let sent = timeout(CLIENT_PATIENCE, async {
+        let body = (!bodiless && !body.is_empty()).then_some(Piece::Data(body));
+        let sent = timeout(call.connection.door.bounds.pace.patience, async {
             call.down.start(&parts, framing, keep)?;
             for piece in body.into_iter().chain([Piece::End]) {
                 poll_fn(|context| call.down.poll_room(context)).await?;
@@ -49,9 +50,10 @@ impl Pipeline {
     }
 
     /// Head and body of an answer of our own.
-    fn page(&self, answer: OwnAnswer, style: Style) -> (response::Parts, Bytes) {
+    fn page(&self, answer: OwnAnswer, call: &Call<'_>) -> (response::Parts, Bytes) {
         let mut parts = Response::new(()).into_parts().0;
         parts.status = answer.status;
+        front::insist(call, &mut parts);
         let plain = |content_type| {
             vec![
                 (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -62,7 +64,7 @@ impl Pipeline {
             Content::Text(text) => (plain("text/plain; charset=utf-8"), Bytes::from(String::from(text))),
             Content::View => (plain("application/json"), self.view()),
             Content::Error(text) => {
-                let told = errors::tell(answer.status, &text, &answer.request_id, style);
+                let told = errors::tell(answer.status, &text, &answer.request_id, call.style);
                 parts.status = told.status;
                 (told.headers, Bytes::from(told.body))
             }
@@ -96,6 +98,7 @@ impl Pipeline {
                     count.inc();
                 }
             }
+            Cause::Insecure => metrics.https_redirects.inc(),
             Cause::Unavailable(_) | Cause::Asked | Cause::Broken => {}
         }
     }
@@ -117,6 +120,7 @@ impl Pipeline {
         if let Some(exchange) = &call.progress.exchange {
             parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
         }
+        front::insist(call, parts);
         self.headroom(call, parts);
     }
 

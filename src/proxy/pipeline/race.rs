@@ -4,7 +4,7 @@
 //! attempt cancels it: its connection is closed (HTTP/1), its stream is reset (HTTP/2).
 
 use super::transfer::{Broken, Patience, Transfer};
-use super::{CLIENT_PATIENCE, Call, Outgoing, Pipeline};
+use super::{Call, Outgoing, Pipeline, front};
 use crate::proxy::attempts::Body;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::HeaderEdits;
@@ -160,7 +160,8 @@ impl<'p> Try<'p> {
         let patience = Patience {
             first_byte: target.first_byte,
             between_bytes: target.between_bytes,
-            client: CLIENT_PATIENCE,
+            sender: front::sender(call),
+            reader: call.connection.door.bounds.pace,
             whole: call.deadline,
         };
         let stage = match pipeline.upstreams.kept(&target) {

@@ -5,9 +5,10 @@
 //! stays flat. What was made is written before anything is waited for, so an
 //! event of a stream is never held back.
 
-use super::Call;
 use super::replay::Replay;
+use super::{Call, front};
 use crate::proxy::headers::strip_answer;
+use crate::proxy::pace::{Pace, PaceRule};
 use crate::proxy::session::{ClientError, Piece};
 use crate::proxy::upstream::{Head, Upstream, UpstreamError};
 use std::future::poll_fn;
@@ -22,8 +23,10 @@ pub(super) struct Patience {
     pub(super) first_byte: Duration,
     /// For the upstream: between two pieces of its answer.
     pub(super) between_bytes: Duration,
-    /// For the client: between two pieces that it sends or reads.
-    pub(super) client: Duration,
+    /// For the client, as the sender of its body.
+    pub(super) sender: PaceRule,
+    /// For the client, as the reader of its answer.
+    pub(super) reader: PaceRule,
     /// For everything together: when it is over, and how long it is.
     pub(super) whole: Option<(Instant, Duration)>,
 }
@@ -73,6 +76,9 @@ pub(super) struct Transfer {
     /// When something moved last.
     moved: Instant,
     written: u64,
+    /// Of the client as the sender of its body, and as the reader of its answer.
+    sender: Pace,
+    reader: Pace,
 }
 
 impl Transfer {
@@ -90,6 +96,8 @@ impl Transfer {
             answering: false,
             moved: began,
             written: 0,
+            sender: Pace::new(patience.sender),
+            reader: Pace::new(patience.reader),
         }
     }
 
@@ -143,12 +151,15 @@ impl Transfer {
             self.moved = Instant::now();
             call.down.put(piece).map_err(Broken::Client)?;
         }
-        if call.down.poll_flush(context).map_err(Broken::Client)?.is_pending() {
+        let unsent = call.down.poll_flush(context).map_err(Broken::Client)?.is_pending();
+        let written = call.down.written();
+        let moved = written.wrapping_sub(std::mem::replace(&mut self.written, written));
+        if moved > 0 {
+            self.moved = Instant::now();
+            self.reader.moved(moved, self.moved);
+        }
+        if unsent {
             self.waiting = Waiting::Reader;
-            if self.written != call.down.written() {
-                self.written = call.down.written();
-                self.moved = Instant::now();
-            }
         } else if *whole {
             return Poll::Ready(Ok(()));
         }
@@ -177,10 +188,10 @@ impl Transfer {
                     Poll::Ready(piece) => {
                         if let Piece::Data(data) = &piece {
                             call.received += data.len() as u64;
-                            let most = call.progress.exchange.as_ref().and_then(|exchange| exchange.max_body);
-                            if most.is_some_and(|most| call.received > most) {
+                            if front::max_body(call).is_some_and(|most| call.received > most) {
                                 return Poll::Ready(Err(Broken::Client(ClientError::TooLarge)));
                             }
+                            self.sender.moved(data.len() as u64, Instant::now());
                         }
                         call.replay.push(&piece);
                         piece
@@ -207,12 +218,11 @@ impl Transfer {
     }
 
     /// Nothing moves now: is the client still there, and is there still time?
-    fn poll_silence<T>(&self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
+    fn poll_silence<T>(&mut self, call: &mut Call<'_>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
         if self.sent != Sent::Part && call.down.poll_gone(context).is_ready() {
             return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
         }
-        let (patience, broken) = self.patience_now();
-        let silent = self.moved + patience;
+        let (silent, broken) = self.patience_now(Instant::now());
         match self.patience.whole {
             Some((over, whole)) if over < silent => {
                 call.timer.poll(context, over).map(|()| Err(self.overdue(broken, whole)))
@@ -221,19 +231,32 @@ impl Transfer {
         }
     }
 
-    /// How long whoever does not move is waited for, and whose fault it is then.
+    /// Until when whoever does not move is waited for, and whose fault it is then.
     ///
     /// While a client has not said all of its request, silence of both sides is no failure of the
     /// upstream: it may be waiting for more.
-    fn patience_now(&self) -> (Duration, Broken) {
+    fn patience_now(&mut self, now: Instant) -> (Instant, Broken) {
         let slow = Broken::Client(ClientError::Slow);
         let late = Broken::Upstream(UpstreamError::Timeout);
         let unsaid = self.sent == Sent::Part && self.sending == Waiting::Sender;
-        match (self.answering, self.waiting) {
-            (true, Waiting::Sender | Waiting::Reader) => (self.patience.client, slow),
-            (true, Waiting::Upstream) => (self.patience.between_bytes, if unsaid { slow } else { late }),
-            (false, _) if unsaid => (self.patience.client, slow),
-            (false, _) => (self.patience.first_byte, late),
+        let waiting = match self.answering {
+            true => self.waiting,
+            false if unsaid => Waiting::Sender,
+            false => Waiting::Upstream,
+        };
+        if waiting != Waiting::Sender {
+            self.sender.rests(now);
+        }
+        if waiting != Waiting::Reader {
+            self.reader.rests(now);
+        }
+        match waiting {
+            Waiting::Sender => (self.sender.waits(now), slow),
+            Waiting::Reader => (self.reader.waits(now), slow),
+            Waiting::Upstream if self.answering => {
+                (self.moved + self.patience.between_bytes, if unsaid { slow } else { late })
+            }
+            Waiting::Upstream => (self.moved + self.patience.first_byte, late),
         }
     }
 

@@ -1,11 +1,11 @@
 //! A client's request by its route: to a service, elsewhere, or to an answer of the route's own.
 
-use super::{Cause, Content, Exchange, Origin, OwnAnswer, Random, RequestHead, World};
+use super::{Cause, Content, Exchange, Origin, OwnAnswer, Proof, Random, RequestHead, World};
 use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
 use crate::domain::limit::hedge::Repeatable;
 use crate::domain::routing::{
-    Action, Asked, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond, Route, RouteHedging,
-    RoutePolicy,
+    Action, Asked, ClientCertificate, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond,
+    Route, RouteHedging, RoutePolicy,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
@@ -94,6 +94,10 @@ fn forward(
     if head.length.zip(*max_body).is_some_and(|(length, most)| length > most) {
         return Err(rejected(RejectReason::BodyTooLarge, id).into());
     }
+    let wanted = route.policy.client_certificate == ClientCertificate::Required;
+    if head.proof == Proof::Owed || wanted && head.proof == Proof::None {
+        return Err(rejected(RejectReason::NoCertificate, id).into());
+    }
     let service = to.to.pick(random.split);
     let found = world.services.get(service).zip(world.snapshot.services.get(service));
     let Some((config, candidates)) = found else {
@@ -103,7 +107,7 @@ fn forward(
     edits.then(&to.request_headers);
     let rule = world.guards.service(service).and_then(|guards| guards.sessions.as_ref());
     let secure = client.scheme == Scheme::Https;
-    let sticky = rule.map(|rule| rule.of(head, Some(client.address), secure));
+    let sticky = rule.map(|rule| rule.of(head, client.address, secure));
     let idempotent = head.method.is_idempotent();
     let budget = Budget {
         attempts: retries.attempts.unwrap_or(config.attempts),

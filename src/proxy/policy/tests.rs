@@ -104,6 +104,7 @@ impl Fixture {
             path,
             query,
             length: Some(0),
+            proof: Proof::None,
             headers: &map,
             forwarded_for: None,
         };
@@ -131,7 +132,7 @@ impl Fixture {
 }
 
 pub(super) fn client() -> Origin {
-    Origin::Client { address: [192, 0, 2, 1].into(), scheme: Scheme::Http }
+    Origin::Client { address: Some([192, 0, 2, 1].into()), scheme: Scheme::Http }
 }
 
 pub(super) fn answer(decision: Decision) -> OwnAnswer {
@@ -163,7 +164,15 @@ fn a_client_s_request_goes_to_the_own_region_first_then_to_the_nearest() {
     assert_eq!((peer.place, peer.region.as_str()), (Place::Peer, "away"));
     let forward = exchange.forward_edits(&peer).unwrap();
     let text: Vec<_> = forward.set.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
-    assert_eq!(text, [("x-proxima-forwarded-by", "home"), ("x-proxima-service", "web")]);
+    assert_eq!(
+        text,
+        [
+            ("x-proxima-forwarded-by", "home"),
+            ("x-proxima-service", "web"),
+            ("x-proxima-priority", "normal"),
+            ("x-proxima-client", "192.0.2.1"),
+        ]
+    );
 }
 
 #[test]

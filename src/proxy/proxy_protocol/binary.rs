@@ -1,7 +1,7 @@
 //! Version 2: a signature, a fixed part, addresses, and fields of type, length and value.
 
 use super::crc32c::crc32c;
-use super::{Addresses, Facts, Header, LENGTH_MAX, Malformed};
+use super::{Addresses, Facts, Header, LENGTH_MAX, Malformed, TlsFacts};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -16,6 +16,11 @@ mod field {
     pub(super) const AUTHORITY: u8 = 0x02;
     pub(super) const CRC32C: u8 = 0x03;
     pub(super) const UNIQUE_ID: u8 = 0x05;
+    pub(super) const SSL: u8 = 0x20;
+    /// Inside `SSL`.
+    pub(super) const SSL_VERSION: u8 = 0x21;
+    pub(super) const SSL_COMMON_NAME: u8 = 0x22;
+    pub(super) const SSL_CIPHER: u8 = 0x23;
     pub(super) const AWS: u8 = 0xea;
     /// Of AWS: the rest of its value is the id of a VPC endpoint.
     pub(super) const AWS_VPC_ENDPOINT: u8 = 0x01;
@@ -106,11 +111,9 @@ fn pair<const N: usize>(bytes: &[u8], ip: fn([u8; N]) -> IpAddr) -> Option<Addre
 fn facts(header: &[u8], addresses: usize) -> Result<Facts, Malformed> {
     let (mut facts, mut checked) = (Facts::default(), false);
     let mut at = FIXED + addresses;
-    while let Some((kind, rest)) = header.get(at..).and_then(<[u8]>::split_first) {
-        let (length, rest) = rest.split_first_chunk().ok_or(Malformed::Field)?;
-        let value = rest.get(..usize::from(u16::from_be_bytes(*length))).ok_or(Malformed::Field)?;
+    while let Some((kind, value)) = field_at(header, at)? {
         let begin = at + 3;
-        match *kind {
+        match kind {
             field::ALPN if !value.is_empty() => facts.alpn = Some(value.into()),
             field::AUTHORITY => facts.authority = Some(text(value)?),
             field::UNIQUE_ID if value.len() <= UNIQUE_ID_MAX => facts.unique_id = Some(value.into()),
@@ -119,6 +122,7 @@ fn facts(header: &[u8], addresses: usize) -> Result<Facts, Malformed> {
                 check(header, begin, value)?;
             }
             field::ALPN | field::UNIQUE_ID | field::CRC32C => return Err(Malformed::Field),
+            field::SSL => facts.tls = tls(value)?,
             field::AWS => {
                 if let Some((&field::AWS_VPC_ENDPOINT, id)) = value.split_first() {
                     facts.vpc_endpoint = Some(text(id)?);
@@ -130,6 +134,39 @@ fn facts(header: &[u8], addresses: usize) -> Result<Facts, Malformed> {
         at = begin + value.len();
     }
     Ok(facts)
+}
+
+/// Type and value of the field that begins there; `None`: the end.
+fn field_at(bytes: &[u8], at: usize) -> Result<Option<(u8, &[u8])>, Malformed> {
+    let Some((kind, rest)) = bytes.get(at..).and_then(<[u8]>::split_first) else { return Ok(None) };
+    let (length, rest) = rest.split_first_chunk().ok_or(Malformed::Field)?;
+    let value = rest.get(..usize::from(u16::from_be_bytes(*length))).ok_or(Malformed::Field)?;
+    Ok(Some((*kind, value)))
+}
+
+/// What `SSL` says: flags, the outcome of verification, fields. `None`: no TLS. Section 2.2.6.
+fn tls(value: &[u8]) -> Result<Option<TlsFacts>, Malformed> {
+    const BY_TLS: u8 = 0x01;
+    /// On this connection, or in the session that it goes on with.
+    const WITH_CERTIFICATE: u8 = 0x02 | 0x04;
+    let (flags, rest) = value.split_first().ok_or(Malformed::Field)?;
+    let (verify, fields): (&[u8; 4], _) = rest.split_first_chunk().ok_or(Malformed::Field)?;
+    let mut facts =
+        TlsFacts { verified: flags & WITH_CERTIFICATE != 0 && *verify == [0; 4], ..TlsFacts::default() };
+    let mut at = 0;
+    while let Some((kind, value)) = field_at(fields, at)? {
+        let told = match kind {
+            field::SSL_VERSION => Some(&mut facts.version),
+            field::SSL_COMMON_NAME => Some(&mut facts.common_name),
+            field::SSL_CIPHER => Some(&mut facts.cipher),
+            _ => None,
+        };
+        if let Some(told) = told.filter(|_| !value.is_empty()) {
+            *told = Some(text(value)?);
+        }
+        at += 3 + value.len();
+    }
+    Ok((flags & BY_TLS != 0).then_some(facts))
 }
 
 /// Printable: logs carry it.

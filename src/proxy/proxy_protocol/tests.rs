@@ -128,6 +128,9 @@ fn a_binary_header_that_is_not_exact_is_refused() {
         ("an authority not in UTF-8", with(&field(2, b"\xff")), Malformed::Field),
         ("a long unique id", with(&field(5, &[0; 129])), Malformed::Field),
         ("an empty VPC endpoint", with(&field(0xea, &[1])), Malformed::Field),
+        ("half a field of SSL", with(&field(0x20, &[1, 0, 0, 0])), Malformed::Field),
+        ("a field of SSL past its end", with(&field(0x20, &[1, 0, 0, 0, 0, 0x21, 0, 9])), Malformed::Field),
+        ("a cipher with a line end", with(&field(0x20, b"\x01\0\0\0\0\x23\0\x02\r\n")), Malformed::Field),
         ("a short checksum", with(&field(3, &[0; 3])), Malformed::Field),
         ("two checksums", checksummed(&field(3, &[0; 4])), Malformed::Checksum),
         ("another checksum", wrong_sum, Malformed::Checksum),
@@ -153,6 +156,24 @@ fn fields_are_read_and_unknown_ones_passed_over() {
     assert_eq!(header.facts.authority.as_deref(), Some("www.example.com"));
     assert_eq!(header.facts.unique_id.as_deref(), Some(&[7; 128][..]));
     assert_eq!(header.facts.vpc_endpoint.as_deref(), Some("vpce-0123456789abcdef0"));
+}
+
+/// Flags: by TLS (1), with a certificate (2); then 0 where that one was found right.
+#[test]
+fn what_the_sender_agreed_on_with_its_client_is_read() {
+    let inner =
+        [field(0x21, b"TLSv1.3"), field(0x22, b"client"), field(0x23, b"AES"), field(0x24, b"")].concat();
+    let ssl = |flags: u8, verify: u8, inner: &[u8]| {
+        whole(&checksummed(&field(0x20, &[&[flags, 0, 0, 0, verify], inner].concat()))).facts.tls
+    };
+    let told = ssl(3, 0, &inner).unwrap();
+    let words = [&told.version, &told.cipher, &told.common_name].map(|word| word.as_deref().unwrap());
+    assert_eq!((words, told.verified), (["TLSv1.3", "AES", "client"], true));
+    for (flags, verify, verified) in [(1, 0, false), (3, 1, false), (5, 0, true)] {
+        assert_eq!(ssl(flags, verify, &inner).unwrap().verified, verified, "{flags} {verify}");
+    }
+    assert_eq!(ssl(1, 0, &[]), Some(TlsFacts::default()));
+    assert_eq!(ssl(0, 0, &inner), None, "no TLS");
 }
 
 #[test]

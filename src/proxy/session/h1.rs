@@ -55,7 +55,7 @@ pub(in super::super) type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(in super::super) async fn next(
     conn: &mut Conn,
     scan: &mut Scan,
-    scheme: &Scheme,
+    (scheme, limits): (&Scheme, &Limits),
     patience: Patience,
     timer: &mut Timer,
     closed: &mut Option<Closed>,
@@ -64,9 +64,9 @@ pub(in super::super) async fn next(
     let mut deadline = began + patience.first;
     let mut begun = false;
     loop {
-        match scan.take(&mut conn.input, &Limits::REQUEST) {
+        match scan.take(&mut conn.input, limits) {
             Ok(Some(raw)) => {
-                return match request(&raw, &Limits::REQUEST, scheme) {
+                return match request(&raw, limits, scheme) {
                     Ok(head) => Next::Head(Box::new(head)),
                     Err(malformed) => Next::Malformed(malformed),
                 };

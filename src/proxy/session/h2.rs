@@ -6,7 +6,7 @@
 
 use super::{ClientError, Piece, REST_BYTES, REST_PATIENCE};
 use crate::proxy::h1::target::{check_authority, check_path, reconciled};
-use crate::proxy::h1::{Framing, Malformed, RequestHead, passes_for_another};
+use crate::proxy::h1::{Framing, Limits, Malformed, RequestHead, passes_for_another};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -45,10 +45,13 @@ pub(in super::super) struct Request {
 pub(in super::super) fn head(
     mut parts: request::Parts,
     body: &RecvStream,
-    scheme: &Scheme,
+    (scheme, limits): (&Scheme, &Limits),
 ) -> Result<RequestHead, Malformed> {
     if parts.method == Method::CONNECT {
         return Err(Malformed::Connect);
+    }
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
+        return Err(Malformed::TargetTooLong);
     }
     check_path(parts.uri.path().as_bytes())?;
     authority(&mut parts, scheme)?;
@@ -64,6 +67,9 @@ pub(in super::super) fn head(
         Some(_) => return Err(Malformed::Expectation),
     };
     join_cookies(headers)?;
+    if headers.len() > limits.headers {
+        return Err(Malformed::TooManyHeaders);
+    }
     let gone: Vec<_> = headers.keys().filter(|name| passes_for_another(name.as_str())).cloned().collect();
     let hop = [header::HOST, header::TE, header::EXPECT, header::CONTENT_LENGTH, header::TRAILER];
     for name in hop.into_iter().chain(gone) {

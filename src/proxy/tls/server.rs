@@ -15,6 +15,17 @@ use tokio_rustls::LazyConfigAcceptor;
 pub struct ServerTls {
     configs: Vec<Arc<ServerConfig>>,
     names: Names,
+    /// Which entries let in only who shows a certificate.
+    closed: Vec<bool>,
+}
+
+/// What an entry is made of.
+pub struct Entry {
+    /// The DNS names that its certificate carries.
+    pub names: Vec<String>,
+    pub config: ServerConfig,
+    /// Whether only who shows a certificate is let in.
+    pub closed: bool,
 }
 
 /// A client's connection after its handshake.
@@ -23,23 +34,33 @@ pub struct Handshaken {
     /// The entry that the client was served by.
     pub entry: usize,
     pub http2: bool,
+    /// The client has shown a certificate, which was verified.
+    pub proven: bool,
     pub tls: Tls,
 }
 
 impl ServerTls {
-    /// Each with the DNS names that its certificate carries; where two carry one, the first serves it.
-    pub fn new(entries: Vec<(Vec<String>, ServerConfig)>) -> Self {
-        let (mut configs, mut names) = (Vec::new(), Names::default());
-        for (entry, (carried, config)) in entries.into_iter().enumerate() {
-            carried.iter().for_each(|name| names.add(name, entry));
-            configs.push(Arc::new(config));
+    /// Where two carry one name, the first serves it.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let (mut configs, mut names, mut closed) = (Vec::new(), Names::default(), Vec::new());
+        for (number, entry) in entries.into_iter().enumerate() {
+            entry.names.iter().for_each(|name| names.add(name, number));
+            configs.push(Arc::new(entry.config));
+            closed.push(entry.closed);
         }
-        Self { configs, names }
+        Self { configs, names, closed }
     }
 
     /// The entry that serves a host, without its port.
     pub fn entry(&self, host: &str) -> usize {
         self.names.find(host).unwrap_or_default()
+    }
+
+    /// Whether a host is served only to who has shown a certificate: those below the wildcard of such
+    /// an entry are, however deep, since a route's wildcard reaches as far.
+    pub fn is_closed(&self, host: &str) -> bool {
+        let entries = self.names.find(host).or_else(|| self.names.above(host)).unwrap_or_default();
+        self.closed.get(entries).copied().unwrap_or_default()
     }
 
     /// Shakes hands by the entry for the name that the client asks for.
@@ -54,7 +75,8 @@ impl ServerTls {
         let (_, session) = stream.get_ref();
         let tls = facts(session);
         let http2 = session.alpn_protocol() == Some(b"h2");
-        Ok(Handshaken { stream: Secured::new(stream), entry, http2, tls })
+        let proven = session.peer_certificates().is_some();
+        Ok(Handshaken { stream: Secured::new(stream), entry, http2, proven, tls })
     }
 }
 
@@ -80,6 +102,13 @@ impl Names {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let parent = || self.wildcard.get(host.split_once('.')?.1);
         self.exact.get(host.as_str()).or_else(parent).copied()
+    }
+
+    /// The nearest wildcard that a host is below of, at any depth.
+    fn above(&self, host: &str) -> Option<usize> {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let parents = host.match_indices('.').filter_map(|(at, _)| host.get(at + 1..));
+        parents.filter_map(|parent| self.wildcard.get(parent)).next().copied()
     }
 }
 
@@ -107,6 +136,10 @@ mod tests {
             ("192.0.2.1", None),
         ] {
             assert_eq!(names.find(host), entry, "{host}");
+        }
+        for (host, entry) in [("a.b.example.com", Some(1)), ("example.com", None), ("a.b.example.org", None)]
+        {
+            assert_eq!(names.above(host), entry, "{host}");
         }
     }
 }

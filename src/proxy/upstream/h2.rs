@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
-use http::{Request, StatusCode, Version, request, response};
+use http::{HeaderValue, Method, Request, StatusCode, Version, request, response};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,6 +23,8 @@ pub(in super::super) struct Exchange {
     /// Of the body, waiting for the other side's window.
     pending: Option<Bytes>,
     answer: Answer,
+    /// What was asked for: it says whether the answer has a body.
+    method: Method,
     informational: u32,
     data_read: bool,
 }
@@ -48,6 +50,7 @@ impl Exchange {
     ) -> Result<Self, UpstreamError> {
         let end = matches!(framing, Framing::None | Framing::Length(0));
         parts.version = Version::HTTP_2;
+        let method = parts.method.clone();
         let sent = sender.send_request(Request::from_parts(parts, ()), end);
         let (answer, send) = sent.map_err(|e| unsent(&e))?;
         Ok(Self {
@@ -56,6 +59,7 @@ impl Exchange {
             send: (!end).then_some(send),
             pending: None,
             answer: Answer::Awaited(answer),
+            method,
             informational: 0,
             data_read: false,
         })
@@ -125,7 +129,7 @@ impl Exchange {
             Ok(answer) => answer.into_parts(),
             Err(e) => return Poll::Ready(Err(of_h2(&e))),
         };
-        let framing = framing(&mut parts, &body)?;
+        let framing = framing(&mut parts, &self.method, body.is_end_stream())?;
         self.answer = Answer::Body(body);
         Poll::Ready(Ok(Head::Final { parts, framing }))
     }
@@ -163,19 +167,36 @@ impl Exchange {
     }
 }
 
-/// How the end of an answer's body is known, by one length at most (RFC 9110 section 8.6).
-fn framing(parts: &mut response::Parts, body: &RecvStream) -> Result<Framing, UpstreamError> {
+/// How the end of an answer's body is known, by one length at most (RFC 9110 section 8.6); `ended`: with the head.
+///
+/// An answer to HEAD, and 204 and 304, have no body, whatever length they tell and whenever their
+/// stream ends (RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5).
+fn framing(parts: &mut response::Parts, method: &Method, ended: bool) -> Result<Framing, UpstreamError> {
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next().cloned() else {
-        return Ok(if body.is_end_stream() { Framing::Length(0) } else { Framing::Chunked });
-    };
-    if !lengths.all(|other| *other == first) {
+    let first = lengths.next().cloned();
+    if !lengths.all(|other| Some(other) == first.as_ref()) {
         return Err(UpstreamError::Nonsense);
     }
-    let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let length = digits.and_then(|text| text.parse().ok()).ok_or(UpstreamError::Nonsense)?;
-    parts.headers.insert(CONTENT_LENGTH, first);
-    Ok(Framing::Length(length))
+    let digits = |value: &HeaderValue| {
+        let text = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        text.and_then(|text| text.parse().ok()).ok_or(UpstreamError::Nonsense)
+    };
+    let length: Option<u64> = first.as_ref().map(digits).transpose()?;
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+        return Ok(Framing::None);
+    }
+    if let Some(first) = first {
+        parts.headers.insert(CONTENT_LENGTH, first);
+    }
+    if *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
+        return Ok(Framing::None);
+    }
+    Ok(match length {
+        Some(length) => Framing::Length(length),
+        None if ended => Framing::Length(0),
+        None => Framing::Chunked,
+    })
 }
 
 /// What an error says of a request that was not sent.
@@ -187,13 +208,12 @@ fn unsent(error: &h2::Error) -> UpstreamError {
     }
 }
 
-/// RFC 9113 section 8.7: a refused stream was not processed.
-///
-/// A graceful GOAWAY says the same of later streams, but the error of a stream
-/// that was processed when the connection then broke looks alike: it counts as closed.
+/// RFC 9113 section 8.7: a refused stream was not processed, nor was one above the last that a GOAWAY
+/// names. h2 tells that error to those streams only; the others go on, or break with the connection.
 fn of_h2(error: &h2::Error) -> UpstreamError {
     match error.reason() {
         Some(Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => UpstreamError::Unprocessed,
+        _ if error.is_go_away() && error.is_remote() => UpstreamError::Unprocessed,
         Some(Reason::PROTOCOL_ERROR) if error.is_library() => UpstreamError::Nonsense,
         _ => UpstreamError::Closed,
     }
@@ -202,6 +222,34 @@ fn of_h2(error: &h2::Error) -> UpstreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_body_by_its_method_or_status_has_none_whatever_its_length_and_end_say() {
+        let of = |method: &Method, status: u16, length: Option<&'static str>, ended| {
+            let mut parts = http::Response::new(()).into_parts().0;
+            parts.status = StatusCode::from_u16(status).unwrap();
+            parts.headers.extend(length.map(|text| (CONTENT_LENGTH, HeaderValue::from_static(text))));
+            let framing = framing(&mut parts, method, ended);
+            (framing, parts.headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned()))
+        };
+        let (get, head) = (&Method::GET, &Method::HEAD);
+        for ended in [true, false] {
+            for (method, status) in
+                [(head, 200), (head, 404), (head, 304), (get, 304), (head, 204), (get, 204)]
+            {
+                for length in [None, Some("5")] {
+                    // What 204 says of a length is wrong anyway.
+                    let kept = length.filter(|_| status != 204).map(str::to_owned);
+                    let row = format!("{method} {status} {length:?} {ended}");
+                    assert_eq!(of(method, status, length, ended), (Ok(Framing::None), kept), "{row}");
+                }
+            }
+        }
+        assert_eq!(of(get, 200, None, true).0, Ok(Framing::Length(0)));
+        assert_eq!(of(get, 200, None, false).0, Ok(Framing::Chunked));
+        assert_eq!(of(get, 200, Some("5"), false).0, Ok(Framing::Length(5)));
+        assert_eq!(of(get, 200, Some("+5"), false).0, Err(UpstreamError::Nonsense));
+    }
 
     #[test]
     fn only_the_other_side_s_word_makes_a_stream_unprocessed() {

@@ -1,7 +1,9 @@
 //! HTTP/2 connections, each shared by many requests.
 //!
 //! A request claims a place on a connection and gives it back by dropping the
-//! claim. One lock for a moment, never across a wait.
+//! claim. Where there is none, one request makes a connection and the others wait
+//! for it, so that a burst is one handshake and not one for each request. One lock
+//! for a moment, never across a wait.
 
 use super::UpstreamError;
 use super::connect::Key;
@@ -11,9 +13,11 @@ use h2::{Ping, PingPong};
 use pingora::protocols::Stream;
 use std::collections::HashMap;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
@@ -106,16 +110,76 @@ impl Drop for Claim {
     }
 }
 
-/// Connections by what they lead to.
+/// The connections that lead to one place.
+#[derive(Debug, Default)]
+struct Lines {
+    open: Vec<Arc<Line>>,
+    making: usize,
+    /// Those who wait are told that one was made, or was not.
+    made: Arc<Notify>,
+}
+
+/// The duty to make a connection, given up by dropping it.
+#[derive(Debug)]
+pub(super) struct Making<'s> {
+    shared: &'s Shared,
+    key: Key,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if let Some(lines) = self.shared.lock().get_mut(&self.key) {
+            lines.making -= 1;
+            lines.made.notify_waiters();
+        }
+    }
+}
+
+/// Connections by where they lead.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    lines: Mutex<HashMap<Key, Vec<Arc<Line>>>>,
+    lines: Mutex<HashMap<Key, Lines>>,
 }
 
 impl Shared {
-    /// A place on a connection that is there.
-    pub(super) fn claim(&self, key: Key) -> Option<Claim> {
-        self.lock().get(&key)?.iter().find_map(Claim::of)
+    /// A place on a connection, or else the duty to make one.
+    ///
+    /// It waits for a connection in the making, but for one only: where a server lets few streams
+    /// through, or none, everybody would wait in a row.
+    pub(super) async fn claim(&self, key: Key) -> Result<Claim, Making<'_>> {
+        let made = match self.claim_now(key) {
+            Ok(Some(claim)) => return Ok(claim),
+            Ok(None) => return Err(Making { shared: self, key }),
+            Err(made) => made,
+        };
+        let mut told = pin!(made.notified());
+        // From here on no word is missed; that it came in between is seen by looking again.
+        told.as_mut().enable();
+        match self.claim_now(key) {
+            Ok(Some(claim)) => return Ok(claim),
+            Ok(None) => return Err(Making { shared: self, key }),
+            Err(_) => told.await,
+        }
+        let mut lines = self.lock();
+        let lines = lines.entry(key).or_default();
+        lines.open.iter().find_map(Claim::of).ok_or_else(|| {
+            lines.making += 1;
+            Making { shared: self, key }
+        })
+    }
+
+    /// `Ok(None)`: whoever asks has to make one. `Err`: somebody is making one.
+    fn claim_now(&self, key: Key) -> Result<Option<Claim>, Arc<Notify>> {
+        let mut lines = self.lock();
+        let lines = lines.entry(key).or_default();
+        match lines.open.iter().find_map(Claim::of) {
+            Some(claim) => Ok(Some(claim)),
+            None if lines.making > 0 => Err(Arc::clone(&lines.made)),
+            None => {
+                lines.making += 1;
+                Ok(None)
+            }
+        }
     }
 
     /// Begins HTTP/2 on a new connection; a place on it.
@@ -146,7 +210,7 @@ impl Shared {
         let usage = Mutex::new(Usage { streams: 0, since: Instant::now() });
         let line = Arc::new(Line { sender, usage, gone, idle: manner.idle });
         let claim = Claim::of(&line).ok_or(UpstreamError::Connect)?;
-        self.lock().entry(key).or_default().push(line);
+        self.lock().entry(key).or_default().open.push(line);
         Ok(claim)
     }
 
@@ -163,14 +227,14 @@ impl Shared {
     fn over(&self, now: Instant) -> Vec<Arc<Line>> {
         let mut over = Vec::new();
         self.lock().retain(|_, lines| {
-            over.extend(lines.extract_if(.., |line| line.is_over(now)));
-            !lines.is_empty()
+            over.extend(lines.open.extract_if(.., |line| line.is_over(now)));
+            lines.making > 0 || !lines.open.is_empty()
         });
         over
     }
 
     /// What is kept is whole after every step, so a panic elsewhere does not matter.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Arc<Line>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Lines>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -229,12 +293,20 @@ mod tests {
         (shared.begin(key(1), Box::new(near), MANNER).await.unwrap(), server)
     }
 
+    /// Whether a place could be had at once; it is given back.
+    fn free(shared: &Shared, key: Key) -> bool {
+        shared.lock().get(&key).is_some_and(|lines| lines.open.iter().find_map(Claim::of).is_some())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_shared_until_it_is_full_and_closed_when_it_idles() {
         let shared = Shared::default();
         let (first, server) = begun(&shared, true).await;
-        assert!(shared.claim(key(2)).is_none());
-        let others: Vec<_> = std::iter::from_fn(|| shared.claim(key(1))).take(STREAMS_MAX).collect();
+        assert!(!free(&shared, key(2)));
+        let mut others = Vec::new();
+        while let Ok(claim) = shared.claim(key(1)).await {
+            others.push(claim);
+        }
         assert_eq!(others.len(), STREAMS_MAX - 1, "full");
         drop(others);
         tokio::time::advance(MANNER.idle * 2).await;
@@ -242,8 +314,34 @@ mod tests {
         drop(first);
         tokio::time::advance(MANNER.idle).await;
         assert_eq!(shared.over(Instant::now()).len(), 1);
-        assert!(shared.claim(key(1)).is_none());
+        assert!(shared.lock().is_empty(), "nothing is left of it");
         timeout(PONG, server.unwrap()).await.expect("it is closed").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_makes_one_connection_and_who_waits_for_one_that_fails_makes_the_next() {
+        let shared = Shared::default();
+        let making = shared.claim(key(1)).await.unwrap_err();
+        let mut waiting: Vec<_> = (0..9).map(|_| Box::pin(shared.claim(key(1)))).collect();
+        for claim in &mut waiting {
+            let early = timeout(Duration::from_millis(1), claim).await;
+            assert!(early.is_err(), "somebody makes one");
+        }
+        let (claim, _server) = begun(&shared, true).await;
+        drop(making);
+        for claimed in waiting {
+            assert!(claimed.await.is_ok());
+        }
+        drop(claim);
+
+        let making = shared.claim(key(2)).await.unwrap_err();
+        let (mut second, mut third) = (Box::pin(shared.claim(key(2))), Box::pin(shared.claim(key(2))));
+        assert!(timeout(Duration::from_millis(1), &mut second).await.is_err());
+        assert!(timeout(Duration::from_millis(1), &mut third).await.is_err());
+        drop(making);
+        let duties = (second.await.unwrap_err(), third.await.unwrap_err());
+        drop(duties);
+        assert_eq!(shared.lock().get(&key(2)).unwrap().making, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,7 +350,7 @@ mod tests {
         let (claim, server) = begun(&shared, true).await;
         assert!(claim.ready().await.is_some());
         server.unwrap().abort();
-        while shared.claim(key(1)).is_some() {
+        while free(&shared, key(1)) {
             sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(shared.over(Instant::now()).len(), 1);
@@ -260,7 +358,7 @@ mod tests {
         let (near, _far) = duplex(64 * 1024);
         let _claim = shared.begin(key(1), Box::new(near), MANNER).await.unwrap();
         let before = Instant::now();
-        while shared.claim(key(1)).is_some() {
+        while free(&shared, key(1)) {
             sleep(Duration::from_millis(100)).await;
         }
         assert!(before.elapsed() >= PONG, "{:?}", before.elapsed());

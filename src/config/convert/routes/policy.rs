@@ -7,7 +7,7 @@ use crate::config::units::{RetryOn, spell};
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::routing::{Access, Retries, RouteHedging, RoutePolicy, RouteTimeouts};
 use ipnet::IpNet;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -26,6 +26,7 @@ pub(super) fn policy(section: &Section<RouteSection>, limits: &Known, report: &m
         access: Access { allow: networks(&route.allow, report), deny: networks(&route.deny, report) },
         rate_limits,
         log_per_million: log_per_million(&route.sample, report),
+        client_certificate: route.client_certificate.as_ref().map_or_else(Default::default, |p| p.value),
         hedging: match route.hedging.as_ref().map(|placed| placed.value) {
             None | Some(true) => RouteHedging::AsService,
             Some(false) => RouteHedging::Never,
@@ -89,14 +90,15 @@ fn retries(route: &RouteSection, report: &mut Report) -> Retries {
 
 pub(in crate::config::convert) fn networks(list: &List<IpNet>, report: &mut Report) -> Vec<IpNet> {
     let placed = list.iter().flat_map(|list| list.get_ref());
-    let networks = placed.map(|Placed { value, span }| {
-        if value.addr() != value.network() {
-            let problem = Problem::at(span, format!("{value} is an address within its network"));
-            let problem = problem.here("has bits beyond its prefix");
-            report
-                .add(problem.right(format!("expected the network {}, or the address alone", value.trunc())));
-        }
-        *value
-    });
-    networks.collect()
+    placed.map(|Placed { value, span }| network(*value, span, report)).collect()
+}
+
+/// A network that may be an address of one by mistake.
+pub(in crate::config::convert) fn network(value: IpNet, span: &Range<usize>, report: &mut Report) -> IpNet {
+    if value.addr() != value.network() {
+        let problem = Problem::at(span, format!("{value} is an address within its network"));
+        let problem = problem.here("has bits beyond its prefix");
+        report.add(problem.right(format!("expected the network {}, or the address alone", value.trunc())));
+    }
+    value
 }

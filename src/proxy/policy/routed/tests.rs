@@ -113,6 +113,7 @@ fn a_split_picks_by_its_own_random_number() {
             path: "/",
             query: "",
             length: Some(0),
+            proof: Proof::None,
             headers: &headers,
             forwarded_for: None,
         };
