@@ -35,8 +35,7 @@ pub struct RequestMetrics {
     connections_refused: IntCounterVec,
     http2_cut: IntCounterVec,
     handshake_failures: [IntCounter; 3],
-    rate_limited: IntCounterVec,
-    rate_keys_forgotten: IntCounterVec,
+    rates: RateFamilies,
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
@@ -98,16 +97,6 @@ impl RequestMetrics {
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
                 &["listener", "reason"],
             )?,
-            rate_limited: new.counters(
-                "proxima_rate_limited_total",
-                "Requests that came too early for a named limit and were answered with 429.",
-                &["limit"],
-            )?,
-            rate_keys_forgotten: new.counters(
-                "proxima_rate_keys_forgotten_total",
-                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
-                &["limit"],
-            )?,
             http2_cut: new.counters(
                 "proxima_http2_cut_total",
                 "HTTP/2 connections that were ended because their client asked for too much besides requests, or spoke no HTTP/2.",
@@ -117,6 +106,7 @@ impl RequestMetrics {
                 "proxima_https_redirects_total",
                 "Requests that came without TLS and were sent to the same place over TLS.",
             )?,
+            rates: RateFamilies::register(&new)?,
             in_flight: new.gauge(
                 "proxima_requests_in_flight",
                 "Requests between their head and the end of their answer.",
@@ -160,7 +150,7 @@ impl RequestMetrics {
     /// The counts of a named rate limit: requests that it refused, keys that it forgot.
     pub fn rate_limit(&self, name: &str) -> (IntCounter, IntCounter) {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[name]);
-        (of(&self.rate_limited), of(&self.rate_keys_forgotten))
+        (of(&self.rates.refused), of(&self.rates.forgotten))
     }
 
     /// The counts of malformed messages of a kind, by their reasons; for those who know the reasons.
@@ -214,6 +204,30 @@ impl RequestMetrics {
             // One that was removed already needs no removing.
             drop(self.routed.remove_label_values(&[route.as_str(), class.as_str()]));
         }
+    }
+}
+
+/// What named rate limits count.
+#[derive(Debug, Clone)]
+struct RateFamilies {
+    refused: IntCounterVec,
+    forgotten: IntCounterVec,
+}
+
+impl RateFamilies {
+    fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            refused: new.counters(
+                "proxima_rate_limited_total",
+                "Requests that came too early for a named limit and were answered with 429.",
+                &["limit"],
+            )?,
+            forgotten: new.counters(
+                "proxima_rate_keys_forgotten_total",
+                "Keys of a named limit that were forgotten while they still counted: its `keys_max` is too small.",
+                &["limit"],
+            )?,
+        })
     }
 }
 

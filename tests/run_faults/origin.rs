@@ -78,7 +78,7 @@ async fn serve(stream: TcpStream, way: Way, asked: &AtomicUsize) -> std::io::Res
             match &way {
                 Way::Well | Way::Sick(_) => {}
                 Way::Status(other) => status = *other,
-                Way::Sometimes(other, one_in) if before % one_in == 0 => status = *other,
+                Way::Sometimes(other, one_in) if before.is_multiple_of(*one_in) => status = *other,
                 Way::Sometimes(..) => {}
                 Way::Reset => return stream.get_ref().set_zero_linger(),
                 Way::Hang => std::future::pending().await,

@@ -78,12 +78,12 @@ pub struct Access {
 impl Access {
     /// Whether `address` may ask; an IPv4 address in IPv6 clothes is that IPv4 address.
     ///
-    /// `None`: whoever asks has no address, so no network has it in it.
+    /// `None`: nobody knows who asks, so whoever it is is refused wherever that matters.
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
-        let address = address.map(|address| address.to_canonical());
-        let within = |networks: &[IpNet]| {
-            address.is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+        let Some(address) = address.map(|address| address.to_canonical()) else {
+            return self.deny.is_empty() && self.allow.is_empty();
         };
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
     }
 }
