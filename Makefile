@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-unit lint check-config fmt bench setup-demo setup-test setup-bench setup-lint clean-tools
+.PHONY: help demo build test test-unit conformance lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -31,6 +31,10 @@ test: setup-test ## Every test, doc tests included; installs the test tools
 test-unit: setup-demo ## The inner loop: unit tests of the library and the architecture test
 	$(CARGO) test --locked --lib --test architecture
 
+conformance: export PROXIMA_REQUIRE_TOOLS := 1
+conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
+	$(CARGO) test --locked --test conformance -- --include-ignored
+
 # The binary as it is shipped: no embedded world, the release profile.
 bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute); target/bench/report.json
 	$(CARGO) bench --locked --no-default-features --bench edge -- $(ARGS)
@@ -51,6 +55,9 @@ setup-demo:
 setup-test:
 	@scripts/setup.sh build test
 
+setup-conformance:
+	@scripts/setup.sh build conformance
+
 setup-bench:
 	@scripts/setup.sh build bench
 
@@ -58,4 +65,4 @@ setup-lint:
 	@scripts/setup.sh build lint
 
 clean-tools: ## Remove the downloaded test tools (the build stays)
-	rm -rf target/tools target/venv target/setup
+	rm -rf target/tools target/venv target/peers target/setup

@@ -3,6 +3,7 @@
 #
 #   build   a C compiler, cmake, make, cargo: all that `make demo` needs
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
+#   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
 #   lint    shellcheck, cargo-deny
 #
@@ -122,7 +123,16 @@ setup_test() {
     unpack "h2load nghttp" nghttp2-client
     unpack dig bind9-dnsutils
     unpack promtool prometheus alone
-    python_environment
+    python_environment venv tests/requirements.txt
+}
+
+setup_conformance() {
+    have curl || install curl
+    unpack nginx nginx
+    unpack haproxy haproxy
+    unpack h2load nghttp2-client
+    unpack slowhttptest slowhttptest
+    python_environment peers tests/conformance/requirements.txt
 }
 
 # A peer that cannot be had is a row with the reason, not a failure.
@@ -135,20 +145,20 @@ setup_bench() {
     done
 }
 
-# target/venv, remade when tests/requirements.txt or the interpreter changes.
+# python_environment NAME REQUIREMENTS: target/NAME, remade when the file or the interpreter changes.
 python_environment() {
+    local name=$1 requirements=$2 key
     have python3 || install python3 python3-venv
-    local key
-    key=$({ cat tests/requirements.txt; python3 --version; pwd; } | sha256sum | cut -d' ' -f1)
-    [ "$(cat "$stamps/venv" 2>/dev/null)" != "$key" ] || [ ! -x target/venv/bin/ministack ] || return 0
+    key=$({ cat "$requirements"; python3 --version; pwd; } | sha256sum | cut -d' ' -f1)
+    [ "$(cat "$stamps/$name" 2>/dev/null)" != "$key" ] || [ ! -x "target/$name/bin/python" ] || return 0
     python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv
-    say "Python test tools into target/venv"
-    rm -rf target/venv
-    python3 -m venv target/venv
-    target/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt ||
-        die "pip could not install tests/requirements.txt into target/venv; see above"
+    say "Python test tools into target/$name"
+    rm -rf "target/$name"
+    python3 -m venv "target/$name"
+    "target/$name/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+        die "pip could not install $requirements into target/$name; see above"
     mkdir -p "$stamps"
-    printf '%s\n' "$key" >"$stamps/venv"
+    printf '%s\n' "$key" >"$stamps/$name"
 }
 
 # cargo-deny takes minutes to build, so it is kept outside the checkout, by version.
@@ -164,10 +174,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|bench|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|lint..."
 for group in "$@"; do
     case $group in
-    build | test | bench | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, bench or lint" ;;
+    build | test | conformance | bench | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench or lint" ;;
     esac
 done

@@ -234,10 +234,9 @@ pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
     pub protocol: UpstreamProtocol,
+    pub health: Health,
     /// `None`: they are reached without TLS, or there are none here.
     pub tls: Option<UpstreamTls>,
-    /// Path of the endpoint probe: 2xx is healthy.
-    pub health_path: String,
     pub connect_timeout: Duration,
     /// To the first byte of the response, and between two reads.
     pub read_timeout: Duration,
@@ -246,6 +245,15 @@ pub struct Service {
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
     pub protection: limits::Protection,
+}
+
+/// What probes ask an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// A GET of this path: 2xx is healthy.
+    Path(String),
+    /// `grpc.health.v1`, of this service of the server; "" is the whole server. Over HTTP/2 only.
+    Grpc(String),
 }
 
 /// What a service's endpoints speak.

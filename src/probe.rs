@@ -8,7 +8,7 @@
 //! It decides nothing: results go to the core as they are. One task a target,
 //! made and ended as configuration and snapshot name them.
 
-use crate::config::{Config, Service, UpstreamProtocol};
+use crate::config::{Config, Health, Service, UpstreamProtocol};
 use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
@@ -27,6 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 mod exchange;
+mod grpc;
 mod prober;
 
 use prober::{Answer, Dial, Pace, Prober};
@@ -103,7 +104,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
             speech: Speech::Http1,
             trust: Some(Arc::clone(trust)),
             authority: format!("{}:{}", settings.server_name, settings.at.port),
-            path: VIEW_PATH.to_owned(),
+            health: Health::Path(VIEW_PATH.to_owned()),
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
         };
@@ -127,7 +128,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
                     UpstreamProtocol::Http2 => Speech::Http2,
                 },
                 authority: authority(settings, address),
-                path: settings.health_path.clone(),
+                health: settings.health.clone(),
                 body_max: ENDPOINT_BYTES_MAX,
                 probes: config.probes.clone(),
             };

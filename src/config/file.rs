@@ -303,6 +303,7 @@ sections! {
         protocol: Key<UpstreamProtocol>,
         tls: Option<Section<UpstreamTlsSection>>,
         health_path: Key<UrlPath>,
+        health_grpc: Key<Text>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
         max_connections_per_endpoint: Key<Whole>,

@@ -65,7 +65,7 @@ impl RequestMetrics {
             "Requests that the rules of their route or service kept from a service.",
             &["reason"],
         )?;
-        let handshake_failures = new.counters(
+        let handshakes = new.counters(
             "proxima_handshake_failures_total",
             "Connections that did not get through their TLS handshake.",
             &["listener"],
@@ -90,8 +90,7 @@ impl RequestMetrics {
             refused: RefusalReason::ALL.map(|reason| refused.with_label_values(&[reason.as_str()])),
             rejected: RejectReason::ALL.map(|reason| rejected.with_label_values(&[reason.as_str()])),
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
-            handshake_failures: ListenerKind::ALL
-                .map(|kind| handshake_failures.with_label_values(&[kind.as_str()])),
+            handshake_failures: ListenerKind::ALL.map(|kind| handshakes.with_label_values(&[kind.as_str()])),
             connections_refused: new.counters(
                 "proxima_connections_refused_total",
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",

@@ -1,11 +1,13 @@
 //! One connection and one exchange on it: HTTP/1.1 or HTTP/2, plain or TLS.
 
+use super::grpc;
 use super::prober::{Answer, Dial};
+use crate::config::Health;
 use crate::domain::fleet::ProbeFailure;
 use crate::trust::Speech;
 use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http::{HeaderValue, Method, Request, header};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -26,8 +28,8 @@ pub(super) struct Link {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Drop for Link {
@@ -84,51 +86,74 @@ impl Link {
         Self { sender, driver: driver.abort_handle() }
     }
 
-    /// One GET; the time is from sending the request to the response head.
+    /// One question; the time is from sending the request to the response head.
     ///
     /// # Errors
-    /// `Status` for anything but 2xx; `Closed` or `Tls` when the connection breaks.
+    /// `Status` for anything but 2xx, and for a gRPC service that does not say that it serves; `Closed` or
+    /// `Tls` when the connection breaks.
     pub(super) async fn exchange(&mut self, dial: &Dial) -> Result<Answer, ProbeFailure> {
         let sent = Instant::now();
         let response = match &mut self.sender {
             Sender::Http1(sender) => {
-                let request = request(dial, dial.path.clone())?;
+                let request = request(dial)?;
                 sender.ready().await.map_err(|error| failure(&error))?;
                 sender.send_request(request).await
             }
             Sender::Http2(sender) => {
-                let scheme = if dial.trust.is_some() { "https" } else { "http" };
-                let request = request(dial, format!("{scheme}://{}{}", dial.authority, dial.path))?;
+                let request = request(dial)?;
                 sender.ready().await.map_err(|error| failure(&error))?;
                 sender.send_request(request).await
             }
         };
-        let response = response.map_err(|error| failure(&error))?;
+        let (head, body) = response.map_err(|error| failure(&error))?.into_parts();
         let took = sent.elapsed();
-        if !response.status().is_success() {
+        if !head.status.is_success() {
             return Err(ProbeFailure::Status);
         }
-        let body = whole(response.into_body(), dial.body_max).await?;
+        let body = whole(body, dial.body_max).await?;
+        let trailers = body.as_ref().and_then(Collected::trailers).cloned();
+        let body = body.map(Collected::to_bytes);
+        if let Health::Grpc(_) = &dial.health {
+            let status = trailers.as_ref().and_then(|trailers| trailers.get(grpc::STATUS));
+            let status = status.or_else(|| head.headers.get(grpc::STATUS));
+            if !grpc::is_serving(status, body.as_deref().unwrap_or_default()) {
+                return Err(ProbeFailure::Status);
+            }
+        }
         Ok(Answer { took, warm: false, body })
     }
 }
 
-fn request(dial: &Dial, uri: String) -> Result<Request<Empty<Bytes>>, ProbeFailure> {
-    let mut request =
-        Request::get(uri).header(header::USER_AGENT, concat!("proxima/", env!("CARGO_PKG_VERSION")));
-    if !matches!(dial.speech, Speech::Http2) {
-        request = request.header(header::HOST, &dial.authority);
+fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
+    let (method, path, body) = match &dial.health {
+        Health::Path(path) => (Method::GET, path.as_str(), Bytes::new()),
+        Health::Grpc(service) => (Method::POST, grpc::CHECK, grpc::question(service)),
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .header(header::USER_AGENT, concat!("proxima/", env!("CARGO_PKG_VERSION")));
+    request = match dial.speech {
+        Speech::Http1 => request.uri(path).header(header::HOST, &dial.authority),
+        Speech::Http2 => {
+            let scheme = if dial.trust.is_some() { "https" } else { "http" };
+            request.uri(format!("{scheme}://{}{path}", dial.authority))
+        }
+    };
+    if let Health::Grpc(_) = dial.health {
+        request = request
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
+            .header(header::TE, HeaderValue::from_static("trailers"));
     }
-    request.body(Empty::new()).map_err(|error| {
-        tracing::error!(%error, path = dial.path, "no request can be made of this health path");
+    request.body(Full::new(body)).map_err(|error| {
+        tracing::error!(%error, path, "no request can be made of this health path");
         ProbeFailure::Malformed
     })
 }
 
 /// The body, or `None` when it is longer than `max`.
-async fn whole(body: Incoming, max: usize) -> Result<Option<Bytes>, ProbeFailure> {
+async fn whole(body: Incoming, max: usize) -> Result<Option<Collected<Bytes>>, ProbeFailure> {
     match Limited::new(body, max).collect().await {
-        Ok(body) => Ok(Some(body.to_bytes())),
+        Ok(body) => Ok(Some(body)),
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
         Err(error) => Err(failure(error.as_ref())),
     }

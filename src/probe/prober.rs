@@ -1,7 +1,7 @@
 //! Which connection a probe uses, when it is replaced, and when the next probe is due.
 
 use super::exchange::Link;
-use crate::config::Probes;
+use crate::config::{Health, Probes};
 use crate::domain::fleet::ProbeFailure;
 use crate::trust::{Speech, Trust, TrustId};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ pub(super) struct Dial {
     /// `None`: without TLS.
     pub(super) trust: Option<Arc<Trust>>,
     pub(super) authority: String,
-    pub(super) path: String,
+    pub(super) health: Health,
     /// Longest body in bytes that is read.
     pub(super) body_max: usize,
     pub(super) probes: Probes,
@@ -35,8 +35,8 @@ impl Dial {
 impl PartialEq for Dial {
     fn eq(&self, other: &Self) -> bool {
         self.manner() == other.manner()
-            && (&self.addresses, &self.authority, &self.path)
-                == (&other.addresses, &other.authority, &other.path)
+            && (&self.addresses, &self.authority, &self.health)
+                == (&other.addresses, &other.authority, &other.health)
             && (self.body_max, &self.probes) == (other.body_max, &other.probes)
     }
 }

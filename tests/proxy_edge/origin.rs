@@ -202,7 +202,8 @@ impl Refusing {
 pub struct Nginx {
     pub address: SocketAddr,
     child: std::process::Child,
-    folder: PathBuf,
+    /// What it runs in; what is under `html` there can be served.
+    pub folder: PathBuf,
 }
 
 /// A program on PATH, in sbin, or unpacked by `make test`; otherwise the test is
@@ -271,7 +272,8 @@ impl Nginx {
         answer.contains("Reading: 0 Writing: 1 ")
     }
 
-    async fn with(http: &str, listen: &str, locations: &str) -> Option<Self> {
+    /// Lines of its `http` section, of its `listen`, and what it serves; `ADDRESS` is its own.
+    pub async fn with(http: &str, listen: &str, locations: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = tool("nginx")?;
         let name = format!("nginx-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -56,7 +56,7 @@ impl Fixture {
             endpoints: Vec::new(),
             tls: None,
             protocol: UpstreamProtocol::Http1,
-            health_path: "/".to_owned(),
+            health: crate::config::Health::Path("/".to_owned()),
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
             connections_max: None,
