@@ -16,11 +16,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 mod listen;
 mod report;
+
+/// How long a process that has just started waits for the addresses of its services before it takes
+/// traffic; bounded, so that a name which is nowhere keeps no process out.
+const FIRST_LOOK_UPS: Duration = Duration::from_secs(3);
 
 /// A listener that is bound, with the port that it really has.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -69,7 +74,7 @@ const INDEX: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\n\n",
     "/live      200 while the process serves\n",
-    "/ready     200 while it takes traffic; 503 before the first decision and while draining\n",
+    "/ready     200 while it takes traffic; 503 before the first decision, before the first look-ups (3 s at most) and while draining\n",
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
     "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",
@@ -85,9 +90,16 @@ impl Wiring {
             Some("draining")
         } else if self.snapshot.load().number == 0 {
             Some("starting")
+        } else if self.clock.uptime() < FIRST_LOOK_UPS && self.has_nowhere_to_go() {
+            Some("looking up names")
         } else {
             None
         }
+    }
+
+    /// Whether requests for some service would be refused now for want of any address.
+    fn has_nowhere_to_go(&self) -> bool {
+        self.snapshot.load().services.values().any(|service| service.candidates.is_empty())
     }
 }
 

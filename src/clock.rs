@@ -20,8 +20,13 @@ impl Clock {
         Self { origin: Instant::now() }
     }
 
+    /// Since the start.
+    pub fn uptime(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
     pub fn now(&self) -> Time {
-        Time::ZERO + Self::HEAD_START + self.origin.elapsed()
+        Time::ZERO + Self::HEAD_START + self.uptime()
     }
 }
 

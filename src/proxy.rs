@@ -122,6 +122,8 @@ pub struct Edge {
     addresses: Addresses,
     /// Taken by [`Edge::serve`], so that they close when it has ended.
     bound: Mutex<Vec<Bound>>,
+    /// Of the listeners, in their order, and of the peer listener.
+    doors: Vec<Arc<door::Door>>,
     closing: watch::Sender<bool>,
     tickets: Arc<dyn rustls::server::ProducesTickets>,
 }
@@ -222,7 +224,9 @@ impl Edge {
             }),
             closing: closed,
         };
-        Ok(Self { server: Arc::new(server), shared, addresses, bound: Mutex::new(bound), closing, tickets })
+        let doors = bound.iter().map(|bound| Arc::clone(&bound.door)).collect();
+        let (server, bound) = (Arc::new(server), Mutex::new(bound));
+        Ok(Self { server, shared, addresses, bound, doors, closing, tickets })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -262,11 +266,12 @@ impl Edge {
         self.shared.counter.nothing_left().await;
     }
 
-    /// Takes a new configuration: services, regions, certificates and keys. All or nothing.
+    /// Takes a new configuration: services, regions, certificates and keys, and what listeners ask of
+    /// connections, for those that come from now on. All or nothing.
     ///
     /// # Errors
-    /// `Error::Tls` when a file is unusable, `Error::NeedsRestart` when the
-    /// listeners themselves differ. The old configuration then goes on.
+    /// `Error::Tls` when a file is unusable, `Error::NeedsRestart` when there are other
+    /// listeners. The old configuration then goes on.
     pub async fn apply(&self, config: &Arc<Config>) -> Result<(), Error> {
         let before = self.shared.settings.load_full();
         if let Some(what) = listen::difference(&before.config, config) {
@@ -279,6 +284,7 @@ impl Edge {
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
+        listen::change(&self.doors, config);
         Ok(())
     }
 }

@@ -35,6 +35,19 @@ fn sigterm_finishes_a_slow_answer_and_exits_0_as_soon_as_nothing_is_left() {
 }
 
 #[test]
+fn a_process_that_says_ready_serves_its_first_request_and_a_name_that_is_nowhere_keeps_it_out_for_seconds_only()
+ {
+    let (folder, service) = (Folder::new(), Service::start("web"));
+    let text = single(service.address, "");
+    let edge = Edge::ready(&folder.write("proxima.toml", &text));
+    assert_eq!(get(edge.address("http"), "/").status, 200);
+    drop(edge);
+    let nowhere = text.replace(&service.address.to_string(), "nowhere.invalid:80");
+    let edge = Edge::ready(&folder.write("proxima.toml", &nowhere));
+    assert_eq!(get(edge.address("http"), "/").status, 503);
+}
+
+#[test]
 fn requests_are_served_during_the_notice() {
     let (folder, service) = (Folder::new(), Service::start("web"));
     let text = single(service.address, "").replace("\"300ms\"", "\"60s\"");

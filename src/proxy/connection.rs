@@ -8,7 +8,7 @@ use crate::access_log::{Proxied, ProxiedTls, Tls};
 use crate::config::ListenerLimits;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::Shared;
-use crate::proxy::door::{self, Door, Inside, Refusal};
+use crate::proxy::door::{self, Door, Inside, Refusal, Rules};
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Scan;
 use crate::proxy::headers;
@@ -76,6 +76,8 @@ pub(super) struct Connection {
     /// What a PROXY header says besides.
     pub(super) proxied: Option<Arc<Proxied>>,
     pub(super) door: Arc<Door>,
+    /// Those of the door when it came in.
+    pub(super) rules: Arc<Rules>,
     certificate: Option<Shown>,
 }
 
@@ -129,18 +131,19 @@ impl Server {
     ) {
         let kind = door.kind;
         let _guard = self.shared.connection(kind);
+        let rules = Arc::clone(&inside.rules);
         let mut arrived = Arrived { socket, remote, proxied: None, inside };
         if let Err(e) = arrived.socket.set_nodelay() {
             debug!(?remote, error = %e, "the connection ended at once");
             return;
         }
-        if door.reads_header() && !Box::pin(self.header(&door, &mut arrived)).await {
+        if rules.reads_header() && !Box::pin(self.header(&door, &mut arrived)).await {
             return;
         }
         let Arrived { socket, remote, proxied, inside: _inside } = arrived;
-        let Some(begun) = self.begin(socket, remote, &door).await else { return };
+        let Some(begun) = self.begin(socket, remote, (kind, &rules.deadlines)).await else { return };
         let Begun { conn, version, tls, certificate } = begun;
-        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, certificate });
+        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, rules, certificate });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(conn, &connection).await,
@@ -151,10 +154,11 @@ impl Server {
     /// Takes the PROXY header and believes it; `false`: the connection is not to be served.
     async fn header(&self, door: &Door, arrived: &mut Arrived) -> bool {
         let socket = arrived.remote;
+        let deadlines = arrived.inside.rules.deadlines;
         let read = tokio::select! {
             biased;
-            read = timeout(door.deadlines.handshake, door::header(&mut arrived.socket)) => read,
-            () = self.closed(door.deadlines.first_head_closing) => return false,
+            read = timeout(deadlines.handshake, door::header(&mut arrived.socket)) => read,
+            () = self.closed(deadlines.first_head_closing) => return false,
         };
         let refusal = match read {
             Ok(Ok(Ok(header))) => {
@@ -179,20 +183,25 @@ impl Server {
     }
 
     /// The stream to speak HTTP on; `None`: the client left or was too slow.
-    async fn begin(&self, socket: Socket, remote: Option<SocketAddr>, door: &Door) -> Option<Begun> {
-        match door.kind {
+    async fn begin(
+        &self,
+        socket: Socket,
+        remote: Option<SocketAddr>,
+        (kind, deadlines): (ListenerKind, &Deadlines),
+    ) -> Option<Begun> {
+        match kind {
             ListenerKind::Http => {
                 let mut conn = Conn::new(Box::new(socket));
-                let version = self.sniff(&mut conn, &door.deadlines).await?;
+                let version = self.sniff(&mut conn, deadlines).await?;
                 Some(Begun { conn, version, tls: None, certificate: None })
             }
             ListenerKind::Https => {
                 let server = self.shared.settings.load().tls.clients.clone()?;
-                Box::pin(self.handshake(client(server, socket), remote, door)).await
+                Box::pin(self.handshake(client(server, socket), remote, (kind, deadlines))).await
             }
             ListenerKind::Peer => {
                 let acceptor = self.shared.settings.load().tls.peers.clone()?;
-                Box::pin(self.handshake(peer(acceptor, socket), remote, door)).await
+                Box::pin(self.handshake(peer(acceptor, socket), remote, (kind, deadlines))).await
             }
         }
     }
@@ -202,14 +211,14 @@ impl Server {
         &self,
         handshake: impl Future<Output = Result<Begun, String>>,
         remote: Option<SocketAddr>,
-        door: &Door,
+        (kind, deadlines): (ListenerKind, &Deadlines),
     ) -> Option<Begun> {
-        let error = match timeout(door.deadlines.handshake, handshake).await {
+        let error = match timeout(deadlines.handshake, handshake).await {
             Ok(Ok(begun)) => return Some(begun),
             Ok(Err(error)) => error,
             Err(_) => "timed out".to_owned(),
         };
-        self.shared.wiring.metrics.handshake_failures(door.kind).inc();
+        self.shared.wiring.metrics.handshake_failures(kind).inc();
         debug!(?remote, error, "TLS handshake failed");
         None
     }
@@ -225,9 +234,9 @@ impl Server {
 
     /// The loop over the requests of an HTTP/1 connection.
     async fn http1(&self, mut conn: Conn, connection: &Connection) {
-        let Deadlines { first_head, first_head_closing, idle, .. } = connection.door.deadlines;
+        let Deadlines { first_head, first_head_closing, idle, .. } = connection.rules.deadlines;
         let scheme = connection.scheme();
-        let rules = (&scheme, &connection.door.bounds.head);
+        let rules = (&scheme, &connection.rules.bounds.head);
         let mut timer = Timer::default();
         let mut scan = Scan::requests();
         let closing = self.closing.clone();

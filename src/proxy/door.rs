@@ -4,12 +4,13 @@
 //! accept -> trusted? -> room? -> PROXY header -> room for this client? -> TLS, HTTP
 //! ```
 
-use crate::config::{HttpsRedirect, ListenerLimits, ProxyProtocol};
+use crate::config::{HttpsRedirect, Listener, ListenerLimits, ProxyProtocol};
 use crate::metrics::request::{ListenerKind, RequestMetrics};
 use crate::proxy::connection::{Cut, Deadlines};
 use crate::proxy::h1::Limits;
 use crate::proxy::pace::PaceRule;
 use crate::proxy::proxy_protocol::{self, Malformed, Scan};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora::protocols::l4::stream::Stream as Socket;
 use prometheus::IntCounter;
@@ -71,10 +72,22 @@ impl Refusal {
     }
 }
 
-/// What a listener asks of connections; shared by them.
+/// A listener's door: its rules, and who is inside; shared by its connections.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) kind: ListenerKind,
+    /// For connections from now on; a reload changes them.
+    rules: ArcSwap<Rules>,
+    open: AtomicU32,
+    /// Open connections of each client, where they are limited; as many entries as connections, at most.
+    clients: Mutex<HashMap<IpAddr, u32>>,
+    refused: [IntCounter; Refusal::COUNT],
+    cuts: [IntCounter; Cut::ALL.len()],
+}
+
+/// What a listener asks of connections. Each keeps those that it came in under.
+#[derive(Debug)]
+pub(super) struct Rules {
     pub(super) deadlines: Deadlines,
     pub(super) bounds: Bounds,
     /// `Some`: requests without TLS are sent there.
@@ -83,11 +96,30 @@ pub(super) struct Door {
     trusted: Option<Vec<IpNet>>,
     max_connections: u32,
     max_connections_per_client: Option<u32>,
-    open: AtomicU32,
-    /// Open connections of each client, where they are limited; as many entries as connections, at most.
-    clients: Mutex<HashMap<IpAddr, u32>>,
-    refused: [IntCounter; Refusal::COUNT],
-    cuts: [IntCounter; Cut::ALL.len()],
+}
+
+impl Rules {
+    pub(super) fn new(limits: &ListenerLimits, proxy_protocol: Option<&ProxyProtocol>) -> Self {
+        Self {
+            deadlines: Deadlines::new(limits),
+            bounds: Bounds::new(limits),
+            https_redirect: None,
+            trusted: proxy_protocol.map(|proxy_protocol| proxy_protocol.trusted.clone()),
+            max_connections: limits.max_connections.unwrap_or(u32::MAX),
+            max_connections_per_client: limits.max_connections_per_client,
+        }
+    }
+
+    /// Those of a listener for clients.
+    pub(super) fn of(listener: &Listener) -> Self {
+        let rules = Self::new(&listener.limits, listener.proxy_protocol.as_ref());
+        Self { https_redirect: listener.https_redirect, ..rules }
+    }
+
+    /// Whether the client is known by a PROXY header only.
+    pub(super) const fn reads_header(&self) -> bool {
+        self.trusted.is_some()
+    }
 }
 
 /// How much a client may ask for, and at which pace.
@@ -111,25 +143,20 @@ impl Bounds {
 }
 
 impl Door {
-    pub(super) fn new(
-        kind: ListenerKind,
-        limits: &ListenerLimits,
-        proxy_protocol: Option<&ProxyProtocol>,
-        metrics: &RequestMetrics,
-    ) -> Self {
+    pub(super) fn new(kind: ListenerKind, rules: Rules, metrics: &RequestMetrics) -> Self {
         Self {
             kind,
-            deadlines: Deadlines::new(limits),
-            bounds: Bounds::new(limits),
-            https_redirect: None,
-            trusted: proxy_protocol.map(|proxy_protocol| proxy_protocol.trusted.clone()),
-            max_connections: limits.max_connections.unwrap_or(u32::MAX),
-            max_connections_per_client: limits.max_connections_per_client,
+            rules: ArcSwap::from_pointee(rules),
             open: AtomicU32::new(0),
             clients: Mutex::default(),
             refused: metrics.connections_refused(kind, Refusal::labels()),
             cuts: metrics.http2_cut(kind, Cut::ALL.map(Cut::as_str)),
         }
+    }
+
+    /// Takes other rules, for whoever comes from now on.
+    pub(super) fn change(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// Counts an HTTP/2 connection that was ended.
@@ -146,28 +173,25 @@ impl Door {
         }
     }
 
-    /// Whether the client is known by a PROXY header only.
-    pub(super) const fn reads_header(&self) -> bool {
-        self.trusted.is_some()
-    }
-
     /// Lets a connection in, unless it is one too many or from the wrong side.
     ///
     /// # Errors
     /// `Untrusted`, `Full` or `ClientFull`.
     pub(super) fn enter(self: &Arc<Self>, socket: Option<IpAddr>) -> Result<Inside, Refusal> {
+        let rules = self.rules.load_full();
         let socket = socket.map(|address| address.to_canonical());
         // Who may open a Unix socket, the permissions of its file have said.
-        if let (Some(trusted), Some(socket)) = (&self.trusted, socket)
+        if let (Some(trusted), Some(socket)) = (&rules.trusted, socket)
             && !trusted.iter().any(|net| net.contains(&socket))
         {
             return Err(Refusal::Untrusted);
         }
-        let max = self.max_connections;
+        let max = rules.max_connections;
         let room = |open: u32| (open < max).then_some(open + 1);
         self.open.fetch_update(Relaxed, Relaxed, room).map_err(|_| Refusal::Full)?;
-        let mut inside = Inside { door: Arc::clone(self), client: None };
-        if !self.reads_header() {
+        let reads_header = rules.reads_header();
+        let mut inside = Inside { door: Arc::clone(self), rules, client: None };
+        if !reads_header {
             inside.name(socket)?;
         }
         Ok(inside)
@@ -183,6 +207,8 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Inside {
     door: Arc<Door>,
+    /// Those that it came in under.
+    pub(super) rules: Arc<Rules>,
     /// Set where connections are limited by client.
     client: Option<IpAddr>,
 }
@@ -193,7 +219,7 @@ impl Inside {
     /// # Errors
     /// `ClientFull`.
     pub(super) fn name(&mut self, client: Option<IpAddr>) -> Result<(), Refusal> {
-        let Some((max, client)) = self.door.max_connections_per_client.zip(client) else { return Ok(()) };
+        let Some((max, client)) = self.rules.max_connections_per_client.zip(client) else { return Ok(()) };
         let client = network(client);
         let mut clients = self.door.clients();
         let open = clients.entry(client).or_insert(0);

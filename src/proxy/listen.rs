@@ -3,7 +3,7 @@
 use crate::config::{Config, ListenAddress, Listener, ListenerLimits, Protocol};
 use crate::metrics::request::{ListenerKind, RequestMetrics};
 use crate::proxy::connection::Server;
-use crate::proxy::door::Door;
+use crate::proxy::door::{Door, Rules};
 use crate::proxy::{Addresses, Bound, Error};
 use pingora::protocols::l4::stream::Stream as Socket;
 use std::io::{self, ErrorKind};
@@ -88,29 +88,38 @@ pub(super) async fn bind(
     metrics: &RequestMetrics,
 ) -> Result<(Vec<Bound>, Addresses), Error> {
     let (mut bound, mut addresses) = (Vec::new(), Addresses::default());
-    for Listener { name, address, protocol, proxy_protocol, limits, https_redirect } in &config.listeners {
-        let kind = match protocol {
+    for listener in &config.listeners {
+        let (name, rules) = (&listener.name, Rules::of(listener));
+        let kind = match listener.protocol {
             Protocol::Http => ListenerKind::Http,
             Protocol::Https => ListenerKind::Https,
         };
-        let (listener, real) = listen(name, address).await?;
+        let (listener, real) = listen(name, &listener.address).await?;
         match real {
             ListenAddress::Tcp(real) => drop(addresses.listeners.insert(name.clone(), real)),
             ListenAddress::Unix(real) => drop(addresses.sockets.insert(name.clone(), real.path)),
         }
-        let mut door = Door::new(kind, limits, proxy_protocol.as_ref(), metrics);
-        door.https_redirect = *https_redirect;
-        bound.push(Bound { name: name.clone(), door: Arc::new(door), listener });
+        let door = Arc::new(Door::new(kind, rules, metrics));
+        bound.push(Bound { name: name.clone(), door, listener });
     }
     if let Some(peer) = &config.peer {
         let (listener, real) = listen(PEER, &peer.address.into()).await?;
         if let ListenAddress::Tcp(real) = real {
             addresses.peer = Some(real);
         }
-        let door = Door::new(ListenerKind::Peer, &peer_limits(config), None, metrics);
-        bound.push(Bound { name: PEER.to_owned(), door: Arc::new(door), listener });
+        let rules = Rules::new(&peer_limits(config), None);
+        let door = Arc::new(Door::new(ListenerKind::Peer, rules, metrics));
+        bound.push(Bound { name: PEER.to_owned(), door, listener });
     }
     Ok((bound, addresses))
+}
+
+/// Gives the doors, which are in the order of [`bind`], the rules of a configuration that has the same listeners.
+pub(super) fn change(doors: &[Arc<Door>], config: &Config) {
+    let peer = config.peer.iter().map(|_| Rules::new(&peer_limits(config), None));
+    for (door, rules) in doors.iter().zip(config.listeners.iter().map(Rules::of).chain(peer)) {
+        door.change(rules);
+    }
 }
 
 /// What one region lets in, the others take from it: the edge that a client came to minds its pace.
@@ -158,8 +167,13 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// What of the listeners differs, in words; `None`: nothing.
 pub(super) fn difference(before: &Config, after: &Config) -> Option<String> {
-    if before.listeners != after.listeners {
-        return Some("listeners".to_owned());
+    let places = |config: &Config| {
+        let place =
+            |Listener { name, address, protocol, .. }: &Listener| (name.clone(), address.clone(), *protocol);
+        config.listeners.iter().map(place).collect::<Vec<_>>()
+    };
+    if places(before) != places(after) {
+        return Some("the names, addresses and protocols of listeners".to_owned());
     }
     let peer = |config: &Config| config.peer.as_ref().map(|peer| peer.address);
     if peer(before) != peer(after) {

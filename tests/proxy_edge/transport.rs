@@ -221,7 +221,10 @@ async fn other_listeners_need_a_restart_and_nothing_of_that_reload_is_applied() 
     let text = Plan::default().toml(&authority).replace("name = \"http\"", "name = \"web\"");
     let config = Config::from_text("proxima.toml", &text, &Environment::default()).unwrap();
     let e = edge.edge.apply(&Arc::new(config)).await.unwrap_err();
-    assert!(matches!(&e, Error::NeedsRestart { what } if what == "listeners"), "{e}");
+    assert!(
+        matches!(&e, Error::NeedsRestart { what } if what == "the names, addresses and protocols of listeners"),
+        "{e}"
+    );
     assert_eq!(get(edge.http(), "/", "").await.status, 200);
     edge.close().await;
 }

@@ -105,19 +105,19 @@ impl Server {
     ///
     /// When it closes, the client is told by GOAWAY, and what it has asked is answered.
     pub(super) async fn http2(&self, conn: Conn, connection: &Arc<Connection>) {
-        let (door, remote) = (&connection.door, connection.remote);
+        let (rules, remote) = (&connection.rules, connection.remote);
         let (stream, begun) = conn.into_parts();
-        let meter = Meter::new(stream, begun, door.bounds.max_streams);
+        let meter = Meter::new(stream, begun, rules.bounds.max_streams);
         let seen = meter.seen();
-        let handshake = options(&door.bounds).handshake(meter);
-        let mut conn = match timeout(door.deadlines.first_head, handshake).await {
+        let handshake = options(&rules.bounds).handshake(meter);
+        let mut conn = match timeout(rules.deadlines.first_head, handshake).await {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return debug!(?remote, %error, "no HTTP/2"),
             Err(_) => return debug!(?remote, "HTTP/2 did not begin in time"),
         };
         let mut streams = JoinSet::new();
         if let Some(cut) = self.streams(&mut conn, &seen, connection, &mut streams).await {
-            door.cut(cut);
+            connection.door.cut(cut);
             debug!(?remote, reason = cut.as_str(), "an HTTP/2 connection is ended");
             conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             if let Ok(Err(error)) = timeout(FAREWELL, poll_fn(|context| conn.poll_closed(context))).await {
@@ -137,7 +137,7 @@ impl Server {
         connection: &Arc<Connection>,
         streams: &mut JoinSet<()>,
     ) -> Option<Cut> {
-        let deadlines = connection.door.deadlines;
+        let deadlines = connection.rules.deadlines;
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
         let mut malformed = 0;
         let mut idle = Idle { until: Instant::now() + deadlines.idle, closing: false, deadlines };
@@ -194,7 +194,7 @@ impl Server {
         streams: &mut JoinSet<()>,
     ) -> bool {
         let (parts, body) = request.into_parts();
-        match session::head(parts, &body, (&connection.scheme(), &connection.door.bounds.head)) {
+        match session::head(parts, &body, (&connection.scheme(), &connection.rules.bounds.head)) {
             Ok(head) => {
                 let (pipeline, connection) = (Arc::clone(&self.pipeline), Arc::clone(connection));
                 streams.spawn(async move {

@@ -25,9 +25,9 @@ const DEADLINES: Deadlines = Deadlines {
 fn door(kind: ListenerKind, proxied: Proxied, metrics: &RequestMetrics) -> Arc<Door> {
     let trusted = ProxyProtocol { trusted: vec!["127.0.0.0/8".parse().unwrap()] };
     let trusted = (proxied == Proxied::Yes).then_some(&trusted);
-    let mut door = Door::new(kind, &ListenerLimits::default(), trusted, metrics);
-    door.deadlines = DEADLINES;
-    Arc::new(door)
+    let mut rules = Rules::new(&ListenerLimits::default(), trusted);
+    rules.deadlines = DEADLINES;
+    Arc::new(Door::new(kind, rules, metrics))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 fn door(limits: ListenerLimits, trusted: Option<&str>) -> Arc<Door> {
     let metrics = RequestMetrics::register(&prometheus::Registry::new()).unwrap();
     let proxy_protocol = trusted.map(|net| ProxyProtocol { trusted: vec![net.parse().unwrap()] });
-    Arc::new(Door::new(ListenerKind::Http, &limits, proxy_protocol.as_ref(), &metrics))
+    Arc::new(Door::new(ListenerKind::Http, Rules::new(&limits, proxy_protocol.as_ref()), &metrics))
 }
 
 fn ip(text: &str) -> Option<IpAddr> {
@@ -27,6 +27,19 @@ fn a_full_listener_lets_nobody_in_until_somebody_leaves() {
     assert_eq!(door.enter(ip("192.0.2.2")).unwrap_err(), Refusal::Full);
     drop(first);
     door.enter(ip("192.0.2.2")).unwrap();
+}
+
+#[test]
+fn other_rules_are_for_whoever_comes_after_them() {
+    let door = door(ListenerLimits { max_connections: Some(1), ..Default::default() }, None);
+    let first = door.enter(ip("192.0.2.1")).unwrap();
+    assert_eq!(door.enter(ip("192.0.2.2")).unwrap_err(), Refusal::Full);
+    let wider = ListenerLimits { max_connections: Some(2), max_streams: 7, ..Default::default() };
+    door.change(Rules::new(&wider, None));
+    let second = door.enter(ip("192.0.2.2")).unwrap();
+    assert_eq!(second.rules.bounds.max_streams, 7);
+    assert_ne!(first.rules.bounds.max_streams, 7, "whoever was inside keeps theirs");
+    assert_eq!(door.enter(ip("192.0.2.3")).unwrap_err(), Refusal::Full);
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Pipeline {
         }
         let keep = !self.shared.draining() && call.down.rest_is_short();
         let body = (!bodiless && !body.is_empty()).then_some(Piece::Data(body));
-        let sent = timeout(call.connection.door.bounds.pace.patience, async {
+        let sent = timeout(call.connection.rules.bounds.pace.patience, async {
             call.down.start(&parts, framing, keep)?;
             for piece in body.into_iter().chain([Piece::End]) {
                 poll_fn(|context| call.down.poll_room(context)).await?;

@@ -23,7 +23,7 @@ pub(super) fn refused(
     if connection.misdirects(&head.parts.uri, progress.settings.tls.clients.as_deref()) {
         return Some(policy::rejected(RejectReason::Misdirected, &id()));
     }
-    let redirect = connection.door.https_redirect;
+    let redirect = connection.rules.https_redirect;
     // Behind a proxy that speaks TLS, it is its word that counts: here all of it is plain.
     let insecure = client.is_some_and(|client| client.scheme == Scheme::Http);
     if let Some(answer) =
@@ -31,7 +31,7 @@ pub(super) fn refused(
     {
         return Some(answer);
     }
-    let most = connection.door.bounds.max_body;
+    let most = connection.rules.bounds.max_body;
     let over = head.framing.length().zip(most).is_some_and(|(length, most)| length > most);
     over.then(|| policy::rejected(RejectReason::BodyTooLarge, &id()))
 }
@@ -39,13 +39,13 @@ pub(super) fn refused(
 /// Bytes of a request's body that its listener and its route let through; `None`: any.
 pub(super) fn max_body(call: &Call<'_>) -> Option<u64> {
     let of_route = call.progress.exchange.as_ref().and_then(|exchange| exchange.max_body);
-    let of_listener = call.connection.door.bounds.max_body;
+    let of_listener = call.connection.rules.bounds.max_body;
     of_route.into_iter().chain(of_listener).min()
 }
 
 /// How fast a body has to come. A call of gRPC may say little for long before it is answered.
 pub(super) fn sender(call: &Call<'_>) -> PaceRule {
-    let pace = call.connection.door.bounds.pace;
+    let pace = call.connection.rules.bounds.pace;
     if call.style == Style::Grpc { PaceRule { rate: None, ..pace } } else { pace }
 }
 

@@ -161,7 +161,7 @@ impl<'p> Try<'p> {
             first_byte: target.first_byte,
             between_bytes: target.between_bytes,
             sender: front::sender(call),
-            reader: call.connection.door.bounds.pace,
+            reader: call.connection.rules.bounds.pace,
             whole: call.deadline,
         };
         let stage = match pipeline.upstreams.kept(&target) {
