@@ -389,6 +389,7 @@ sections! {
         connect: Key<Duration>,
         first_byte: Key<Duration>,
         between_bytes: Key<Duration>,
+        upgrade_idle: Key<Duration>,
         request: Key<Duration>,
     }
     RetriesSection {

@@ -315,7 +315,8 @@ impl Pipeline {
         edit_answer(call, &mut parts);
         let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();
-        if let Err(error) = tunnel::tunnel(client, &mut upstream, call.timer).await {
+        let idle = call.progress.exchange.as_ref()?.timeouts.upgrade_idle;
+        if let Err(error) = tunnel::tunnel(client, &mut upstream, idle, call.timer).await {
             debug!(%error, "an upgraded connection broke");
         }
         Some(parts.status)

@@ -39,6 +39,9 @@ const HEALTH: &str = "/health/";
 /// Where an authority looks for proof of a name by plain HTTP. Source: RFC 8555, section 8.3.
 const ACME: &str = "/.well-known/acme-challenge/";
 
+/// People leave pages open; whoever has vanished without a word is let go after this.
+const UPGRADE_IDLE: Duration = Duration::from_secs(3600);
+
 /// The head of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
@@ -183,6 +186,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of the answer.
     pub between_bytes: Duration,
+    /// How long both sides of an upgraded connection may be silent.
+    pub upgrade_idle: Duration,
     /// From the head of the request to the end of the answer; `None`: any.
     pub request: Option<Duration>,
 }
@@ -193,6 +198,7 @@ impl Timeouts {
             connect: route.connect.unwrap_or(service.connect_timeout),
             first_byte: route.first_byte.unwrap_or(service.read_timeout),
             between_bytes: route.between_bytes.unwrap_or(service.read_timeout),
+            upgrade_idle: route.upgrade_idle.unwrap_or(UPGRADE_IDLE),
             request: route.request,
         }
     }

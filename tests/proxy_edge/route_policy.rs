@@ -7,7 +7,7 @@ use proxima::config::{Config, Environment};
 use proxima::domain::fleet::OutcomeResult;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 const ROUTES: &str = r#"
@@ -40,6 +40,13 @@ hosts = ["www.example.com"]
 path_prefix = "/bounded"
 service = "web"
 timeouts = { request = "1s" }
+
+[[routes]]
+name = "talk"
+hosts = ["www.example.com"]
+path_prefix = "/talk"
+service = "web"
+timeouts = { upgrade_idle = "1s" }
 
 [[routes]]
 name = "stream"
@@ -227,5 +234,28 @@ async fn a_silent_conversation_that_the_client_has_not_finished_is_no_failure_of
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"), "{answer}");
     assert_eq!(edge.outcome().await, ("home".to_owned(), OutcomeResult::Success));
     assert_eq!(edge.metric("proxima_answers_cut_total{reason=\"client_slow\",service=\"web\"}"), 1.0);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_goes_on_while_it_is_used_and_ends_when_both_sides_are_silent() {
+    let edge = edge(&Authority::new()).await;
+    let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let origin = Origin::start(move |_, _| Reply::Echo(head.to_owned())).await;
+    edge.route(&[("home", &[origin.address])]);
+    let mut client = tokio::net::TcpStream::connect(edge.http()).await.unwrap();
+    let ask =
+        "GET /talk HTTP/1.1\r\nhost: www.example.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let begun = Instant::now();
+    let mut read = String::new();
+    // Three pauses, each shorter than the bound, all together longer.
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        client.write_all(b"still here;").await.unwrap();
+    }
+    tokio::time::timeout(SOON, client.read_to_string(&mut read)).await.expect("the silence ends it").unwrap();
+    assert!(read.starts_with("HTTP/1.1 101 ") && read.ends_with(&"still here;".repeat(3)), "{read}");
+    assert!(begun.elapsed() >= Duration::from_millis(2400), "{:?}", begun.elapsed());
     edge.close().await;
 }

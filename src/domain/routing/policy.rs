@@ -49,6 +49,8 @@ pub struct RouteTimeouts {
     pub first_byte: Option<Duration>,
     /// Between two pieces of the answer.
     pub between_bytes: Option<Duration>,
+    /// How long both sides of an upgraded connection may be silent.
+    pub upgrade_idle: Option<Duration>,
     /// From the head of the request to the end of the answer, all attempts together; `None`: any.
     pub request: Option<Duration>,
 }

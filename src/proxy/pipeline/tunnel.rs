@@ -7,9 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Two silent directions end a tunnel.
-const IDLE: Duration = Duration::from_secs(3600);
-
 /// One direction: what is read here is written there, to the end of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -19,8 +16,13 @@ enum Way {
     Ended,
 }
 
-/// Passes bytes on until both sides have ended, one breaks, or both are silent for long.
-pub(super) async fn tunnel(client: &mut Conn, upstream: &mut Conn, timer: &mut Timer) -> io::Result<()> {
+/// Passes bytes on until both sides have ended, one breaks, or nothing has moved for `idle`.
+pub(super) async fn tunnel(
+    client: &mut Conn,
+    upstream: &mut Conn,
+    idle: Duration,
+    timer: &mut Timer,
+) -> io::Result<()> {
     let (mut up, mut down) = (Way::Open, Way::Open);
     let mut moved = Instant::now();
     poll_fn(|context| {
@@ -36,7 +38,7 @@ pub(super) async fn tunnel(client: &mut Conn, upstream: &mut Conn, timer: &mut T
             }
             moved = Instant::now();
         }
-        timer.poll(context, moved + IDLE).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        timer.poll(context, moved + idle).map(|()| Err(io::ErrorKind::TimedOut.into()))
     })
     .await
 }
@@ -79,7 +81,7 @@ mod tests {
             let (mut near, mut there) = (Conn::new(Box::new(near)), Conn::new(Box::new(there)));
             // Read before the tunnel began.
             near.input.extend_from_slice(b"early ");
-            tunnel(&mut near, &mut there, &mut Timer::default()).await
+            tunnel(&mut near, &mut there, Duration::from_secs(60), &mut Timer::default()).await
         });
         let sent = "question ".repeat(100);
         let (text, read) = tokio::join!(

@@ -11,6 +11,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -53,6 +54,7 @@ fn timeouts(route: &RouteSection, report: &mut Report) -> RouteTimeouts {
         connect: within("connect", &stated.connect, MILLISECOND..=MINUTE),
         first_byte: within("first_byte", &stated.first_byte, MILLISECOND..=HOUR),
         between_bytes: within("between_bytes", &stated.between_bytes, MILLISECOND..=HOUR),
+        upgrade_idle: within("upgrade_idle", &stated.upgrade_idle, SECOND..=24 * HOUR),
         request: within("request", &stated.request, MILLISECOND..=24 * HOUR),
     };
     if let (Some(whole), Some(part), Some(placed)) =
