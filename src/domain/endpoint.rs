@@ -73,6 +73,11 @@ impl Endpoint {
         self.answered.fetch_add(1, Relaxed);
     }
 
+    /// An attempt was given up after so long, because another one had answered: it costs at least that.
+    pub fn outpaced(&self, latency: Duration, now: Time) {
+        self.add(latency, now);
+    }
+
     /// Mean latency of the good requests since the last call; `None` without any.
     pub fn take_latency(&self) -> Option<Duration> {
         let (sum, answered) = (self.latency_sum.swap(0, Relaxed), self.answered.swap(0, Relaxed));

@@ -96,7 +96,9 @@ impl Connection {
     /// wants a certificate of the client which was not asked for here: whoever has to show theirs could
     /// otherwise come in by another door. RFC 9110, section 15.5.20: it may ask again on a new connection.
     pub(super) fn misdirects(&self, uri: &Uri, now: Option<&ServerTls>) -> bool {
-        let (Some(shown), Some(host)) = (&self.certificate, uri.host()) else { return false };
+        let Some(shown) = &self.certificate else { return false };
+        // HTTP/1.0 may leave it out: the default certificate's then.
+        let host = uri.host().unwrap_or_default();
         shown.by.entry(host) != shown.entry || self.proof(uri, now) == Proof::Owed
     }
 
@@ -105,8 +107,8 @@ impl Connection {
         if self.certificate.as_ref().is_some_and(|shown| shown.proven) {
             return Proof::Shown;
         }
-        match (uri.host(), now) {
-            (Some(host), Some(tls)) if tls.is_closed(host) => Proof::Owed,
+        match now {
+            Some(tls) if tls.is_closed(uri.host().unwrap_or_default()) => Proof::Owed,
             _ => Proof::None,
         }
     }

@@ -134,7 +134,7 @@ impl Progress {
         let Some(first) = exchange.attempts.next(rand::random(), self.began) else {
             return Some(exchange.give_up(None));
         };
-        let Ok(permit) = self.admit(&first, self.began) else {
+        let Ok(permit) = self.admit(first.place, self.began) else {
             self.count_shed();
             return self.exchange.as_ref().map(|exchange| exchange.shed());
         };
@@ -143,8 +143,8 @@ impl Progress {
     }
 
     /// Room for another request where this attempt goes; `None`: it needs none.
-    fn admit(&self, attempt: &Attempt, now: Time) -> Result<Option<Permit>, Shed> {
-        let Some(exchange) = self.exchange.as_ref().filter(|_| attempt.place == Place::Own) else {
+    fn admit(&self, place: Place, now: Time) -> Result<Option<Permit>, Shed> {
+        let Some(exchange) = self.exchange.as_ref().filter(|_| place == Place::Own) else {
             return Ok(None);
         };
         let guards = self.settings.guards.service(&exchange.service);
@@ -265,7 +265,7 @@ impl Progress {
         if !self.may_retry(failure, now) {
             return None;
         }
-        let permit = self.admit(&next, now).ok()?;
+        let permit = self.admit(next.place, now).ok()?;
         if let Some(handles) = self.handles() {
             handles.retries(reason).inc();
         }

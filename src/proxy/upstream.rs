@@ -324,6 +324,13 @@ impl Upstream {
         }
     }
 
+    /// It was waited for too long: where others share its connection, no more are to.
+    pub(super) fn doubt(&self) {
+        if let Self::H2(exchange) = self {
+            exchange.doubt();
+        }
+    }
+
     /// Whether any byte of an answer has come.
     pub(super) fn answered(&self) -> bool {
         match self {

@@ -98,6 +98,19 @@ async fn a_client_is_asked_for_its_certificate_where_its_name_demands_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_host_comes_in_by_the_default_certificate_s_rule() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let default = format!("client_auth = \"required\"\nclient_ca = {:?}\n", clients.roots());
+    let route = "[[routes]]\nname = \"any\"\nservice = \"web\"\n";
+    let edge = serving(&authority, &(default + route)).await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\nhost: unknown.example.com\r\n\r\n"] {
+        let answer = raw(edge.http(), request).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{request:?}: {answer}");
+    }
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn below_a_wildcard_that_wants_certificates_nobody_comes_in_without_however_deep_the_name() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let ca = format!("client_ca = {:?}\n", clients.roots());

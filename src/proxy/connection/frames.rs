@@ -176,6 +176,8 @@ impl Ledger {
     const RESETS_PER_SECOND: u32 = 20;
     /// Of a client that goes on asking, one request in so many may be given up.
     const REQUESTS_PER_RESET: u32 = 4;
+    /// The smallest message that is worth an answer: that of gRPC has a head of 5 bytes.
+    const MESSAGE_BYTES: u32 = 16;
 
     /// `streams`: those that may be open at once, and be given up at once.
     pub(super) fn new(streams: u32, now: Instant) -> Self {
@@ -192,7 +194,7 @@ impl Ledger {
     pub(super) fn received(&mut self, frame: Frame, now: Instant) -> Option<Cut> {
         let (cost, cut) = match frame.kind {
             DATA if frame.length > 0 => {
-                self.moved(frame);
+                self.control.give(1 + frame.length / 1024);
                 return None;
             }
             DATA if frame.flags & END_STREAM != 0 => return None,
@@ -218,15 +220,14 @@ impl Ledger {
         (!self.control.take(cost, now)).then_some(cut)
     }
 
-    /// A frame to the client: what it is sent, it may make room for, and measure its time by.
+    /// A frame to the client: what it is sent, it may make room for, and measure its time by. There are
+    /// clients that answer each message, however small, by a WINDOW_UPDATE and a PING; that single bytes
+    /// are begged for one by one is another thing.
     pub(super) fn sent(&mut self, frame: Frame) {
         if frame.kind == DATA {
-            self.moved(frame);
+            let each = if frame.length >= Self::MESSAGE_BYTES { 4 } else { 1 };
+            self.control.give(each + frame.length / 1024);
         }
-    }
-
-    fn moved(&mut self, frame: Frame) {
-        self.control.give(1 + frame.length / 1024);
     }
 }
 
@@ -339,5 +340,21 @@ mod tests {
             bytes.chunks(size).for_each(|piece| frames.feed(piece, |frame| found.push(frame)));
             assert_eq!(found, expected, "by {size}");
         }
+    }
+
+    #[test]
+    fn a_client_that_answers_each_message_by_an_update_and_a_ping_goes_on_and_one_that_begs_for_bytes_does_not()
+     {
+        let lasts = |bytes: u32| {
+            let now = Instant::now();
+            let mut ledger = Ledger::new(100, now);
+            (0..100_000).find(|_| {
+                ledger.sent(frame(DATA, 0, bytes));
+                let update = ledger.received(frame(WINDOW_UPDATE, 0, 4), now);
+                update.or_else(|| ledger.received(frame(PING, 0, 8), now)).is_some()
+            })
+        };
+        assert_eq!(lasts(200), None);
+        assert!(lasts(1).is_some_and(|after| after < 1000));
     }
 }

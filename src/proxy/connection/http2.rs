@@ -3,7 +3,7 @@
 use super::frames::Cut;
 use super::meter::{Meter, Seen};
 use super::{Connection, Deadlines, Server, refusal, until_closed};
-use crate::metrics::request::Message;
+use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::door::Bounds;
 use crate::proxy::io::{Conn, Timer};
 use crate::proxy::pipeline::Pipeline;
@@ -23,11 +23,20 @@ use tracing::debug;
 /// Flow control windows that carry an upload of 10 MB/s over 100 ms a stream.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// A region's connection is that of many clients: uploads that a service does not take must not stop the others.
+const PEER_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// What h2 lets wait in small frames, each counted as 256 bytes, before it takes them for a flood.
+const FRAME_BUDGET_BYTES: usize = 16 * 1024 * 1024;
+const PEER_FRAME_BUDGET_BYTES: usize = 64 * 1024 * 1024;
+/// Clients of another region may all leave at once, and its connection must not end with them.
+const PEER_STREAMS_RESET: u32 = 1_000_000;
 /// Bytes of an answer that wait in a stream for its window.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// Resets by the client of streams that were not taken up yet, and of ours because it broke a rule;
-/// more of them end the connection (CVE-2023-44487, CVE-2025-8671).
+/// Resets by the client of streams that were not taken up yet; more of them end the connection (CVE-2023-44487).
 const RESETS_MAX: usize = 20;
+/// Resets of ours because the client broke a rule, in a connection's whole life (CVE-2025-8671). Proxies keep
+/// theirs for days, and a stream above `max_streams` counts here, too.
+const FAULTS_MAX: usize = 128;
 /// Streams that were reset and are still known, and for how long: what is on its way to them, when an upload is
 /// answered before it has come, breaks no rule. A window of 1 MiB takes eight seconds at 1 Mbit/s.
 const KNOWN_MAX: usize = 1024;
@@ -37,18 +46,23 @@ const MALFORMED_MAX: u32 = 32;
 /// For the last word to a client whose connection is ended.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-fn options(bounds: &Bounds) -> Builder {
+fn options(kind: ListenerKind, bounds: &Bounds) -> Builder {
     let mut options = Builder::new();
+    let (window, budget) = match kind {
+        ListenerKind::Peer => (PEER_WINDOW_BYTES, PEER_FRAME_BUDGET_BYTES),
+        ListenerKind::Http | ListenerKind::Https => (CONNECTION_WINDOW_BYTES, FRAME_BUDGET_BYTES),
+    };
     options
         .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(window)
+        .data_frame_budget(budget)
         .max_header_list_size(u32::try_from(bounds.head.head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(bounds.max_streams)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_concurrent_reset_streams(KNOWN_MAX)
         .reset_stream_duration(KNOWN)
         .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(Some(RESETS_MAX));
+        .max_local_error_reset_streams(Some(FAULTS_MAX));
     options
 }
 
@@ -107,9 +121,13 @@ impl Server {
     pub(super) async fn http2(&self, conn: Conn, connection: &Arc<Connection>) {
         let (rules, remote) = (&connection.rules, connection.remote);
         let (stream, begun) = conn.into_parts();
-        let meter = Meter::new(stream, begun, rules.bounds.max_streams);
+        let given_up = match connection.kind {
+            ListenerKind::Peer => PEER_STREAMS_RESET,
+            ListenerKind::Http | ListenerKind::Https => rules.bounds.max_streams,
+        };
+        let meter = Meter::new(stream, begun, given_up);
         let seen = meter.seen();
-        let handshake = options(&rules.bounds).handshake(meter);
+        let handshake = options(connection.kind, &rules.bounds).handshake(meter);
         let mut conn = match timeout(rules.deadlines.first_head, handshake).await {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return debug!(?remote, %error, "no HTTP/2"),

@@ -201,6 +201,7 @@ impl<'p> Try<'p> {
                         Err(Broken::Upstream(UpstreamError::Closed))
                             if *reused && !transfer.answered() && may_repeat(call) =>
                         {
+                            self.asked = Instant::now();
                             self.stage = opening(pipeline, &self.target);
                         }
                         Err(Broken::Client(ClientError::Gone)) => {
@@ -209,7 +210,12 @@ impl<'p> Try<'p> {
                             }
                             return Poll::Ready(Err(Broken::Client(ClientError::Gone)));
                         }
-                        ended => return Poll::Ready(ended),
+                        ended => {
+                            if matches!(ended, Err(Broken::Upstream(UpstreamError::Timeout))) {
+                                transfer.doubt();
+                            }
+                            return Poll::Ready(ended);
+                        }
                     }
                 }
             }

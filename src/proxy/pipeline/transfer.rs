@@ -65,9 +65,9 @@ pub(super) struct Transfer {
     /// Pieces of the body that were put.
     pieces: usize,
     sent: Sent,
-    /// When sending began, and how long it took to the last piece.
-    began: Instant,
-    upload: Option<Duration>,
+    /// How long the client was waited for to send its body, and since when it is now.
+    upload: Duration,
+    unsent_since: Option<Instant>,
     /// Who keeps the request from being whole, and the answer.
     sending: Waiting,
     waiting: Waiting,
@@ -83,18 +83,17 @@ pub(super) struct Transfer {
 
 impl Transfer {
     pub(super) fn new(up: Upstream, patience: Patience) -> Self {
-        let began = Instant::now();
         Self {
             up,
             patience,
             pieces: 0,
             sent: Sent::Part,
-            began,
-            upload: None,
+            upload: Duration::ZERO,
+            unsent_since: None,
             sending: Waiting::Upstream,
             waiting: Waiting::Upstream,
             answering: false,
-            moved: began,
+            moved: Instant::now(),
             written: 0,
             sender: Pace::new(patience.sender),
             reader: Pace::new(patience.reader),
@@ -198,6 +197,7 @@ impl Transfer {
                     }
                     Poll::Pending => {
                         self.sending = Waiting::Sender;
+                        self.unsent_since.get_or_insert_with(Instant::now);
                         let _unsent = self.up.poll_flush(context).map_err(Broken::Upstream)?;
                         return Poll::Pending;
                     }
@@ -205,9 +205,11 @@ impl Transfer {
             };
             self.pieces += 1;
             self.moved = Instant::now();
+            if let Some(since) = self.unsent_since.take() {
+                self.upload += self.moved - since;
+            }
             if piece == Piece::End {
                 self.sent = Sent::All;
-                self.upload = Some(self.moved - self.began);
             }
             self.up.put(piece).map_err(Broken::Upstream)?;
         }
@@ -274,9 +276,18 @@ impl Transfer {
         }
     }
 
-    /// How long the client took to send its body, so far: no time of the upstream's.
-    pub(super) fn upload(&self) -> Duration {
-        self.upload.unwrap_or_else(|| self.began.elapsed())
+    /// How long the client was waited for to send its body: no time of the upstream's. An answer that began
+    /// before the request was whole did not wait for the rest.
+    pub(super) const fn upload(&self) -> Duration {
+        match self.sent {
+            Sent::All => self.upload,
+            Sent::Part | Sent::Stopped => Duration::ZERO,
+        }
+    }
+
+    /// Nothing came in time.
+    pub(super) fn doubt(&self) {
+        self.up.doubt();
     }
 
     /// Whether any byte of an answer has come.

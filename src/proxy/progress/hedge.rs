@@ -2,7 +2,7 @@
 
 use super::{Progress, Running};
 use crate::access_log::AttemptResult;
-use crate::domain::limit::concurrency::Served;
+use crate::domain::limit::concurrency::{Permit, Served};
 use crate::domain::limit::hedge::{Hedge, Repeatable};
 use crate::domain::snapshot::Place;
 use crate::domain::time::Time;
@@ -101,17 +101,19 @@ impl Progress {
         if !self.exchange.as_ref().is_some_and(|exchange| exchange.attempts.has_beside()) {
             return false;
         }
-        let made = self.hedge().is_some_and(|hedge| hedge.try_hedge(now)) && self.start_beside(now);
+        // A permit first: what is not admitted costs no budget.
+        let permit = self.admit(Place::Own, now);
+        let paid = permit.is_ok() && self.hedge().is_some_and(|hedge| hedge.try_hedge(now));
+        let made = paid && permit.is_ok_and(|permit| self.start_beside(permit, now));
         if !made {
             self.count_hedge(HedgeResult::Denied);
         }
         made
     }
 
-    fn start_beside(&mut self, now: Time) -> bool {
+    fn start_beside(&mut self, permit: Option<Permit>, now: Time) -> bool {
         let Some(exchange) = self.exchange.as_mut() else { return false };
         let Some(attempt) = exchange.attempts.beside(rand::random(), now) else { return false };
-        let Ok(permit) = self.admit(&attempt, now) else { return false };
         if let Some(handles) = self.handles() {
             handles.attempts.inc();
         }
@@ -161,7 +163,7 @@ impl Progress {
         let Some(mut loser) = self.beside.take() else { return };
         let now = shared.wiring.clock.now();
         let (times, latency) = (loser.times(self.began, now), loser.latency(now));
-        loser.attempt.endpoint.endpoint().succeeded(latency, now);
+        loser.attempt.endpoint.endpoint().outpaced(latency, now);
         loser.release(Served::Left, now);
         self.learn(loser.attempt.place, latency);
         if let Some(trail) = &mut self.trail {

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 #[derive(Debug)]
 pub(in super::super) struct Exchange {
     /// Its place on the connection.
-    _claim: Claim,
+    claim: Claim,
     /// `None`: the request is whole.
     send: Option<SendStream<Bytes>>,
     /// Of the body, waiting for the other side's window.
@@ -54,7 +54,7 @@ impl Exchange {
         let sent = sender.send_request(Request::from_parts(parts, ()), end);
         let (answer, send) = sent.map_err(|e| unsent(&e))?;
         Ok(Self {
-            _claim: claim,
+            claim,
             // With the head the request may be whole: nothing is sent on the stream then.
             send: (!end).then_some(send),
             pending: None,
@@ -100,6 +100,11 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    /// It was waited for too long.
+    pub(in super::super) fn doubt(&self) {
+        self.claim.doubt();
     }
 
     /// Whether the head of an answer has come.

@@ -23,9 +23,13 @@ use tracing::{debug, warn};
 
 /// Streams on one connection; the common limit of servers.
 const STREAMS_MAX: usize = 100;
-/// Flow control windows that carry 100 MB/s over 40 ms, or 40 MB/s over 100 ms.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// A flow control window that carries 50 MB/s over 10 ms, or 5 MB/s over 100 ms, for each stream ...
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// ... and one for all together: however many readers stand still, they take nothing from the others.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+/// What h2 lets wait in small frames, each counted as 256 bytes, before it takes them for a flood and ends the
+/// connection: 260,000 of them. Readers that stand still have small messages wait, and must not end what others use.
+const FRAME_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// Fewer frames for large answers; the default is 16 KiB.
 const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// The head of an answer: as much as HTTP/1 may have.
@@ -102,6 +106,13 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// The other side said nothing in time: others go on, and whoever comes uses another connection.
+    pub(in super::super) fn doubt(&self) {
+        self.0.gone.store(true, Relaxed);
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut usage = self.0.usage();
@@ -115,6 +126,8 @@ impl Drop for Claim {
 struct Lines {
     open: Vec<Arc<Line>>,
     making: usize,
+    /// Those who wait for them.
+    waiting: usize,
     /// Those who wait are told that one was made, or was not.
     made: Arc<Notify>,
 }
@@ -135,6 +148,27 @@ impl Drop for Making<'_> {
     }
 }
 
+/// Somebody who waits for a place.
+struct Waits<'s> {
+    shared: &'s Shared,
+    key: Key,
+}
+
+impl<'s> Waits<'s> {
+    fn new(shared: &'s Shared, key: Key) -> Self {
+        shared.lock().entry(key).or_default().waiting += 1;
+        Self { shared, key }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(lines) = self.shared.lock().get_mut(&self.key) {
+            lines.waiting -= 1;
+        }
+    }
+}
+
 /// Connections by where they lead.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -144,37 +178,34 @@ pub(super) struct Shared {
 impl Shared {
     /// A place on a connection, or else the duty to make one.
     ///
-    /// It waits for a connection in the making, but for one only: where a server lets few streams
-    /// through, or none, everybody would wait in a row.
+    /// A burst waits for the connections in the making: there are as many as those who wait would fill.
     pub(super) async fn claim(&self, key: Key) -> Result<Claim, Making<'_>> {
-        let made = match self.claim_now(key) {
-            Ok(Some(claim)) => return Ok(claim),
-            Ok(None) => return Err(Making { shared: self, key }),
-            Err(made) => made,
-        };
-        let mut told = pin!(made.notified());
-        // From here on no word is missed; that it came in between is seen by looking again.
-        told.as_mut().enable();
-        match self.claim_now(key) {
-            Ok(Some(claim)) => return Ok(claim),
-            Ok(None) => return Err(Making { shared: self, key }),
-            Err(_) => told.await,
+        let mut waits = None;
+        loop {
+            let made = match self.claim_now(key) {
+                Ok(Some(claim)) => return Ok(claim),
+                Ok(None) => return Err(Making { shared: self, key }),
+                Err(made) => made,
+            };
+            let mut told = pin!(made.notified());
+            // From here on no word is missed; that it came in between is seen by looking again.
+            told.as_mut().enable();
+            waits.get_or_insert_with(|| Waits::new(self, key));
+            match self.claim_now(key) {
+                Ok(Some(claim)) => return Ok(claim),
+                Ok(None) => return Err(Making { shared: self, key }),
+                Err(_) => told.await,
+            }
         }
-        let mut lines = self.lock();
-        let lines = lines.entry(key).or_default();
-        lines.open.iter().find_map(Claim::of).ok_or_else(|| {
-            lines.making += 1;
-            Making { shared: self, key }
-        })
     }
 
-    /// `Ok(None)`: whoever asks has to make one. `Err`: somebody is making one.
+    /// `Ok(None)`: whoever asks has to make one. `Err`: enough are being made.
     fn claim_now(&self, key: Key) -> Result<Option<Claim>, Arc<Notify>> {
         let mut lines = self.lock();
         let lines = lines.entry(key).or_default();
         match lines.open.iter().find_map(Claim::of) {
             Some(claim) => Ok(Some(claim)),
-            None if lines.making > 0 => Err(Arc::clone(&lines.made)),
+            None if lines.making > lines.waiting / STREAMS_MAX => Err(Arc::clone(&lines.made)),
             None => {
                 lines.making += 1;
                 Ok(None)
@@ -199,6 +230,7 @@ impl Shared {
             .max_header_list_size(HEAD_BYTES_MAX)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .data_frame_budget(FRAME_BUDGET_BYTES)
             .handshake(stream)
             .await;
         let (sender, connection) = begun.map_err(|error| {
@@ -228,7 +260,7 @@ impl Shared {
         let mut over = Vec::new();
         self.lock().retain(|_, lines| {
             over.extend(lines.open.extract_if(.., |line| line.is_over(now)));
-            lines.making > 0 || !lines.open.is_empty()
+            lines.making > 0 || lines.waiting > 0 || !lines.open.is_empty()
         });
         over
     }
@@ -339,9 +371,27 @@ mod tests {
         assert!(timeout(Duration::from_millis(1), &mut second).await.is_err());
         assert!(timeout(Duration::from_millis(1), &mut third).await.is_err());
         drop(making);
-        let duties = (second.await.unwrap_err(), third.await.unwrap_err());
-        drop(duties);
-        assert_eq!(shared.lock().get(&key(2)).unwrap().making, 0);
+        let duty = second.await.unwrap_err();
+        assert!(timeout(Duration::from_millis(1), &mut third).await.is_err(), "one tries at a time");
+        drop(duty);
+        drop(third.await.unwrap_err());
+        assert_eq!(shared.lock().get(&key(2)).map(|lines| (lines.making, lines.waiting)), Some((0, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_burst_makes_as_many_connections_as_it_fills() {
+        let shared = Shared::default();
+        let burst: Vec<_> = (0..1000).map(|_| Box::pin(shared.claim(key(1)))).collect();
+        let mut duties = Vec::new();
+        let mut waiting = Vec::new();
+        for mut claim in burst {
+            match timeout(Duration::from_millis(1), &mut claim).await {
+                Ok(Err(making)) => duties.push(making),
+                Ok(Ok(_)) => panic!("there is no connection"),
+                Err(_) => waiting.push(claim),
+            }
+        }
+        assert_eq!((duties.len(), waiting.len()), (10, 990));
     }
 
     #[tokio::test(start_paused = true)]
