@@ -33,7 +33,7 @@ pub enum Relation {
     PerhapsOrder,
 }
 
-/// All overlaps, by loser; of the winners that leave a loser nothing, one, and of others [`TOLD_MAX`].
+/// All overlaps, by loser; of the winners that leave a loser nothing, one, and of others `TOLD_MAX`.
 pub fn overlaps(routes: &[Route]) -> Vec<Overlap<'_>> {
     let mut found = Vec::new();
     for (host, groups) in grouped(routes) {
