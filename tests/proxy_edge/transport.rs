@@ -288,3 +288,24 @@ async fn an_answer_that_ends_with_its_connection_is_chunked_so_that_a_broken_one
     assert_eq!(edge.metric("proxima_answers_cut_total{reason=\"cut\",service=\"web\"}"), 1.0);
     edge.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_serves_ipv6_and_tells_services_such_a_client_s_address() {
+    if let Err(error) = tokio::net::TcpListener::bind("[::1]:0").await {
+        eprintln!("SKIPPED: no IPv6 on this machine: {error}");
+        return;
+    }
+    let authority = Authority::new();
+    let text = Plan::default().toml(&authority);
+    let text = text.replacen("address = \"127.0.0.1:0\"", "address = \"[::1]:0\"", 1);
+    let config = Config::from_text("proxima.toml", &text, &Environment::default()).unwrap();
+    let edge = start_with(Arc::new(config)).await.unwrap();
+    let origin = Origin::start(|_, _| ok("by IPv6")).await;
+    edge.route(&[("home", &[origin.address])]);
+    assert!(edge.http().is_ipv6());
+    assert_eq!(get(edge.http(), "/", "").await.body, "by IPv6");
+    let seen = &origin.seen()[0];
+    assert_eq!(seen.header("x-forwarded-for"), Some("::1"));
+    assert!(seen.header("forwarded").is_some_and(|told| told.starts_with("for=\"[::1]\";")), "{}", seen.head);
+    edge.close().await;
+}
