@@ -103,4 +103,22 @@ mod tests {
         assert_eq!((text.as_str(), read), ("answer after the end", format!("early {sent}")));
         tunnel.await.unwrap().unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_while_either_side_speaks_and_ends_when_both_are_silent() {
+        const IDLE: Duration = Duration::from_secs(60);
+        let ((near, mut client), (there, mut service)) = (duplex(16), duplex(16));
+        let begun = Instant::now();
+        let tunnel = tokio::spawn(async move {
+            let (mut near, mut there) = (Conn::new(Box::new(near)), Conn::new(Box::new(there)));
+            tunnel(&mut near, &mut there, IDLE, &mut Timer::default()).await
+        });
+        for _ in 0..5 {
+            tokio::time::sleep(IDLE * 3 / 4).await;
+            client.write_all(b"x").await.unwrap();
+            service.read_u8().await.unwrap();
+        }
+        assert_eq!(tunnel.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), (IDLE * 3 / 4 * 5 + IDLE).as_secs());
+    }
 }
