@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
 use crate::dns;
-use crate::domain::fleet::{Fleet, Input};
+use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
@@ -309,7 +309,7 @@ const DNS: &str = "dns";
 struct Channels {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
-    outcomes: mpsc::Receiver<crate::domain::fleet::Outcome>,
+    outcomes: mpsc::Receiver<OutcomeRun>,
 }
 
 /// Every bound listener. The proxy has logged its own.

@@ -16,7 +16,7 @@
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, Listener, Protocol};
-use crate::domain::fleet::Outcome;
+use crate::domain::fleet::OutcomeRun;
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
@@ -67,7 +67,7 @@ pub struct Wiring {
     /// The own view, answered to probes.
     pub view: Arc<ArcSwap<View>>,
     /// Full: outcomes are dropped and counted.
-    pub outcomes: mpsc::Sender<Outcome>,
+    pub outcomes: mpsc::Sender<OutcomeRun>,
     pub clock: Clock,
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.

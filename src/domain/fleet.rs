@@ -13,6 +13,7 @@ use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::votes::Witness;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +21,18 @@ use std::time::Duration;
 mod agreement;
 mod message;
 mod moves;
+mod outcomes;
 mod own;
 mod peers;
 mod publish;
+mod saved;
 
 pub use message::{
     DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
 };
+
+pub use outcomes::{OutcomeRun, add_outcome};
+pub use saved::{OtherPolicy, SavedFleet};
 
 use moves::NameRecord;
 use own::OwnService;
@@ -41,8 +47,9 @@ const EVALUATE_MAX: Duration = Duration::from_millis(250);
 const SLEPT: Duration = Duration::from_secs(1);
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Fleet {
+    #[serde(serialize_with = "saved::write_own", deserialize_with = "saved::read_own")]
     policy: Arc<Policy>,
     /// `policy.agreement_hash()`.
     agreement: u64,
@@ -66,7 +73,7 @@ pub struct Fleet {
 }
 
 /// Requests a second through this region, and the share of its own users that it can serve.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Load {
     entered_rps: f64,
     served_rps: f64,
@@ -106,7 +113,7 @@ impl Fleet {
             Input::Probed(Probe::Endpoint { service, address, result }) => {
                 self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
             }
-            Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
+            Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
             Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
             Input::Dns(report) => self.dns_reported(report),
             Input::Tick => {}

@@ -53,7 +53,7 @@ pub enum Word {
 }
 
 /// Why a target was ejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EjectionReason {
     /// Probes in a row failed.
     Probes,
@@ -133,14 +133,14 @@ impl Default for HealthPolicy {
 /// The share of requests that a target in probation starts with.
 const PROBATION_START: f64 = 0.1;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Active {
     Unknown,
     Up,
     Down,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Passive {
     /// Serving; counts of the current window.
     Open { window: Time, good: u32, bad: u32, in_a_row: u32 },
@@ -149,7 +149,7 @@ enum Passive {
 }
 
 /// The health of one target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Health {
     active: Active,
     /// When `active` last changed.

@@ -4,21 +4,25 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use crate::domain::plan::Generation;
+use crate::domain::plan::{Generation, Refusal};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Counts publications, from 1; 0 before the first.
     pub number: u64,
     pub at: Time,
     pub own: RegionId,
+    /// Not written: they are the configuration's.
+    #[serde(skip)]
     pub routes: Arc<RouteTable>,
     pub services: BTreeMap<ServiceId, Arc<ServiceSnapshot>>,
     pub regions: BTreeMap<RegionId, RegionStatus>,
@@ -58,7 +62,7 @@ impl Snapshot {
 }
 
 /// Where requests for one service may go.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSnapshot {
     pub id: ServiceId,
     /// In the order to try. Never empty while any endpoint is known.
@@ -74,7 +78,7 @@ pub struct ServiceSnapshot {
 }
 
 /// One place to send a request to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub region: RegionId,
     pub place: Place,
@@ -86,21 +90,21 @@ pub struct Candidate {
 }
 
 /// Whether a candidate is served here or forwarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Place {
     Own,
     Peer,
 }
 
 /// An endpoint with its state, for probes and display.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     pub state: State,
 }
 
 /// A region as this edge sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegionStatus {
     pub rtt: Option<Rtt>,
     /// Whether its last view is fresh.
@@ -111,7 +115,7 @@ pub struct RegionStatus {
 }
 
 /// A DNS name as this edge sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NameStatus {
     pub verdicts: BTreeMap<RegionId, Verdict>,
     /// Weights last read.
@@ -120,14 +124,25 @@ pub struct NameStatus {
     pub wanted: BTreeMap<EntryId, WeightedSet>,
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
-    pub refusal: Option<&'static str>,
+    #[serde(deserialize_with = "rule_name")]
+    pub refusal: Option<RuleText>,
     pub gate: Gate,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
 }
 
+/// A rule as metrics and logs spell it. (By its own name: serde takes a bare `&str` to be borrowed.)
+type RuleText = &'static str;
+
+/// The rule of this name; a name that this build does not know is an error.
+fn rule_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<RuleText>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let rule = Refusal::ALL.into_iter().find(|rule| rule.as_str() == name);
+    rule.map(|rule| Some(rule.as_str())).ok_or_else(|| D::Error::custom("no rule of this build"))
+}
+
 /// What `/health/gate` answers for a name: the health check attached to this region's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gate {
     /// 200, the answer whenever in doubt.
     Open,

@@ -4,7 +4,7 @@ use super::cast::pace;
 use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::runner::Run;
-use proxima::domain::fleet::{Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer};
+use proxima::domain::fleet::{Input, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer};
 use proxima::domain::latency::Rtt;
 use proxima::domain::snapshot::Place;
 use proxima::domain::time::Time;
@@ -147,7 +147,8 @@ impl Run<'_> {
             let result =
                 if self.world.poisoned(edge, region, index) { OutcomeResult::Failure } else { result };
             let region = candidate.region.clone();
-            self.feed(edge, Input::Outcome(Outcome { service: id, region, address, result }))?;
+            let outcome = Outcome { service: id, region, address, result };
+            self.feed(edge, Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]))?;
         }
         Ok(())
     }
@@ -183,7 +184,7 @@ impl Run<'_> {
                 address,
                 result: OutcomeResult::Failure,
             };
-            self.feed(edge, Input::Outcome(outcome))?;
+            self.feed(edge, Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]))?;
         }
         Ok(())
     }

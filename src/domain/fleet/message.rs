@@ -1,5 +1,6 @@
 //! What goes into the fleet and what comes out.
 
+use super::OutcomeRun;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
@@ -8,14 +9,13 @@ use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Input {
-    /// A new configuration; what it leaves out is forgotten, the rest is kept.
-    Configure(Arc<Policy>),
     /// Addresses were resolved. None for a service: the configuration has none any more (a look-up
     /// that fails is not told).
     Resolved {
@@ -23,8 +23,8 @@ pub enum Input {
         addresses: Vec<SocketAddr>,
     },
     Probed(Probe),
-    /// What a request of this edge met. Dropped and counted when the channel is full.
-    Outcome(Outcome),
+    /// What requests of this edge met, in order. Dropped and counted when the channel is full.
+    Outcomes(Vec<OutcomeRun>),
     /// Requests a second over the last tick: sent by clients, and served in this region.
     Load {
         entered_rps: f64,
@@ -32,10 +32,14 @@ pub enum Input {
     },
     Dns(DnsReport),
     Tick,
+    /// A new configuration; what it leaves out is forgotten, the rest is kept. The last one here, since
+    /// it is not written: a journal has the text that it is made from.
+    #[serde(skip)]
+    Configure(Arc<Policy>),
 }
 
 /// What addresses belong to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// Pods of a service in the own region.
     Service(ServiceId),
@@ -44,7 +48,7 @@ pub enum Target {
 }
 
 /// The result of one probe.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Probe {
     /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
@@ -53,7 +57,7 @@ pub enum Probe {
 }
 
 /// A region's good answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RegionAnswer {
     /// `None` when the answer came on a fresh connection and would count set-up.
     pub rtt: Option<Rtt>,
@@ -61,7 +65,7 @@ pub struct RegionAnswer {
 }
 
 /// Why a probe did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ProbeFailure {
     Connect,
     Tls,
@@ -92,7 +96,7 @@ impl ProbeFailure {
 }
 
 /// What a request met at one endpoint of one region.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub service: ServiceId,
     pub region: RegionId,
@@ -102,7 +106,7 @@ pub struct Outcome {
 }
 
 /// The passive signal of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutcomeResult {
     /// A response that is no 502, 503 or 504.
     Success,
@@ -113,7 +117,7 @@ pub enum OutcomeResult {
 }
 
 /// What the DNS side reports.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DnsReport {
     /// A name's control record and sets, as read.
     Read { name: DnsName, state: NameState },
@@ -143,7 +147,7 @@ pub enum Output {
 }
 
 /// A change worth a log line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transition {
     Service {
         service: ServiceId,

@@ -11,11 +11,12 @@ use crate::domain::snapshot::Gate;
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A DNS name as this edge knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
     last: Option<LastChange>,
@@ -35,7 +36,7 @@ pub(super) struct NameRecord {
 }
 
 /// A plan that was handed out and has not come back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     generation: Generation,
     until: Time,

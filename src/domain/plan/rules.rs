@@ -8,6 +8,7 @@ use crate::domain::selection::Margin;
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
 use crate::domain::weights::{TOTAL, WeightedSet};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a plan for one name may look at.
@@ -28,7 +29,7 @@ pub struct Situation<'a> {
 }
 
 /// A change of a name's sets, as the difference of two reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastChange {
     pub writer: Option<RegionId>,
     pub at: Option<Time>,
