@@ -11,6 +11,7 @@ use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::view::View;
+use crate::journal::Journal;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
 use arc_swap::ArcSwap;
@@ -47,6 +48,8 @@ pub struct Wiring {
     pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
     pub metrics: ControlMetrics,
+    /// `None`: nothing is journaled.
+    pub journal: Option<Journal>,
 }
 
 /// Runs the fleet until every input is gone, which only a stopping process does.
@@ -70,6 +73,9 @@ impl Control {
         let (mut outcomes_open, mut outcomes_rest) = (true, Instant::now());
         let mut load_tick = interval(LOAD_INTERVAL);
         load_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Some(journal) = &mut self.wiring.journal {
+            journal.begin(self.fleet.policy(), self.wiring.clock.now());
+        }
         self.handle(Input::Tick);
         loop {
             let pause = self.pause();
@@ -128,7 +134,7 @@ impl Control {
     fn handle(&mut self, input: Input) {
         let now = self.wiring.clock.now();
         self.wiring.heartbeat.beat(now);
-        for output in self.fleet.handle(input, now) {
+        for output in self.turn(input, now) {
             match output {
                 Output::Publish(snapshot) => {
                     let number = snapshot.number;
@@ -144,6 +150,16 @@ impl Control {
             }
         }
         self.wiring.metrics.turned(self.wiring.clock.now().since(now));
+    }
+
+    /// Has the core take an input, and both journaled.
+    fn turn(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let Some(journal) = &mut self.wiring.journal else { return self.fleet.handle(input, now) };
+        let taken = journal.take(&input);
+        let outputs = self.fleet.handle(input, now);
+        journal.turned(now, taken, &outputs);
+        journal.keep_up(&self.fleet, now);
+        outputs
     }
 
     fn propose(&self, plan: Plan) {

@@ -5,6 +5,7 @@ use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
 use crate::access_log::{AccessLog, OpenError, Output};
 use crate::config::Config;
 use crate::domain::fleet::Input;
+use crate::journal::Texts;
 use crate::metrics::control::{ControlMetrics, Reload};
 use crate::proxy::{self, Edge};
 use std::convert::Infallible;
@@ -47,6 +48,7 @@ pub(super) struct Reloader {
     edge: Arc<Edge>,
     metrics: ControlMetrics,
     access_log: AccessLog,
+    texts: Texts,
     logging: Logging,
     poll: Interval,
 }
@@ -58,18 +60,33 @@ pub(super) struct Told {
     pub(super) edge: Arc<Edge>,
     pub(super) metrics: ControlMetrics,
     pub(super) access_log: AccessLog,
+    /// Told before a policy is.
+    pub(super) texts: Texts,
     pub(super) logging: Logging,
 }
 
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log, logging } = told;
+        let Told { config, inputs, edge, metrics, access_log, texts, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (watcher, applied) = (Watcher::new(fingerprint), fingerprint);
-        Self { source, watcher, named, applied, config, inputs, edge, metrics, access_log, logging, poll }
+        Self {
+            source,
+            watcher,
+            named,
+            applied,
+            config,
+            inputs,
+            edge,
+            metrics,
+            access_log,
+            texts,
+            logging,
+            poll,
+        }
     }
 
     /// Reloads when the content has changed and when it is asked to, for ever.
@@ -156,6 +173,7 @@ impl Reloader {
         let output = opened(Arc::clone(&config)).await?;
         let room = self.inputs.reserve().await.map_err(|_| ReloadError::CoreGone)?;
         self.edge.apply(&config).await?;
+        self.texts.tell(&config.policy, &config.text);
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.logging.apply(&config.log);
@@ -178,6 +196,8 @@ fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
         Some("edge.region")
     } else if before.admin != after.admin {
         Some("admin.address")
+    } else if before.journal != after.journal {
+        Some("journal")
     } else {
         None
     }

@@ -60,6 +60,7 @@ sections! {
         admin: Option<Section<AdminSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
+        journal: Option<Section<JournalSection>>,
         tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
@@ -331,6 +332,11 @@ sections! {
         timeout: Key<Duration>,
         batch_max: Key<Whole>,
         batch_delay: Key<Duration>,
+    }
+    JournalSection {
+        path: Key<FilePath>,
+        max_bytes: Key<Bytes>,
+        file_bytes: Key<Bytes>,
     }
     AccessLogSection {
         output: Key<FilePath>,

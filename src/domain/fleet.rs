@@ -103,6 +103,11 @@ impl Fleet {
         fleet
     }
 
+    /// What it decides by.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
     /// Notes what happened and, when it is time, decides.
     pub fn handle(&mut self, input: Input, now: Time) -> Vec<Output> {
         let mut outputs = Vec::new();
