@@ -52,6 +52,20 @@ pub enum Word {
     Down,
 }
 
+/// On what ground a target is in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// Nothing was heard of it yet.
+    Unheard,
+    /// Probes, or its own word.
+    Probes,
+    /// Requests of this edge: they ejected it, or it comes back from that.
+    Outcomes,
+    /// An operator, or its own word that it is leaving.
+    Drain,
+}
+
 /// Why a target was ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EjectionReason {
@@ -319,6 +333,17 @@ impl Health {
         {
             self.probation = None;
             self.ejections = 0;
+        }
+    }
+
+    /// On what ground it is in its state.
+    pub fn ground(&self) -> Ground {
+        match (self.state(), self.active, self.passive) {
+            (State::Draining, _, _) => Ground::Drain,
+            (State::Unknown, _, _) => Ground::Unheard,
+            (State::Ejected, Active::Up, _) => Ground::Outcomes,
+            (State::Probation, _, _) if self.ejections > 0 => Ground::Outcomes,
+            _ => Ground::Probes,
         }
     }
 

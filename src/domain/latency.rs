@@ -64,6 +64,11 @@ impl WindowedMedian {
         }
     }
 
+    /// When the newest sample came.
+    pub fn newest(&self) -> Option<Time> {
+        self.samples.back().map(|(at, _)| *at)
+    }
+
     /// The lower median; `None` before the first sample.
     ///
     /// Old samples stay until newer ones come: the last known distance of a

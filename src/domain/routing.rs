@@ -29,6 +29,7 @@ use crate::domain::name::RouteId;
 pub use action::{Action, Backends, Forward, HostChange, PathChange, RedirectFrom, Rewrite, Scheme, Split};
 pub use action::{Redirect, RedirectStatus, Respond};
 pub use condition::{Asked, Conditions, Field, Method, Methods, Param, ParamTest, RequestHeaders, ValueTest};
+pub use explain::{Miss, RouteMatch, RouteMiss};
 pub use fields::{FieldName, FieldValue, HeaderChanges, INTERNAL_PREFIX};
 pub use overlap::{Overlap, Relation, overlaps};
 pub use path::{AmbiguousPaths, ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
@@ -38,6 +39,7 @@ pub use table::{RouteTable, TooManyPatterns};
 
 mod action;
 mod condition;
+mod explain;
 mod fields;
 mod lookup;
 mod overlap;
