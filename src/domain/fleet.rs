@@ -25,7 +25,8 @@ mod peers;
 mod publish;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Target, Transition,
 };
 
 use moves::NameRecord;
@@ -104,10 +105,11 @@ impl Fleet {
             Input::Resolved { target, addresses } => self.resolved(&target, addresses),
             Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
             Input::Probed(Probe::Endpoint { service, address, result }) => {
-                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+                self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
-            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
+            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
+            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
             Input::Dns(report) => self.dns_reported(report),
             Input::Tick => {}
         }
