@@ -10,10 +10,11 @@ use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState};
 use proxima::domain::policy::RegionPolicy;
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
-use proxima::domain::view::{ServiceView, View};
+use proxima::domain::view::{CapacitySource, CapacityView, LoadView, ServiceView, View};
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::{Weight, WeightedSet};
 use std::collections::BTreeMap;
@@ -259,11 +260,11 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     };
     let mut simple = policy();
     simple.regions =
-        ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0) })).collect();
+        ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0), ..RegionPolicy::default() })).collect();
     simple.names.get_mut(&www()).unwrap().entries = BTreeMap::from([(all.clone(), set([1, 1, 1]))]);
     let mut edge = Edge::steady(simple);
     edge.entered = 90.0;
-    edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0 });
+    edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0, services: BTreeMap::new() });
     edge.records(7, BTreeMap::from([(all.clone(), set([34, 33, 33]))]));
     edge.second(3, |edge| {
         edge.pods(true);
@@ -363,8 +364,7 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: Some(region("c")),
             changed_at: Some(edge.now),
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
@@ -464,16 +464,31 @@ fn no_view_is_larger_than_its_bound() {
         (0..100).map(|n| DnsName::parse(&format!("{}.example.com", long(n, 40))).unwrap()).collect();
     let words = || regions.iter().map(|r| (r.clone(), Word::Unknown)).collect();
     let rtt = Rtt::new(Duration::from_micros(u64::from(u32::MAX)));
+    let number = -999_999_999.9;
+    let capacity = Some(CapacityView { rps: number, source: CapacitySource::Configured });
+    let load = LoadView { rps: number, in_flight: u32::MAX, shed_rps: number, capacity };
+    let rates = |count: usize| regions.iter().take(count).map(|r| (r.clone(), number)).collect();
+    let service = ServiceView {
+        word: Word::Unknown,
+        draining: false,
+        load: Some(load),
+        asks: rates(ServiceView::ASKS_MAX),
+        grants: rates(ServiceView::GRANTS_MAX),
+        spare_rps: Some(number),
+    };
     let view = View {
         region: regions[0].clone(),
         boot: u64::MAX,
         sequence: u64::MAX,
         policy: u64::MAX,
-        services: services.iter().map(|s| (s.clone(), ServiceView { word: Word::Unknown })).collect(),
+        services: services.iter().map(|s| (s.clone(), service.clone())).collect(),
         rtts: regions.iter().map(|r| (r.clone(), rtt)).collect(),
         votes: names.iter().map(|n| (n.clone(), words())).collect(),
         entered_rps: -f64::MAX,
         headroom_rps: Some(-f64::MIN_POSITIVE),
+        draining: false,
+        load,
+        spare_rps: Some(number),
     };
     let bytes = serde_json::to_vec(&view).unwrap().len();
     let bound = View::bytes_max(names.iter(), regions.iter(), services.iter());

@@ -25,7 +25,8 @@ mod peers;
 mod publish;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Target, Transition,
 };
 
 use moves::NameRecord;
@@ -104,10 +105,11 @@ impl Fleet {
             Input::Resolved { target, addresses } => self.resolved(&target, addresses),
             Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
             Input::Probed(Probe::Endpoint { service, address, result }) => {
-                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+                self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
-            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
+            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
+            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
             Input::Dns(report) => self.dns_reported(report),
             Input::Tick => {}
         }
@@ -158,7 +160,7 @@ impl Fleet {
         }
         self.evaluated_at = Some(now);
         self.dirty = false;
-        self.mark_drains();
+        self.mark_drains(now);
         for (id, service) in &mut self.services {
             service.advance(id, &self.policy, now, outputs);
         }
@@ -172,7 +174,7 @@ impl Fleet {
     }
 
     /// A region is drained for a service when every name that needs the service drains it.
-    fn mark_drains(&mut self) {
+    fn mark_drains(&mut self, now: Time) {
         let own = self.policy.own.clone();
         for service in self.policy.services.clone() {
             let mut drained: Option<BTreeSet<RegionId>> = None;
@@ -180,7 +182,7 @@ impl Fleet {
                 if !policy.services.contains(&service) {
                     continue;
                 }
-                let drains = self.names.get(name).map(NameRecord::drains).unwrap_or_default();
+                let drains = self.names.get(name).map(|record| record.drained(now)).unwrap_or_default();
                 drained = Some(match drained {
                     Some(before) => before.intersection(&drains).cloned().collect(),
                     None => drains,

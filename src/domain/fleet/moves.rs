@@ -62,8 +62,8 @@ impl Default for NameRecord {
 
 impl NameRecord {
     /// Regions that an operator drains for this name.
-    pub(super) fn drains(&self) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.drains.clone()).unwrap_or_default()
+    pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
+        self.state.as_ref().map(|s| s.operator.drained(now)).unwrap_or_default()
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {

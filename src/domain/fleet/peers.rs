@@ -103,7 +103,7 @@ impl Peer {
             let said_up = service.health.word().0 == Word::Up;
             moved |= watch(&mut service.health, |health| match word {
                 Word::Up if believed => health.probe_succeeded(now, &policy.health),
-                Word::Down => health.declared_down(now),
+                Word::Down => health.declared_down(now, &policy.health),
                 // It decides, and can no longer say that the service is well: an old "up" must not
                 // vote for ever.
                 Word::Unknown if said_up && heard.recent => health.probe_failed(now, &policy.health),

@@ -8,7 +8,7 @@ use crate::domain::snapshot::{
     Candidate, EndpointStatus, NameStatus, Place, RegionStatus, ServiceSnapshot, Snapshot,
 };
 use crate::domain::time::Time;
-use crate::domain::view::{ServiceView, View};
+use crate::domain::view::{LoadView, ServiceView, View};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ impl Fleet {
             services: self
                 .services
                 .iter()
-                .map(|(id, service)| (id.clone(), ServiceView { word: service.health.word().0 }))
+                .map(|(id, service)| (id.clone(), ServiceView::of(service.health.word().0)))
                 .filter(|(_, view)| view.word != Word::Unknown)
                 .collect(),
             rtts: self
@@ -182,6 +182,9 @@ impl Fleet {
             votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
+            draining: false,
+            load: LoadView::default(),
+            spare_rps: None,
         }
     }
 }
