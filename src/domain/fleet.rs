@@ -12,7 +12,6 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ mod moves;
 mod own;
 mod peers;
 mod publish;
+mod witnesses;
 
 pub use message::{
     DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
@@ -32,6 +32,7 @@ pub use message::{
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -56,8 +57,7 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -87,7 +87,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -110,7 +110,7 @@ impl Fleet {
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
             Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Dns(report) => self.dns_reported(report, now),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -132,6 +132,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.services.retain(|service, _| policy.services.contains(service));
         for service in &policy.services {
             self.services.entry(service.clone()).or_default();
