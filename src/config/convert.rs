@@ -19,7 +19,7 @@ use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Config, ConfigText};
 use crate::domain::name::RegionId;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, Steering};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -67,6 +67,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         margin,
         rtt_window,
         failover,
+        steering: Steering::default(),
     };
     Some(Config {
         policy: Arc::new(policy),
