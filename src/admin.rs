@@ -8,6 +8,7 @@
 use crate::clock::Clock;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
+use crate::inquiry::Inquiries;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+mod explain;
 mod listen;
 mod report;
 
@@ -45,6 +47,8 @@ pub struct Wiring {
     pub view: Arc<ArcSwap<View>>,
     pub registry: Registry,
     pub listeners: Arc<[Bound]>,
+    /// Questions to the core.
+    pub inquiries: Inquiries,
     /// True from SIGTERM on.
     pub draining: watch::Receiver<bool>,
 }
@@ -57,6 +61,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/snapshot", get(snapshot))
+        .route("/explain", get(explain::explain))
         .route("/health/edge", get(|| async { "serving\n" }))
         .route("/health/gate", get(|State(wiring): State<Arc<Wiring>>| async move { gate(&wiring, None) }))
         .route(
@@ -77,6 +82,7 @@ const INDEX: &str = concat!(
     "/ready     200 while it takes traffic; 503 before the first decision, before the first look-ups (3 s at most) and while draining\n",
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
+    "/explain?host=…&path=…  what becomes of such a request, and why (method, scheme, header=name:value); /explain?dns=… of a name\n",
     "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",
 );
 

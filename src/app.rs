@@ -14,6 +14,7 @@ use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::error_chain::chain;
+use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
@@ -252,6 +253,7 @@ impl App {
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);
         let fleet = Fleet::new(Arc::clone(&self.config.borrow().policy), parts.boot);
+        let (inquiries, asked) = Inquiries::new();
         let control = control::Wiring {
             clock: parts.clock,
             inputs,
@@ -263,6 +265,7 @@ impl App {
             load: Arc::new(move || (load.entered_total(), load.served_total())),
             heartbeat: parts.heartbeat,
             metrics: parts.control_metrics.clone(),
+            inquiries: asked,
             journal: parts.journal,
         };
         let probes = probe::Wiring {
@@ -283,6 +286,7 @@ impl App {
             view: parts.view,
             registry: parts.registry,
             listeners,
+            inquiries,
             draining: self.draining.subscribe(),
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());

@@ -7,6 +7,8 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dns;
+pub mod explain;
+pub mod replay;
 pub mod run;
 #[cfg(feature = "demo")]
 pub mod zone_server;
@@ -25,6 +27,10 @@ enum Command {
     Run(run::Arguments),
     /// Check a configuration file: exit 0, or 1 with every problem.
     Check(check::Arguments),
+    /// Say what becomes of a request or of a DNS name's users, and by which rule.
+    Explain(Box<explain::Arguments>),
+    /// Run a journal again: tell what happened, and the first decision that comes out differently.
+    Replay(replay::Arguments),
     /// Inspect and prepare the Route 53 records of the configured names.
     Dns(dns::Arguments),
     /// Run a local Route 53: its HTTP API, its health checks, and the zone's DNS.
@@ -50,6 +56,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),
         #[cfg(feature = "demo")]
         Command::ZoneServer(arguments) => zone_server::run(arguments),

@@ -11,6 +11,7 @@ use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::view::View;
+use crate::inquiry::Inquiry;
 use crate::journal::Journal;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
@@ -49,6 +50,8 @@ pub struct Wiring {
     pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
     pub metrics: ControlMetrics,
+    /// What people want to know.
+    pub inquiries: mpsc::Receiver<Inquiry>,
     /// `None`: nothing is journaled.
     pub journal: Option<Journal>,
 }
@@ -72,6 +75,7 @@ impl Control {
         let mut inputs = Vec::with_capacity(BATCH);
         let mut outcomes = Vec::with_capacity(OUTCOMES);
         let (mut outcomes_open, mut outcomes_rest) = (true, Instant::now());
+        let mut inquiries_open = true;
         let mut load_tick = interval(LOAD_INTERVAL);
         load_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if let Some(journal) = &mut self.wiring.journal {
@@ -95,8 +99,25 @@ impl Control {
                     outcomes_rest = Instant::now() + pause;
                     self.outcomes(&mut outcomes);
                 }
+                inquiry = self.wiring.inquiries.recv(), if inquiries_open => match inquiry {
+                    Some(inquiry) => self.answer(inquiry),
+                    None => inquiries_open = false,
+                },
                 () = sleep(pause) => self.handle(Input::Tick),
                 _ = load_tick.tick() => self.measure(),
+            }
+        }
+    }
+
+    /// Whoever asked may have gone: then the answer is nobody's.
+    fn answer(&self, inquiry: Inquiry) {
+        let now = self.wiring.clock.now();
+        match inquiry {
+            Inquiry::Request { question, answer } => {
+                answer.send(Box::new(self.fleet.explain(&question, now))).ok();
+            }
+            Inquiry::Name { name, answer } => {
+                answer.send(self.fleet.explain_name(&name, now).map(Box::new)).ok();
             }
         }
     }

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod dns;
 pub mod domain;
 pub mod error_chain;
+pub mod inquiry;
 pub mod journal;
 pub mod metrics;
 pub mod otlp;

@@ -23,6 +23,7 @@ const LEAVES: &[&str] = &[
     "clock",
     "config",
     "error_chain",
+    "inquiry",
     "journal",
     "metrics",
     "otlp",

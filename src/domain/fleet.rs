@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod explain;
 mod message;
 mod moves;
 mod outcomes;

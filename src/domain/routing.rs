@@ -51,6 +51,15 @@ mod table;
 #[cfg(test)]
 mod properties;
 
+/// `www.example.com.:8443` -> `www.example.com` and 8443; brackets of an IPv6 address stay.
+pub fn host_of(authority: &str) -> (&str, Option<u16>) {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port.parse().ok()),
+        _ => (authority, None),
+    };
+    (host.strip_suffix('.').unwrap_or(host), port)
+}
+
 /// A host that a route answers to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {

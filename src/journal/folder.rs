@@ -73,6 +73,16 @@ impl Kept {
     }
 }
 
+/// A moment such as `2026-01-31T12:00:00Z`, as nanoseconds since the beginning of 1970.
+///
+/// # Errors
+/// What would be right.
+pub fn wall_of_text(text: &str) -> Result<u64, &'static str> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
+    let nanos = moment.and_then(|moment| u64::try_from(moment.unix_timestamp_nanos()).ok());
+    nanos.ok_or("expected a moment such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.250+01:00")
+}
+
 /// Nanoseconds since the beginning of 1970 as RFC 3339 has it, to the millisecond.
 pub fn wall_text(wall: u64) -> String {
     let millis = i128::from(wall / 1_000_000) * 1_000_000;

@@ -11,6 +11,7 @@ use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -234,4 +235,33 @@ pub enum Transition {
         name: DnsName,
         closed: bool,
     },
+}
+
+/// One line, for people.
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { service, region, from, to } => {
+                write!(f, "{service} in {region}: {} -> {}", from.as_str(), to.as_str())
+            }
+            Self::Endpoint { service, address, from, to, ejected } => {
+                write!(f, "{service} at {address}: {} -> {}", from.as_str(), to.as_str())?;
+                ejected.map_or(Ok(()), |reason| write!(f, " ({})", reason.as_str()))
+            }
+            Self::Vote { name, region, from, to } => {
+                write!(f, "own vote on {region} for {name}: {from:?} -> {to:?}")
+            }
+            Self::Verdict { name, region, from, to } => {
+                let from = from.map_or("none", Verdict::as_str);
+                write!(f, "verdict on {region} for {name}: {from} -> {}", to.as_str())
+            }
+            Self::Refused { name, refusal: Some(rule) } => {
+                write!(f, "a change of {name} is held back by {}", rule.as_str())
+            }
+            Self::Refused { name, refusal: None } => write!(f, "no change of {name} is held back"),
+            Self::Gate { name, closed } => {
+                write!(f, "the gate of {name} is {}", if *closed { "closed" } else { "open" })
+            }
+        }
+    }
 }

@@ -188,7 +188,7 @@ impl Fleet {
     }
 
     /// How many live regions stand before this one in the order of writers.
-    fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
+    pub(super) fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
         let Some(record) = self.names.get(name) else { return 0 };
         let live = |region: &RegionId, peer: &super::Peer| {
             peer.fresh(&self.policy, now).is_some() && record.verdicts.get(region) != Some(&Verdict::Down)
