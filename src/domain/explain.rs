@@ -4,9 +4,11 @@
 //! line, the admin listener and a replayed journal cannot tell three stories.
 
 use crate::domain::health::{Ground, State, Word};
+use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
 use crate::domain::routing::{RequestHeaders, RouteMatch};
+use crate::domain::snapshot::{Place, ServiceSnapshot};
 use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -190,6 +192,22 @@ impl Rule {
             Self::ConfigurationOnly => "nothing was heard yet: the own region first where it has endpoints",
         }
     }
+}
+
+/// The rule by which requests for a service go where they go; `rtt`: how far a region is.
+pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
+    let Some(first) = decided.candidates.iter().next() else { return Rule::Nowhere };
+    if decided.panic {
+        return Rule::LastResort;
+    }
+    if first.place == Place::Own {
+        return if first.share < 1.0 { Rule::OwnRegionShare } else { Rule::OwnRegionFirst };
+    }
+    let nearer = decided.candidates.iter().any(|other| {
+        let both = rtt(&other.region).zip(rtt(&first.region));
+        other.place == Place::Peer && both.is_some_and(|(other, first)| other < first)
+    });
+    if nearer { Rule::HeldByMargin } else { Rule::NearestHealthy }
 }
 
 /// What is decided of a DNS name.

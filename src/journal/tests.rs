@@ -10,6 +10,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
+mod world;
+
 const TEXT: &str = r#"
 [edge]
 region = "here"
@@ -33,26 +35,32 @@ struct Case {
     disk: writer::Disk,
     fleet: Fleet,
     now: Time,
+    texts: Texts,
     metrics: JournalMetrics,
 }
 
 impl Case {
     fn new(name: &str, queue: usize, file_bytes: u64, max_bytes: u64) -> Self {
+        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
+        Self::of(name, text, queue, file_bytes, max_bytes)
+    }
+
+    fn of(name: &str, text: ConfigText, queue: usize, file_bytes: u64, max_bytes: u64) -> Self {
         let folder = std::env::temp_dir().join(format!("proxima-journal-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
-        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
         let policy = text.policy().unwrap();
         let metrics = JournalMetrics::register(&Registry::new()).unwrap();
         let (mut journal, messages) = Journal::queued(queue, metrics.clone());
         let texts = Texts::default();
         texts.tell(&policy, &text);
         let clock = Clock::start();
-        let process = Process { clock, own: policy.own.clone(), boot: 7, texts, metrics: metrics.clone() };
+        let own = policy.own.clone();
+        let process = Process { clock, own, boot: 7, texts: texts.clone(), metrics: metrics.clone() };
         let config = config::Journal { path: folder.clone(), max_bytes, file_bytes };
         let disk = writer::Disk::new(config, process, Arc::clone(&journal.wanted));
         let now = clock.now();
         journal.begin(&policy, now);
-        Self { folder, journal, messages, disk, fleet: Fleet::new(policy, 7), now, metrics }
+        Self { folder, journal, messages, disk, fleet: Fleet::new(policy, 7), now, texts, metrics }
     }
 
     fn turn(&mut self, n: u64) {
@@ -64,7 +72,16 @@ impl Case {
             ([ip[0], ip[1], ip[2], ip[3]], 80).into()
         });
         let target = Target::Service(ServiceId::parse("web").unwrap());
-        let input = Input::Resolved { target, addresses: addresses.collect() };
+        self.handle(Input::Resolved { target, addresses: addresses.collect() });
+    }
+
+    fn reload(&mut self, text: &ConfigText) -> Input {
+        let policy = text.policy().unwrap();
+        self.texts.tell(&policy, text);
+        Input::Configure(policy)
+    }
+
+    fn handle(&mut self, input: Input) {
         let taken = self.journal.take(&input);
         let outputs = self.fleet.handle(input, self.now);
         self.journal.turned(self.now, taken, &outputs);
@@ -159,4 +176,119 @@ fn a_full_disk_costs_turns_which_are_counted_and_marked() {
     let (replay, begins) = case.replay().unwrap();
     assert_eq!(begins, ["Process", "Gap { lost: Some(15) }"]);
     assert_eq!(replay.turns, 15);
+}
+
+/// The configuration that documents them all, for one of its regions.
+fn text(change: &str) -> ConfigText {
+    let text = include_str!("../../config/proxima.toml").replace("\nrise = 2", change);
+    ConfigText { file: "proxima.toml".to_owned(), text: text.into(), region: Some("eu-west-1".to_owned()) }
+}
+
+fn octets(fleet: &Fleet) -> Vec<u8> {
+    postcard::to_stdvec(fleet.saved().unwrap()).unwrap()
+}
+
+#[test]
+fn a_core_that_is_restored_from_its_state_goes_on_as_the_original_does() {
+    let policy = text("\nrise = 2").policy().unwrap();
+    let (mut original, mut world) = (Fleet::new(Arc::clone(&policy), 7), world::World::new(11, &policy));
+    let (mut now, mut restored, mut compared) = (Time::from_millis(3_600_000), None::<Fleet>, 0u32);
+    for n in 0..6_000 {
+        now = now + Duration::from_micros(world.pause());
+        let input = world.input();
+        let outputs = original.handle(input.clone(), now);
+        if let Some(restored) = &mut restored {
+            let shown =
+                |outputs: &[Output]| outputs.iter().map(Shown::of).collect::<Result<Vec<_>, _>>().unwrap();
+            assert_eq!(shown(&restored.handle(input, now)), shown(&outputs), "input {n}");
+            compared += 1;
+        }
+        // Anew now and then: what a state leaves out is seen soon after it was left out.
+        if n % 150 == 100 && original.saved().is_some() {
+            let saved: crate::domain::fleet::SavedFleet = postcard::from_bytes(&octets(&original)).unwrap();
+            let again = saved.resume(Arc::clone(&policy)).unwrap();
+            assert_eq!(octets(&again), octets(&original));
+            restored = Some(again);
+        }
+    }
+    assert!(compared > 5_000, "{compared}");
+}
+
+#[test]
+fn thousands_of_turns_with_rotation_and_a_reload_come_out_as_they_are_written() {
+    let mut case = Case::of("world", text("\nrise = 2"), 512, 100 << 10, 64 << 20);
+    let mut world = world::World::new(5, &Arc::clone(case.fleet.policy()));
+    for n in 0..8_000u64 {
+        case.now = case.now + Duration::from_micros(world.pause());
+        let input = if n == 3_000 { case.reload(&text("\nrise = 5")) } else { world.input() };
+        case.handle(input);
+        if n % 100 == 0 {
+            case.write();
+        }
+    }
+    case.write();
+    let (replay, begins) = case.replay().unwrap();
+    assert_eq!((replay.turns, replay.gaps), (8_000, 0));
+    assert!(begins.len() > 3 && begins[1..].iter().all(|how| how == "Follows"), "{begins:?}");
+    assert!(replay.outputs > 2_000, "{}", replay.outputs);
+    // From the middle on: what was before is not needed.
+    let all = files(&case.folder).unwrap();
+    let later = Replay::run(&all[2..], Span::default(), &mut |_| {}).unwrap();
+    assert!(later.turns > 0 && later.turns < replay.turns);
+    assert_eq!(octets(later.fleet().unwrap().0), octets(replay.fleet().unwrap().0));
+}
+
+#[test]
+fn a_core_that_does_not_follow_from_its_inputs_is_found() {
+    let mut case = Case::of("planted", text("\nrise = 2"), 4096, 64 << 20, 256 << 20);
+    let mut world = world::World::new(9, &Arc::clone(case.fleet.policy()));
+    for n in 0..2_000u64 {
+        case.now = case.now + Duration::from_micros(world.pause());
+        let input = world.input();
+        case.handle(input);
+        if n == 1_000 {
+            // As if something else than an input had told it.
+            let policy = Arc::clone(case.fleet.policy());
+            let web = policy.services.iter().next().unwrap().clone();
+            let addresses = vec![([10, 9, 9, 9], 80).into()];
+            case.fleet.handle(Input::Resolved { target: Target::Service(web), addresses }, case.now);
+        }
+    }
+    case.write();
+    let error = case.replay().map(|_| ()).unwrap_err();
+    let ReplayError::Difference(difference) = &error else { panic!("{error}") };
+    assert!(difference.record > 1_000 && difference.record < 1_100, "{error}");
+    assert_ne!(difference.expected, difference.got);
+}
+
+#[test]
+fn a_damaged_file_a_foreign_one_and_one_that_was_cut_are_told_apart() {
+    let mut case = Case::new("damage", 64, 1 << 20, 1 << 21);
+    for n in 0..30 {
+        case.turn(n);
+        case.write();
+    }
+    let whole = fs::read(&files(&case.folder).unwrap()[0]).unwrap();
+    let told = |octets: &[u8]| {
+        let mut broken = Vec::new();
+        let result = Replay::run_octets(octets, &mut |event| {
+            if let Event::Broken { error, .. } = event {
+                broken.push(error.to_string());
+            }
+        });
+        (result.map(|replay| (replay.turns, replay.damaged)).map_err(|e| e.to_string()), broken)
+    };
+    assert_eq!(told(&whole), (Ok((30, 0)), vec![]));
+    let cut = told(&whole[..whole.len() - 3]);
+    assert_eq!(cut, (Ok((29, 0)), vec!["it ends in the middle of a block".to_owned()]));
+    let mut damaged = whole.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let (result, broken) = told(&damaged);
+    assert_eq!(result, Ok((29, 1)));
+    assert!(broken[0].ends_with("is damaged: its checksum is another one"), "{broken:?}");
+    let mut foreign = whole;
+    foreign[8] = 9;
+    assert!(told(&foreign).0.unwrap_err().ends_with("it is of format 9, and this program reads format 1"));
+    assert!(told(b"{}").0.unwrap_err().ends_with("it is no journal of proxima"));
 }

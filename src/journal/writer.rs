@@ -38,6 +38,8 @@ pub(super) struct Disk {
     lost: u64,
     /// When to ask for a new beginning, after the disk refused something.
     retry: Option<Time>,
+    /// The last attempt to write failed: told once, not each time.
+    failing: bool,
 }
 
 struct Open {
@@ -53,7 +55,17 @@ struct Open {
 
 impl Disk {
     pub(super) fn new(config: config::Journal, process: Process, wanted: Arc<AtomicBool>) -> Self {
-        Self { config, process, wanted, open: None, kept: Kept::default(), number: 0, lost: 0, retry: None }
+        Self {
+            config,
+            process,
+            wanted,
+            open: None,
+            kept: Kept::default(),
+            number: 0,
+            lost: 0,
+            retry: None,
+            failing: false,
+        }
     }
 
     /// Writes until the journal is dropped.
@@ -159,6 +171,7 @@ impl Disk {
         self.put(&first)?;
         self.lost = 0;
         self.retry = None;
+        self.failing = false;
         Ok(())
     }
 
@@ -206,7 +219,9 @@ impl Disk {
         self.process.metrics.records(JournalResult::Failed, lost);
         self.retry = Some(self.process.clock.now() + PAUSE);
         let folder = self.config.path.display();
-        tracing::warn!(%folder, %error, "the journal has a gap: it cannot be written");
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(%folder, %error, "the journal has a gap: it cannot be written");
+        }
     }
 
     /// Writes what waits. `ended`: nothing comes any more.

@@ -4,13 +4,13 @@ use super::Fleet;
 use super::peers::Peer;
 use crate::domain::explain::{
     EntryExplanation, Explanation, LeftOut, Listed, NameExplanation, Question, RegionExplanation, Rule,
-    ServiceExplanation, VerdictExplanation,
+    ServiceExplanation, VerdictExplanation, rule_of,
 };
 use crate::domain::health::{Ground, Health, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::routing::{Action, Asked, Backends, Route, Scheme, host_of};
-use crate::domain::snapshot::{Gate, Place, ServiceSnapshot};
+use crate::domain::snapshot::{Gate, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -95,22 +95,12 @@ impl Fleet {
 
     fn rule(&self, decided: Option<&ServiceSnapshot>, regions: &[RegionExplanation]) -> Rule {
         let Some(decided) = decided else { return Rule::ConfigurationOnly };
-        let Some(first) = decided.candidates.iter().next() else {
-            let heard = regions.iter().any(|region| region.ground != Ground::Unheard);
-            return if heard { Rule::Nowhere } else { Rule::ConfigurationOnly };
-        };
-        if decided.panic {
-            return Rule::LastResort;
-        }
-        if first.place == Place::Own {
-            return if first.share < 1.0 { Rule::OwnRegionShare } else { Rule::OwnRegionFirst };
-        }
+        let heard = regions.iter().any(|region| region.ground != Ground::Unheard);
         let rtt = |region: &RegionId| self.peers.get(region).and_then(|peer| peer.latency.median());
-        let nearer = decided.candidates.iter().any(|other| {
-            other.place == Place::Peer
-                && rtt(&other.region).zip(rtt(&first.region)).is_some_and(|(other, first)| other < first)
-        });
-        if nearer { Rule::HeldByMargin } else { Rule::NearestHealthy }
+        match rule_of(decided, &rtt) {
+            Rule::Nowhere if !heard => Rule::ConfigurationOnly,
+            rule => rule,
+        }
     }
 
     fn explain_region(&self, service: &ServiceId, region: &RegionId, now: Time) -> RegionExplanation {

@@ -132,6 +132,7 @@ fn forward(
             RouteHedging::AsService | RouteHedging::Never => Repeatable::No,
         },
         origin: Origin::Client { address: client.address, scheme: client.scheme },
+        explained: None,
         idempotent,
         own: world.snapshot.own.clone(),
     })
