@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 mod live;
 mod render;
+#[cfg(test)]
+mod tests;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["config", "live", "journal"]))]

@@ -119,12 +119,13 @@ pub(super) fn name(told: &NameExplanation) -> String {
     };
     line(&mut out, &format!("{}, at an edge in {}: {read}", told.name, told.own));
     for entry in &told.entries {
-        let moved = if entry.applied == entry.wanted { "as wanted" } else { "wanted: " };
-        let wanted = if entry.applied == entry.wanted { String::new() } else { weights(&entry.wanted) };
-        line(
-            &mut out,
-            &format!("entry    {:<16} {}  {moved}{wanted}", entry.entry.as_str(), weights(&entry.applied)),
-        );
+        let applied = weights(&entry.applied);
+        let then = match (entry.applied.is_empty(), entry.applied == entry.wanted) {
+            (true, true) => "not read yet".to_owned(),
+            (false, true) => format!("{applied}, as wanted"),
+            (_, false) => format!("{applied}, wanted: {}", weights(&entry.wanted)),
+        };
+        line(&mut out, &format!("entry    {:<16} {then}", entry.entry.as_str()));
     }
     for region in &told.regions {
         let drained = if region.drained { ", drained" } else { "" };
@@ -132,7 +133,7 @@ pub(super) fn name(told: &NameExplanation) -> String {
         line(
             &mut out,
             &format!(
-                "region   {:<16} {}{drained}; votes {} of {} needed ({}); itself says {target}, its health check is {witness}",
+                "region   {:<16} {}{drained}; {} votes, {} needed ({}); itself says {target}, its health check is {witness}",
                 region.region.as_str(),
                 region.verdict,
                 region.votes.len(),

@@ -211,12 +211,16 @@ impl Fleet {
     }
 }
 
-/// Services of a route with their shares; none when it answers itself.
+/// Services of a route with their shares, the largest first; none when it answers itself.
 fn services(route: &Route) -> Vec<(ServiceId, f64)> {
     match &route.action {
         Action::Forward(forward) => match &forward.to {
             Backends::Service(service) => vec![(service.clone(), 1.0)],
-            Backends::Split(split) => split.shares(),
+            Backends::Split(split) => {
+                let mut shares = split.shares();
+                shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+                shares
+            }
         },
         Action::Redirect(_) | Action::Respond(_) => Vec::new(),
     }
