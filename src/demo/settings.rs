@@ -76,6 +76,7 @@ pub fn differing(world: &World) -> Vec<Setting> {
         row("failover.down_after", "1s", "5s", "votes sooner"),
         row("failover.max_shift", "0.34", "0.25", "home in three steps instead of four"),
         row("failover.hold_down", "3s", "3m", "TTL and INSYNC take less"),
+        row("failover.max_changes_per_hour", "1000", "20", "hours of faults in two minutes"),
         row("names.ttl", &format!("{}s", TTL.as_secs()), "60s", "users ask DNS again sooner"),
         row("dns.mode", "act", "observe", "it is the demo's zone"),
         row("dns.poll", "500ms", "10s", "the writer sees the records sooner"),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
 mod message;
 mod moves;
 mod own;
@@ -110,7 +111,7 @@ impl Fleet {
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
             Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Dns(report) => self.dns_reported(report, now),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {

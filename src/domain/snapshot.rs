@@ -4,7 +4,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use crate::domain::plan::Generation;
+use crate::domain::plan::{Check, Generation, Loads};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
@@ -124,6 +124,10 @@ pub struct NameStatus {
     pub gate: Gate,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+    /// Every rule's answer to the change that is called for, in the order in which they are asked.
+    pub checks: Arc<[Check]>,
+    /// Requests a second that regions carry now, after the next step and in the end, as plans count them.
+    pub loads: Arc<Loads>,
 }
 
 /// What `/health/gate` answers for a name: the health check attached to this region's records.

@@ -133,6 +133,8 @@ async fn health_is_answered_on_the_data_listeners_for_any_host() {
         refusal: None,
         gate: Gate::Closed,
         votes: Default::default(),
+        checks: Arc::new([]),
+        loads: Arc::default(),
     };
     fleet_names.names.insert(DnsName::parse("www.example.com").unwrap(), status);
     edge.snapshot.store(Arc::new(fleet_names));

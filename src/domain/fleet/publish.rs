@@ -59,6 +59,8 @@ impl Fleet {
                         refusal: record.refusal.map(|r| r.as_str()),
                         gate: record.gate,
                         votes: record.votes.clone(),
+                        checks: Arc::clone(&record.checks),
+                        loads: Arc::clone(&record.loads),
                     };
                     (name.clone(), status)
                 })

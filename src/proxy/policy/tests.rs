@@ -79,6 +79,8 @@ impl Fixture {
             refusal: None,
             gate,
             votes: BTreeMap::new(),
+            checks: Arc::new([]),
+            loads: Arc::default(),
         };
         self.snapshot.names =
             gates.iter().map(|(name, gate)| (DnsName::parse(name).unwrap(), status(*gate))).collect();
