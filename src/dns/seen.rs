@@ -4,10 +4,11 @@
 //! must not rest on that alone: a slow clock makes a change look old at once, a
 //! fast one makes it look new at every reading. Pure: time is an argument.
 
-use crate::domain::name::DnsName;
+use crate::domain::name::{DnsName, EntryId};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ struct Last {
     fence: Fence,
     changed_at: Option<Time>,
     operator: OperatorState,
+    sets: BTreeMap<EntryId, WeightedSet>,
     read_at: Time,
 }
 
@@ -37,6 +39,8 @@ impl Seen {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match self.names.get(name) {
             Some(last) if last.fence == state.fence => last.changed_at,
+            // Only operators have spoken.
+            Some(last) if last.fence.epoch == state.fence.epoch && last.sets == state.sets => last.changed_at,
             Some(last) => claimed.map(|at| at.max(last.read_at)),
             None => claimed,
         };
@@ -47,6 +51,7 @@ impl Seen {
             fence: state.fence.clone(),
             changed_at: state.changed_at,
             operator: state.operator.clone(),
+            sets: state.sets.clone(),
             read_at: now,
         };
         self.names.insert(name.clone(), last);
@@ -76,7 +81,32 @@ fn keep_ends(before: &OperatorState, after: &mut OperatorState) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::name::RegionId;
     use crate::domain::plan::Generation;
+
+    /// Others for each generation.
+    fn weights(generation: u64) -> BTreeMap<EntryId, WeightedSet> {
+        let region = RegionId::parse(&format!("r{generation}")).unwrap();
+        BTreeMap::from([(EntryId::parse("all").unwrap(), WeightedSet::only(region))])
+    }
+
+    #[test]
+    fn an_operator_s_word_is_no_change_that_a_hold_down_counts_from() {
+        let name = DnsName::parse("www.example.test").unwrap();
+        let mut seen = Seen::default();
+        let (first, later) = (Time::from_millis(1_000), Time::from_millis(9_000));
+        for (generation, now) in [(3, first), (4, later)] {
+            let mut state = NameState {
+                fence: Fence { epoch: "e".to_owned(), generation: Generation::new(generation) },
+                writer: None,
+                changed_at: Some(Time::from_millis(500)),
+                operator: OperatorState::default(),
+                sets: weights(3),
+            };
+            seen.note(&name, &mut state, now);
+            assert_eq!(state.changed_at, Some(Time::from_millis(500)), "generation {generation}");
+        }
+    }
 
     #[test]
     fn a_wrong_wall_clock_of_a_writer_moves_no_change_past_what_was_seen() {
@@ -113,7 +143,7 @@ mod tests {
                     writer: None,
                     changed_at: *claimed,
                     operator: OperatorState::default(),
-                    sets: BTreeMap::new(),
+                    sets: weights(*generation),
                 };
                 seen.note(&name, &mut state, *now);
                 assert_eq!(state.changed_at, *counts, "{what}");

@@ -20,6 +20,7 @@ use std::time::Duration;
 mod agreement;
 mod message;
 mod moves;
+mod operate;
 mod own;
 mod peers;
 mod publish;
@@ -109,6 +110,7 @@ impl Fleet {
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
             Input::Dns(report) => self.dns_reported(report),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {

@@ -4,12 +4,13 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::Generation;
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
@@ -122,6 +123,10 @@ pub struct NameStatus {
     /// The rule that holds back a change now, if any.
     pub refusal: Option<&'static str>,
     pub gate: Gate,
+    /// What operators have said, in force here.
+    pub operator: OperatorState,
+    /// Acts of it that the control record does not hold yet.
+    pub unwritten: BTreeSet<u64>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
 }

@@ -3,6 +3,7 @@
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::operator::{ActRefusal, OperatorAct};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -31,6 +32,8 @@ pub enum Input {
         served_rps: f64,
     },
     Dns(DnsReport),
+    /// An operator's command; answered by `Output::Operated`.
+    Operator(OperatorAct),
     Tick,
 }
 
@@ -125,6 +128,8 @@ pub enum DnsReport {
     Conflict { name: DnsName },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
     Failed { name: DnsName },
+    /// The control record holds an operator's act from this generation on.
+    Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.
     Witness { region: RegionId, witness: Witness },
 }
@@ -138,6 +143,8 @@ pub enum Output {
     View(Arc<View>),
     /// Submit this, if still valid.
     Propose(Plan),
+    /// What became of an operator's act: in force here, or refused.
+    Operated { id: u64, result: Result<(), ActRefusal> },
     /// Something changed state: for the log and the metrics.
     Moved(Transition),
 }

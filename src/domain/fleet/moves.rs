@@ -1,9 +1,11 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
+use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Distances, Generation, LastChange, NameState, Plan, Refusal, Room, Situation, next, wanted,
 };
@@ -18,6 +20,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
+    /// What operators have said: as read, with the acts that wait on top.
+    pub(super) operator: OperatorState,
+    /// Acts that are not in the control record yet.
+    pub(super) waiting: Vec<Waiting>,
     last: Option<LastChange>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
@@ -45,6 +51,8 @@ impl Default for NameRecord {
     fn default() -> Self {
         Self {
             state: None,
+            operator: OperatorState::default(),
+            waiting: Vec::new(),
             last: None,
             must_read: true,
             pending: None,
@@ -63,7 +71,7 @@ impl Default for NameRecord {
 impl NameRecord {
     /// Regions that an operator drains for this name.
     pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.operator.drained(now)).unwrap_or_default()
+        self.operator.drained(now)
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
@@ -86,6 +94,7 @@ impl NameRecord {
             self.pending = None;
         }
         self.state = Some(state);
+        self.forget_written();
     }
 
     /// Nothing is resubmitted as it was: read first, then think again.
@@ -117,6 +126,11 @@ impl Fleet {
             }
             // The next read shows the new generation; until then the plan stays pending.
             DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
+            DnsReport::Operated { name, id, generation } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.act_written(id, generation);
+                }
+            }
             DnsReport::Witness { region, witness } => {
                 if let Some(peer) = self.peers.get_mut(&region) {
                     peer.witness = witness;
@@ -136,7 +150,8 @@ impl Fleet {
             self.measure_demand(name);
             let rank = self.writer_rank(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(state) = record.state.clone() else { continue };
+            let Some(mut state) = record.state.clone() else { continue };
+            state.operator = record.operator_for_plans();
             let room = Room {
                 demand: record.demand.clone(),
                 capacity: policy

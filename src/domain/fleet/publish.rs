@@ -58,6 +58,8 @@ impl Fleet {
                         generation: record.generation(),
                         refusal: record.refusal.map(|r| r.as_str()),
                         gate: record.gate,
+                        operator: record.operator.clone(),
+                        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
                     };
                     (name.clone(), status)
