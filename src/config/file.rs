@@ -298,6 +298,7 @@ sections! {
         hold_down: Key<Duration>,
         plan_expiry: Key<Duration>,
         writer_patience: Key<Duration>,
+        close_over: Key<Duration>,
     }
     DnsSection {
         mode: Key<DnsMode>,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod leave;
 mod message;
 mod moves;
 mod operate;
@@ -170,6 +171,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 

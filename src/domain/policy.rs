@@ -67,6 +67,8 @@ pub struct FailoverPolicy {
     pub plan_expiry: Duration,
     /// How long each next-ranked writer waits for the one before it.
     pub writer_patience: Duration,
+    /// How long the connections of users that DNS has led away are closed over, one after the other.
+    pub close_over: Duration,
 }
 
 impl Default for FailoverPolicy {
@@ -79,6 +81,7 @@ impl Default for FailoverPolicy {
             hold_down: Duration::from_secs(180),
             plan_expiry: Duration::from_secs(30),
             writer_patience: Duration::from_secs(20),
+            close_over: Duration::from_secs(300),
         }
     }
 }
@@ -88,9 +91,11 @@ impl Policy {
     /// membership and rules; it travels in views.
     ///
     /// Left out is what differs by design or only shapes what one edge measures and does itself:
-    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`.
+    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`,
+    /// `failover.close_over`.
     pub fn agreement_hash(&self) -> u64 {
         let Self { regions, names, failover, health, margin, .. } = self;
+        let failover = FailoverPolicy { close_over: Duration::ZERO, ..failover.clone() };
         fnv1a(&format!("{regions:?}|{names:?}|{failover:?}|{health:?}|{margin:?}"))
     }
 }

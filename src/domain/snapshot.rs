@@ -127,8 +127,38 @@ pub struct NameStatus {
     pub operator: OperatorState,
     /// Acts of it that the control record does not hold yet.
     pub unwritten: BTreeSet<u64>,
+    /// Set while users are led away from the own region.
+    pub leaving: Option<Leaving>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+}
+
+impl NameStatus {
+    /// A name of which nothing is known but its gate.
+    pub fn unknown(gate: Gate) -> Self {
+        Self {
+            verdicts: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            generation: None,
+            refusal: None,
+            gate,
+            operator: OperatorState::default(),
+            unwritten: BTreeSet::new(),
+            leaving: None,
+            votes: BTreeMap::new(),
+        }
+    }
+}
+
+/// How far a name's users have left the own region: drained, or down by verdict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leaving {
+    pub since: Time,
+    /// Since when no weight leads here; `None`: some does.
+    pub moved_since: Option<Time>,
+    /// Share of their connections that is to be closed by now, 0..=1.
+    pub closing: f64,
 }
 
 /// What `/health/gate` answers for a name: the health check attached to this region's records.

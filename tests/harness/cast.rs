@@ -89,6 +89,7 @@ impl Cast {
                 hold_down: Duration::from_secs(8),
                 plan_expiry: Duration::from_secs(4),
                 writer_patience: Duration::from_secs(3),
+                ..FailoverPolicy::default()
             },
             health: HealthPolicy {
                 fall: 2,

@@ -9,7 +9,7 @@ use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Distances, Generation, LastChange, NameState, Plan, Refusal, Room, Situation, next, wanted,
 };
-use crate::domain::snapshot::Gate;
+use crate::domain::snapshot::{Gate, Leaving};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -24,6 +24,8 @@ pub(super) struct NameRecord {
     pub(super) operator: OperatorState,
     /// Acts that are not in the control record yet.
     pub(super) waiting: Vec<Waiting>,
+    /// Set while users are led away from the own region.
+    pub(super) leaving: Option<Leaving>,
     last: Option<LastChange>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
@@ -53,6 +55,7 @@ impl Default for NameRecord {
             state: None,
             operator: OperatorState::default(),
             waiting: Vec::new(),
+            leaving: None,
             last: None,
             must_read: true,
             pending: None,

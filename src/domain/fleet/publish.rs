@@ -59,6 +59,7 @@ impl Fleet {
                         refusal: record.refusal.map(|r| r.as_str()),
                         gate: record.gate,
                         operator: record.operator.clone(),
+                        leaving: record.leaving,
                         unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
                     };
