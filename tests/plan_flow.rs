@@ -121,7 +121,7 @@ impl Instance {
             }
         }
         problem.add_constraint(&all[..], ComparisonOp::Ge, self.placeable() - 1e-6);
-        problem.solve().unwrap().objective()
+        problem.solve().unwrap().solution().unwrap().objective()
     }
 }
 

@@ -83,6 +83,8 @@ pub struct FailoverPolicy {
     pub plan_expiry: Duration,
     /// How long each next-ranked writer waits for the one before it.
     pub writer_patience: Duration,
+    /// How long the connections of users that DNS has led away are closed over, one after the other.
+    pub close_over: Duration,
 }
 
 impl Default for FailoverPolicy {
@@ -97,6 +99,7 @@ impl Default for FailoverPolicy {
             max_changes_per_hour: 20,
             plan_expiry: Duration::from_secs(30),
             writer_patience: Duration::from_secs(20),
+            close_over: Duration::from_secs(300),
         }
     }
 }
@@ -106,9 +109,11 @@ impl Policy {
     /// membership and rules; it travels in views.
     ///
     /// Left out is what differs by design or only shapes what one edge measures and does itself:
-    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`, `steering`.
+    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`, `steering`,
+    /// `failover.close_over`.
     pub fn agreement_hash(&self) -> u64 {
         let Self { regions, names, failover, health, margin, .. } = self;
+        let failover = FailoverPolicy { close_over: Duration::ZERO, ..failover.clone() };
         fnv1a(&format!("{regions:?}|{names:?}|{failover:?}|{health:?}|{margin:?}"))
     }
 }

@@ -91,6 +91,7 @@ impl Cast {
                 writer_patience: Duration::from_secs(3),
                 require_operator_below: 1,
                 max_changes_per_hour: 1000,
+                ..FailoverPolicy::default()
             },
             health: HealthPolicy {
                 fall: 2,

@@ -252,6 +252,12 @@ pub(super) fn failover(file: &File, probes: &Probes, report: &mut Report) -> Fai
             ms(100)..=s(3600),
             default.writer_patience,
         ),
+        close_over: report.duration(
+            "failover.close_over",
+            &f.close_over,
+            Duration::ZERO..=s(86_400),
+            default.close_over,
+        ),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
+use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Room,
     Situation, Turn, judge,
 };
-use crate::domain::snapshot::Gate;
+use crate::domain::snapshot::{Gate, Leaving};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -23,6 +25,12 @@ const CHANGES_MAX: usize = 1000;
 #[derive(Debug)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
+    /// What operators have said: as read, with the acts that wait on top.
+    pub(super) operator: OperatorState,
+    /// Acts that are not in the control record yet.
+    pub(super) waiting: Vec<Waiting>,
+    /// Set while users are led away from the own region.
+    pub(super) leaving: Option<Leaving>,
     last: Option<LastChange>,
     /// When the records were last read.
     read_at: Option<Time>,
@@ -56,6 +64,9 @@ impl Default for NameRecord {
     fn default() -> Self {
         Self {
             state: None,
+            operator: OperatorState::default(),
+            waiting: Vec::new(),
+            leaving: None,
             last: None,
             read_at: None,
             changes: Vec::new(),
@@ -78,7 +89,7 @@ impl Default for NameRecord {
 impl NameRecord {
     /// Regions that an operator drains for this name.
     pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.operator.drained(now)).unwrap_or_default()
+        self.operator.drained(now)
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
@@ -104,19 +115,20 @@ impl NameRecord {
         }
         self.read_at = Some(now);
         self.state = Some(state);
+        self.forget_written();
     }
 
     /// Sets right when the last change was: its writer says so by its own wall clock, and hold-downs must
     /// not rest on that alone.
     ///
-    /// As claimed at the first reading, but not in the future. Later the same fence keeps its time, and a
+    /// As claimed at the first reading, but not in the future. Later the same sets keep their time, and a
     /// change that came since the last reading is not older than that reading. So a slow clock shortens a
     /// hold-down by at most the time between two readings, and a fast one lengthens it by as much; only an
     /// edge that has just started believes a slow clock.
     fn date(&self, state: &mut NameState, now: Time) {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match (&self.state, self.read_at) {
-            (Some(before), _) if before.fence == state.fence => before.changed_at,
+            (Some(before), _) if same_sets(before, state) => before.changed_at,
             (Some(_), Some(read_at)) => claimed.map(|at| at.max(read_at)),
             _ => claimed,
         };
@@ -129,13 +141,13 @@ impl NameRecord {
     fn count(&mut self, state: &NameState, hold_down: Duration, now: Time) {
         let Some(last) = state.changed_at else { return };
         let known = self.state.as_ref().filter(|before| before.fence.epoch == state.fence.epoch);
+        let generation = state.fence.generation.get();
         let (new, pace) = match known {
-            Some(before) => {
-                (state.fence.generation.get().saturating_sub(before.fence.generation.get()), Duration::ZERO)
-            }
+            Some(before) if same_sets(before, state) => (0, Duration::ZERO),
+            Some(before) => (generation.saturating_sub(before.fence.generation.get()), Duration::ZERO),
             None => {
                 self.changes.clear();
-                (state.fence.generation.get(), hold_down)
+                (generation, hold_down)
             }
         };
         let new = u32::try_from(new).unwrap_or(u32::MAX).min(CHANGES_MAX as u32);
@@ -159,6 +171,11 @@ impl NameRecord {
     }
 }
 
+/// Whether nobody was moved between two readings: nothing was written, or only operators have spoken.
+fn same_sets(before: &NameState, after: &NameState) -> bool {
+    before.fence.epoch == after.fence.epoch && before.sets == after.sets
+}
+
 impl Fleet {
     pub(super) fn dns_reported(&mut self, report: DnsReport, now: Time) {
         match report {
@@ -174,6 +191,11 @@ impl Fleet {
             }
             // The next read shows the new generation; until then the plan stays pending.
             DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
+            DnsReport::Operated { name, id, generation } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.act_written(id, generation);
+                }
+            }
             DnsReport::Witness { region, witness } => {
                 if let Some(peer) = self.peers.get_mut(&region) {
                     peer.witness = witness;
@@ -195,7 +217,8 @@ impl Fleet {
             self.measure_demand(name, now);
             let rank = self.writer_rank(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(state) = &record.state else { continue };
+            let Some(mut state) = record.state.clone() else { continue };
+            state.operator = record.operator_for_plans();
             let room = Room { demand: record.demand.current(), capacity: capacity.clone() };
             let judgement = judge(&Situation {
                 name,
@@ -203,7 +226,7 @@ impl Fleet {
                 policy: name_policy,
                 failover: &policy.failover,
                 verdicts: &record.verdicts,
-                state,
+                state: &state,
                 last: record.last.as_ref(),
                 changes: &record.changes,
                 distances: &distances,
