@@ -19,6 +19,7 @@ pub mod control_record;
 pub mod error;
 mod execute;
 pub mod layout;
+pub mod operate;
 pub mod pace;
 mod poll;
 pub mod provider;
@@ -31,10 +32,11 @@ pub mod witness;
 pub mod writer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DnsMode};
 use crate::domain::fleet::Input;
 use crate::domain::plan::Plan;
 use crate::metrics::dns::DnsMetrics;
+use crate::operators::Desk;
 use access::Access;
 use execute::{Pending, execute, follow};
 use provider::Provider;
@@ -59,20 +61,15 @@ pub struct Links {
     pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
     pub metrics: Arc<DnsMetrics>,
+    /// Acts that shall be in the control records.
+    pub desk: Arc<Desk>,
     /// True: drain and end.
     pub shutdown: watch::Receiver<bool>,
 }
 
 /// Runs until `shutdown` says true, with credentials from AWS's default chain.
-pub async fn run(
-    config: watch::Receiver<Arc<Config>>,
-    plans: mpsc::Receiver<Plan>,
-    inputs: mpsc::Sender<Input>,
-    clock: Clock,
-    metrics: Arc<DnsMetrics>,
-    shutdown: watch::Receiver<bool>,
-) {
-    serve(Links { config, plans, inputs, clock, metrics, shutdown }, Access::Chain).await;
+pub async fn run(links: Links) {
+    serve(links, Access::Chain).await;
 }
 
 /// Runs until shutdown, with the given credentials.
@@ -116,12 +113,22 @@ impl Work {
         config: &Arc<Config>,
         provider: Option<Arc<Provider>>,
     ) -> Option<Arc<Config>> {
-        // Aborted when this returns; they only read.
+        // Aborted when this returns: they read, or write what is safe to be written again.
         let mut readers = JoinSet::new();
         if let Some(provider) = &provider {
             readers.spawn(poll::names(Arc::clone(provider), links.inputs.clone()));
             readers.spawn(poll::witnesses(Arc::clone(provider), links.inputs.clone()));
         }
+        let unwritable = match &provider {
+            None => Some("there is no [dns] in the configuration"),
+            Some(provider) if provider.dns.mode == DnsMode::Observe => Some("dns.mode is \"observe\""),
+            Some(provider) => {
+                let (provider, desk) = (Arc::clone(provider), Arc::clone(&links.desk));
+                readers.spawn(operate::carry(provider, desk, links.inputs.clone()));
+                None
+            }
+        };
+        links.desk.writable(unwritable);
         let mut planning = true;
         loop {
             tokio::select! {

@@ -16,6 +16,8 @@ use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{NameState, Plan};
 use proxima::domain::votes::Witness;
 use proxima::metrics::dns::DnsMetrics;
+use proxima::operators::Desk;
+use proxima::operators::audit::Audit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ struct Provider {
     config: watch::Sender<Arc<Config>>,
     plans: mpsc::Sender<Plan>,
     inputs: mpsc::Receiver<Input>,
+    desk: Arc<Desk>,
     shutdown: watch::Sender<bool>,
     registry: Registry,
     task: JoinHandle<()>,
@@ -45,16 +48,19 @@ impl Provider {
         let (plans, plans_end) = mpsc::channel(16);
         let (inputs_end, inputs) = mpsc::channel(1024);
         let (shutdown, shutdown_end) = watch::channel(false);
+        let (clock, audit) = (Clock::start(), Arc::new(Audit::register(&registry).unwrap()));
+        let desk = Arc::new(Desk::new(clock, inputs_end.clone(), audit));
         let links = Links {
             config: config_end,
             plans: plans_end,
             inputs: inputs_end,
-            clock: Clock::start(),
+            clock,
+            desk: Arc::clone(&desk),
             metrics,
             shutdown: shutdown_end,
         };
         let task = tokio::spawn(serve(links, server.access.clone()));
-        Self { config, plans, inputs, shutdown, registry, task }
+        Self { config, plans, inputs, desk, shutdown, registry, task }
     }
 
     /// The next report that `pick` wants.

@@ -92,7 +92,7 @@ fn load(file: &File) -> Result<Config, Failure> {
     })
 }
 
-async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
+pub(super) async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     let dns = config.dns.as_ref().ok_or("there is no [dns] in the configuration")?;
     let own = &config.policy.own;
     let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
@@ -122,7 +122,7 @@ async fn bootstrap(config: &Config, yes: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn in_sync(api: &Api, change_id: &str) -> Result<String, Box<dyn Error>> {
+pub(super) async fn in_sync(api: &Api, change_id: &str) -> Result<String, Box<dyn Error>> {
     let start = Instant::now();
     let mut last = "still PENDING".to_owned();
     while start.elapsed() < INSYNC_MAX {

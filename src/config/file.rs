@@ -58,6 +58,7 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        audit: Option<Section<AuditSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
         tracing: Option<Section<TracingSection>>,
@@ -293,10 +294,13 @@ sections! {
         down_after: Key<Duration>,
         view_fresh: Key<Duration>,
         min_live: Key<Whole>,
+        require_operator_below: Key<Whole>,
         max_shift: Key<f64>,
         hold_down: Key<Duration>,
+        max_changes_per_hour: Key<Whole>,
         plan_expiry: Key<Duration>,
         writer_patience: Key<Duration>,
+        close_over: Key<Duration>,
     }
     DnsSection {
         mode: Key<DnsMode>,
@@ -316,6 +320,15 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+        operators: Option<Vec<Section<OperatorSection>>>,
+    }
+    OperatorSection {
+        name: Key<Text>,
+        token_file: Key<FilePath>,
+        token_sha256: Key<Text>,
+    }
+    AuditSection {
+        output: Key<FilePath>,
     }
     LogSection {
         filter: Key<LogFilter>,

@@ -126,7 +126,7 @@ impl Provider {
         let mut reading = read(&self.api, layout, &self.checks(), &self.clock).await;
         if let Ok(reading) = &mut reading {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.note(&layout.name, &mut reading.state, self.clock.now());
+            seen.note(&layout.name, &mut reading.state);
         }
         let metrics = self.api.metrics();
         match &reading {

@@ -58,7 +58,12 @@ impl Fleet {
                         generation: record.generation(),
                         refusal: record.refusal.map(|r| r.as_str()),
                         gate: record.gate,
+                        operator: record.operator.clone(),
+                        leaving: record.leaving,
+                        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
+                        checks: Arc::clone(&record.checks),
+                        loads: Arc::clone(&record.loads),
                     };
                     (name.clone(), status)
                 })
