@@ -4,6 +4,8 @@
 mod fleet {
     pub mod edge;
 }
+#[path = "fleet/operators.rs"]
+mod operators;
 
 use fleet::edge::{Edge, home, pod, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
