@@ -4,9 +4,11 @@
 //! must not rest on that alone: a slow clock makes a change look old at once, a
 //! fast one makes it look new at every reading. Pure: time is an argument.
 
-use crate::domain::name::DnsName;
+use super::batch::weights;
+use crate::domain::name::{DnsName, EntryId};
 use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
 
 /// The last reading of each name.
@@ -20,6 +22,7 @@ struct Last {
     fence: Fence,
     changed_at: Option<Time>,
     read_at: Time,
+    sets: BTreeMap<EntryId, WeightedSet>,
 }
 
 impl Seen {
@@ -27,15 +30,29 @@ impl Seen {
     ///
     /// As claimed at the first reading, but not in the future. Later the same fence keeps its
     /// time, and a change that came since the last reading is not older than that reading.
-    pub fn note(&mut self, name: &DnsName, state: &mut NameState, now: Time) {
+    ///
+    /// Returns what has changed under the same fence: nobody who keeps to the fence did that.
+    pub fn note(&mut self, name: &DnsName, state: &mut NameState, now: Time) -> Vec<String> {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match self.names.get(name) {
             Some(last) if last.fence == state.fence => last.changed_at,
             Some(last) => claimed.map(|at| at.max(last.read_at)),
             None => claimed,
         };
-        let last = Last { fence: state.fence.clone(), changed_at: state.changed_at, read_at: now };
-        self.names.insert(name.clone(), last);
+        let last = Last {
+            fence: state.fence.clone(),
+            changed_at: state.changed_at,
+            read_at: now,
+            sets: state.sets.clone(),
+        };
+        let before = self.names.insert(name.clone(), last);
+        before.filter(|before| before.fence == state.fence).map_or_else(Vec::new, |before| {
+            let edited = state.sets.iter().filter_map(|(entry, set)| {
+                let was = before.sets.get(entry).filter(|was| *was != set)?;
+                Some(format!("{entry}: {} -> {}", weights(was), weights(set)))
+            });
+            edited.collect()
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a request reads: one `Snapshot`, published whole, never changed.
 
+use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
@@ -121,6 +122,8 @@ pub struct NameStatus {
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
     pub refusal: Option<&'static str>,
+    /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
+    pub drift: Vec<Drift>,
     pub gate: Gate,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,

@@ -11,11 +11,12 @@ use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::dns::access::{Access, connect};
 use proxima::dns::api::Api;
-use proxima::dns::bootstrap::survey;
+use proxima::dns::apply::{Operation, Outcome};
 use proxima::dns::checks::Checks;
 use proxima::dns::layout::Layout;
 use proxima::dns::pace::Pace;
 use proxima::dns::reader::{Reading, read};
+use proxima::dns::survey::{Survey, survey};
 use proxima::dns::writer::{Writer, Written};
 use proxima::domain::name::{DnsName, EntryId, RegionId};
 use proxima::domain::plan::{Change as SetChange, Plan, Reason};
@@ -216,10 +217,27 @@ impl Server {
         if self.endpoint.is_some() { api.paced(Pace::per_second(10_000)) } else { api }
     }
 
+    /// What the configuration asks for against what exists.
+    pub async fn survey(&self) -> Survey {
+        survey(&self.api().await, &self.config("eu-west-1"), &[]).await.unwrap()
+    }
+
+    pub async fn carry_out(&self, operation: Operation) -> Outcome {
+        self.survey().await.carry_out(&self.api().await, &operation).await.unwrap()
+    }
+
     /// Creates what the configuration asks for.
     pub async fn bootstrap(&self) {
-        let (api, config) = (self.api().await, self.config("eu-west-1"));
-        survey(&api, &config).await.unwrap().apply(&api).await.unwrap();
+        let outcome = self.carry_out(Operation::Bootstrap).await;
+        assert!(outcome.failed.is_empty(), "{outcome:?}");
+    }
+
+    /// Takes charge of what is there, and brings it into form.
+    pub async fn bootstrap_after_adoption(&self) {
+        for operation in [Operation::Adopt, Operation::Apply] {
+            let outcome = self.carry_out(operation).await;
+            assert!(outcome.failed.is_empty(), "{outcome:?}");
+        }
     }
 
     /// An edge's way to the name.

@@ -2,6 +2,7 @@
 
 use super::agreement::Votes;
 use super::{DnsReport, Fleet, Output, Transition};
+use crate::domain::drift::Drift;
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::plan::{
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
     last: Option<LastChange>,
+    /// Records that something else has changed, as last read.
+    pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
     pending: Option<Pending>,
@@ -46,6 +49,7 @@ impl Default for NameRecord {
         Self {
             state: None,
             last: None,
+            drift: Vec::new(),
             must_read: true,
             pending: None,
             needed_since: None,
@@ -72,6 +76,7 @@ impl NameRecord {
 
     fn read(&mut self, state: NameState) {
         self.must_read = false;
+        self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
         {
@@ -108,6 +113,11 @@ impl Fleet {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
                     record.read(state);
+                }
+            }
+            DnsReport::Drifted { name, records } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.drift = records;
                 }
             }
             DnsReport::Conflict { name } | DnsReport::Failed { name } => {
@@ -161,6 +171,7 @@ impl Fleet {
             record.wanted = wanted(&situation);
             // After a sleep the first inputs are the oldest ones, and words seem to have lasted.
             let next = match next(&situation, &record.wanted) {
+                Ok(Some(_)) if !record.drift.is_empty() => Err(Refusal::Foreign),
                 Ok(Some(_)) if now.since(self.awake_since) < policy.failover.view_fresh => {
                     Err(Refusal::JustWoke)
                 }

@@ -77,6 +77,7 @@ impl Fixture {
             wanted: BTreeMap::new(),
             generation: None,
             refusal: None,
+            drift: Vec::new(),
             gate,
             votes: BTreeMap::new(),
         };
