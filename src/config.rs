@@ -152,6 +152,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    /// A file for the audit log's lines; they are in the log anyway.
+    pub audit: Option<PathBuf>,
     pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
@@ -352,6 +354,25 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
+    /// Who may act; none: nobody.
+    pub operators: Vec<Operator>,
+}
+
+/// Somebody who may act on the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// As control records and the audit log name them.
+    pub name: String,
+    pub token: Token,
+}
+
+/// How an operator is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// The file holds it; read at each use, so that it can be changed under way.
+    File(PathBuf),
+    /// Its SHA-256.
+    Sha256([u8; 32]),
 }
 
 /// What SIGTERM does.
@@ -387,7 +408,7 @@ impl Default for Resolver {
 impl Default for Admin {
     /// Loopback: who may read the admin pages is for the operator to widen.
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)), operators: Vec::new() }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::time::Time;
 use crate::domain::view::View;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Wiring {
     /// Reads (entered, served) since the start.
     pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
+    /// Told what becomes of operators' acts.
+    pub desk: Arc<Desk>,
     pub metrics: ControlMetrics,
 }
 
@@ -121,6 +124,7 @@ impl Control {
                 }
                 Output::View(view) => self.wiring.view.store(view),
                 Output::Propose(plan) => self.propose(plan),
+                Output::Operated { id, result } => self.wiring.desk.judged(id, result),
                 Output::Moved(transition) => {
                     self.wiring.metrics.moved(&transition);
                     log(&transition);

@@ -24,6 +24,7 @@ pub mod diff;
 pub mod error;
 mod execute;
 pub mod layout;
+pub mod operate;
 pub mod pace;
 mod poll;
 pub mod provider;
@@ -39,11 +40,12 @@ pub mod witness;
 pub mod writer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DnsMode};
 use crate::domain::fleet::Input;
 use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::metrics::dns::DnsMetrics;
+use crate::operators::Desk;
 use access::Access;
 use arc_swap::ArcSwap;
 use execute::{Pending, execute, follow};
@@ -71,6 +73,8 @@ pub struct Links {
     pub metrics: Arc<DnsMetrics>,
     /// Tells whose witness is wanted first.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Acts that shall be in the control records.
+    pub desk: Arc<Desk>,
     /// True: drain and end.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -116,13 +120,23 @@ impl Work {
         config: &Arc<Config>,
         provider: Option<Arc<Provider>>,
     ) -> Option<Arc<Config>> {
-        // Aborted when this returns; they only read.
+        // Aborted when this returns: they read, or write what is safe to be written again.
         let mut readers = JoinSet::new();
         if let Some(provider) = &provider {
             readers.spawn(poll::names(Arc::clone(provider), links.inputs.clone()));
             let snapshot = Arc::clone(&links.snapshot);
             readers.spawn(poll::witnesses(Arc::clone(provider), snapshot, links.inputs.clone()));
         }
+        let unwritable = match &provider {
+            None => Some("there is no [dns] in the configuration"),
+            Some(provider) if provider.dns.mode == DnsMode::Observe => Some("dns.mode is \"observe\""),
+            Some(provider) => {
+                let (provider, desk) = (Arc::clone(provider), Arc::clone(&links.desk));
+                readers.spawn(operate::carry(provider, desk, links.inputs.clone()));
+                None
+            }
+        };
+        links.desk.writable(unwritable);
         let mut planning = true;
         loop {
             tokio::select! {

@@ -10,6 +10,7 @@ use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState};
 use proxima::domain::policy::RegionPolicy;
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
@@ -363,8 +364,7 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: Some(region("c")),
             changed_at: Some(edge.now),
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));

@@ -58,6 +58,7 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        audit: Option<Section<AuditSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
         tracing: Option<Section<TracingSection>>,
@@ -333,6 +334,15 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+        operators: Option<Vec<Section<OperatorSection>>>,
+    }
+    OperatorSection {
+        name: Key<Text>,
+        token_file: Key<FilePath>,
+        token_sha256: Key<Text>,
+    }
+    AuditSection {
+        output: Key<FilePath>,
     }
     LogSection {
         filter: Key<LogFilter>,

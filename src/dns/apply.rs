@@ -17,6 +17,7 @@ use super::survey::{ATTEMPTS_MAX, CheckState, Looked, Survey, patient};
 use super::wall::wall_clock;
 use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, Generation};
 use crate::error_chain::chain;
 use aws_sdk_route53::types::{Change, HealthCheck, HealthCheckConfig};
@@ -326,8 +327,7 @@ fn first_control() -> ControlRecord {
         writer: None,
         plan: None,
         changed_at: None,
-        freeze: None,
-        drains: BTreeSet::new(),
+        operator: OperatorState::default(),
     }
 }
 

@@ -139,7 +139,7 @@ impl Provider {
             Ok(reading) => {
                 let state = &reading.state;
                 metrics.drifted(&layout.name, 0);
-                metrics.read(&layout.name, state.fence.generation, state.frozen.is_some(), wall_clock());
+                metrics.read(&layout.name, state.fence.generation, state.operator.is_frozen(), wall_clock());
                 if let Some(policy) = self.policy.names.get(&layout.name) {
                     metrics.applied(&layout.name, policy, &state.sets);
                 }

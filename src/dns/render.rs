@@ -59,8 +59,8 @@ impl fmt::Display for Looked {
             None => writeln!(f, "  + {control} TXT: generation 1")?,
             Some((record, _)) => {
                 writeln!(f, "    {control} TXT: generation {}", record.fence.generation.get())?;
-                if let Some(reason) = &record.freeze {
-                    writeln!(f, "    FROZEN: {reason}")?;
+                if let Some(freeze) = &record.operator.freeze {
+                    writeln!(f, "    FROZEN: {}", freeze.said.reason)?;
                 }
             }
         }
@@ -145,11 +145,13 @@ impl Looked {
             entry("keep", record, Some(now.clone()), Some(now))
         });
         let records: Vec<Value> = kept.chain(steps).collect();
+        let freeze = self.control.as_ref().and_then(|(record, _)| record.operator.freeze.as_ref());
+        let freeze = freeze.map(|freeze| &freeze.said.reason);
         json!({
             "name": self.layout.name,
             "zone_id": self.layout.zone_id,
             "generation": self.control.as_ref().map(|(record, _)| record.fence.generation.get()),
-            "freeze": self.control.as_ref().and_then(|(record, _)| record.freeze.clone()),
+            "freeze": freeze,
             "records": records,
         })
     }

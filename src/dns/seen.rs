@@ -6,10 +6,15 @@
 
 use super::batch::weights;
 use crate::domain::name::{DnsName, EntryId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Two readings of one wall-clock time differ by less on the process's clock.
+const CLOCK_JITTER: Duration = Duration::from_secs(1);
 
 /// The last reading of each name.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +26,9 @@ pub struct Seen {
 struct Last {
     fence: Fence,
     changed_at: Option<Time>,
-    read_at: Time,
+    operator: OperatorState,
     sets: BTreeMap<EntryId, WeightedSet>,
+    read_at: Time,
 }
 
 impl Seen {
@@ -36,14 +42,20 @@ impl Seen {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match self.names.get(name) {
             Some(last) if last.fence == state.fence => last.changed_at,
+            // Only operators have spoken.
+            Some(last) if last.fence.epoch == state.fence.epoch && last.sets == state.sets => last.changed_at,
             Some(last) => claimed.map(|at| at.max(last.read_at)),
             None => claimed,
         };
+        if let Some(last) = self.names.get(name) {
+            keep_ends(&last.operator, &mut state.operator);
+        }
         let last = Last {
             fence: state.fence.clone(),
             changed_at: state.changed_at,
-            read_at: now,
+            operator: state.operator.clone(),
             sets: state.sets.clone(),
+            read_at: now,
         };
         let before = self.names.insert(name.clone(), last);
         before.filter(|before| before.fence == state.fence).map_or_else(Vec::new, |before| {
@@ -56,11 +68,55 @@ impl Seen {
     }
 }
 
+/// Ends that are as before but for the jitter of two clocks stay exactly as before: nothing changed.
+fn keep_ends(before: &OperatorState, after: &mut OperatorState) {
+    let keep = |before: Time, after: &mut Time| {
+        if before.since(*after).max(after.since(before)) < CLOCK_JITTER {
+            *after = before;
+        }
+    };
+    for (region, drain) in &mut after.drains {
+        let before = before.drains.get(region).and_then(|drain| drain.expires_at);
+        if let (Some(before), Some(after)) = (before, &mut drain.expires_at) {
+            keep(before, after);
+        }
+    }
+    for (rule, over) in &mut after.overrides {
+        if let Some(before) = before.overrides.get(rule) {
+            keep(before.expires_at, &mut over.expires_at);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::name::RegionId;
     use crate::domain::plan::Generation;
-    use std::collections::BTreeSet;
+
+    /// Others for each generation.
+    fn weights(generation: u64) -> BTreeMap<EntryId, WeightedSet> {
+        let region = RegionId::parse(&format!("r{generation}")).unwrap();
+        BTreeMap::from([(EntryId::parse("all").unwrap(), WeightedSet::only(region))])
+    }
+
+    #[test]
+    fn an_operator_s_word_is_no_change_that_a_hold_down_counts_from() {
+        let name = DnsName::parse("www.example.test").unwrap();
+        let mut seen = Seen::default();
+        let (first, later) = (Time::from_millis(1_000), Time::from_millis(9_000));
+        for (generation, now) in [(3, first), (4, later)] {
+            let mut state = NameState {
+                fence: Fence { epoch: "e".to_owned(), generation: Generation::new(generation) },
+                writer: None,
+                changed_at: Some(Time::from_millis(500)),
+                operator: OperatorState::default(),
+                sets: weights(3),
+            };
+            seen.note(&name, &mut state, now);
+            assert_eq!(state.changed_at, Some(Time::from_millis(500)), "generation {generation}");
+        }
+    }
 
     #[test]
     fn a_wrong_wall_clock_of_a_writer_moves_no_change_past_what_was_seen() {
@@ -96,9 +152,8 @@ mod tests {
                     fence: Fence { epoch: "e".to_owned(), generation: Generation::new(*generation) },
                     writer: None,
                     changed_at: *claimed,
-                    frozen: None,
-                    drains: BTreeSet::new(),
-                    sets: BTreeMap::new(),
+                    operator: OperatorState::default(),
+                    sets: weights(*generation),
                 };
                 seen.note(&name, &mut state, *now);
                 assert_eq!(state.changed_at, *counts, "{what}");

@@ -20,6 +20,7 @@ use std::time::Duration;
 mod agreement;
 mod message;
 mod moves;
+mod operate;
 mod own;
 mod peers;
 mod publish;
@@ -109,6 +110,7 @@ impl Fleet {
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
             Input::Dns(report) => self.dns_reported(report),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -158,7 +160,7 @@ impl Fleet {
         }
         self.evaluated_at = Some(now);
         self.dirty = false;
-        self.mark_drains();
+        self.mark_drains(now);
         for (id, service) in &mut self.services {
             service.advance(id, &self.policy, now, outputs);
         }
@@ -172,7 +174,7 @@ impl Fleet {
     }
 
     /// A region is drained for a service when every name that needs the service drains it.
-    fn mark_drains(&mut self) {
+    fn mark_drains(&mut self, now: Time) {
         let own = self.policy.own.clone();
         for service in self.policy.services.clone() {
             let mut drained: Option<BTreeSet<RegionId>> = None;
@@ -180,7 +182,7 @@ impl Fleet {
                 if !policy.services.contains(&service) {
                     continue;
                 }
-                let drains = self.names.get(name).map(NameRecord::drains).unwrap_or_default();
+                let drains = self.names.get(name).map(|record| record.drained(now)).unwrap_or_default();
                 drained = Some(match drained {
                     Some(before) => before.intersection(&drains).cloned().collect(),
                     None => drains,

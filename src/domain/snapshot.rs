@@ -5,12 +5,13 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::Generation;
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
@@ -125,6 +126,10 @@ pub struct NameStatus {
     /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
     pub drift: Vec<Drift>,
     pub gate: Gate,
+    /// What operators have said, in force here.
+    pub operator: OperatorState,
+    /// Acts of it that the control record does not hold yet.
+    pub unwritten: BTreeSet<u64>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
 }

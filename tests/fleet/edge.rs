@@ -6,6 +6,7 @@ use proxima::domain::fleet::{
 use proxima::domain::health::{HealthPolicy, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState, Plan};
 use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
 use proxima::domain::routing::RouteTable;
@@ -104,7 +105,7 @@ impl Edge {
                 Output::Publish(snapshot) => self.snapshot = Some(snapshot),
                 Output::View(view) => self.view = Some(view),
                 Output::Propose(plan) => self.plans.push(plan),
-                Output::Moved(_) => {}
+                Output::Moved(_) | Output::Operated { .. } => {}
             }
         }
     }
@@ -174,8 +175,7 @@ impl Edge {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
             changed_at: None,
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         self.tell(Input::Dns(DnsReport::Read { name: www(), state }));

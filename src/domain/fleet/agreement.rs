@@ -99,7 +99,7 @@ impl Fleet {
                 word == Word::Down && now.since(since) >= failover.hold_down
             })
         });
-        let drained = self.names.get(name).is_some_and(|record| record.drains().contains(own));
+        let drained = self.names.get(name).is_some_and(|record| record.drained(now).contains(own));
         let well = votes
             .iter()
             .filter(|(voter, words)| *voter != own && words.get(*voter) == Some(&Word::Up))

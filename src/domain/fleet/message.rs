@@ -4,6 +4,7 @@ use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::operator::{ActRefusal, OperatorAct};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -32,6 +33,8 @@ pub enum Input {
         served_rps: f64,
     },
     Dns(DnsReport),
+    /// An operator's command; answered by `Output::Operated`.
+    Operator(OperatorAct),
     Tick,
 }
 
@@ -128,6 +131,8 @@ pub enum DnsReport {
     Conflict { name: DnsName },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
     Failed { name: DnsName },
+    /// The control record holds an operator's act from this generation on.
+    Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.
     Witness { region: RegionId, witness: Witness },
 }
@@ -141,6 +146,8 @@ pub enum Output {
     View(Arc<View>),
     /// Submit this, if still valid.
     Propose(Plan),
+    /// What became of an operator's act: in force here, or refused.
+    Operated { id: u64, result: Result<(), ActRefusal> },
     /// Something changed state: for the log and the metrics.
     Moved(Transition),
 }

@@ -1,10 +1,12 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
+use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Distances, Generation, LastChange, NameState, Plan, Refusal, Room, Situation, next, wanted,
 };
@@ -19,6 +21,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
+    /// What operators have said: as read, with the acts that wait on top.
+    pub(super) operator: OperatorState,
+    /// Acts that are not in the control record yet.
+    pub(super) waiting: Vec<Waiting>,
     last: Option<LastChange>,
     /// Records that something else has changed, as last read.
     pub(super) drift: Vec<Drift>,
@@ -48,6 +54,8 @@ impl Default for NameRecord {
     fn default() -> Self {
         Self {
             state: None,
+            operator: OperatorState::default(),
+            waiting: Vec::new(),
             last: None,
             drift: Vec::new(),
             must_read: true,
@@ -66,8 +74,8 @@ impl Default for NameRecord {
 
 impl NameRecord {
     /// Regions that an operator drains for this name.
-    pub(super) fn drains(&self) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.drains.clone()).unwrap_or_default()
+    pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
+        self.operator.drained(now)
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
@@ -91,6 +99,7 @@ impl NameRecord {
             self.pending = None;
         }
         self.state = Some(state);
+        self.forget_written();
     }
 
     /// Nothing is resubmitted as it was: read first, then think again.
@@ -127,6 +136,11 @@ impl Fleet {
             }
             // The next read shows the new generation; until then the plan stays pending.
             DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
+            DnsReport::Operated { name, id, generation } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.act_written(id, generation);
+                }
+            }
             DnsReport::Witness { region, witness } => {
                 if let Some(peer) = self.peers.get_mut(&region) {
                     peer.witness = witness;
@@ -146,7 +160,8 @@ impl Fleet {
             self.measure_demand(name);
             let rank = self.writer_rank(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(state) = record.state.clone() else { continue };
+            let Some(mut state) = record.state.clone() else { continue };
+            state.operator = record.operator_for_plans();
             let room = Room {
                 demand: record.demand.clone(),
                 capacity: policy

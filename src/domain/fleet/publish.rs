@@ -59,6 +59,8 @@ impl Fleet {
                         refusal: record.refusal.map(|r| r.as_str()),
                         drift: record.drift.clone(),
                         gate: record.gate,
+                        operator: record.operator.clone(),
+                        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
                     };
                     (name.clone(), status)
