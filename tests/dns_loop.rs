@@ -18,6 +18,7 @@ use proxima::domain::plan::{NameState, Plan};
 use proxima::domain::snapshot::Snapshot;
 use proxima::domain::votes::Witness;
 use proxima::metrics::dns::DnsMetrics;
+use proxima::operators::{Desk, audit::Audit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +48,14 @@ impl Provider {
         let (plans, plans_end) = mpsc::channel(16);
         let (inputs_end, inputs) = mpsc::channel(1024);
         let (shutdown, shutdown_end) = watch::channel(false);
+        let clock = Clock::start();
+        let audit = Arc::new(Audit::register(&registry).unwrap());
         let links = Links {
             config: config_end,
             plans: plans_end,
+            desk: Arc::new(Desk::new(clock, inputs_end.clone(), audit)),
             inputs: inputs_end,
-            clock: Clock::start(),
+            clock,
             metrics,
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
             shutdown: shutdown_end,

@@ -44,7 +44,6 @@ on_both_servers!(
     records_of_somebody_else_are_adopted_as_they_are_and_then_brought_into_form,
     what_is_removed_is_all_of_it_and_nothing_of_the_neighbours,
     what_is_removed_may_leave_a_plain_record_that_serves,
-    a_health_check_with_another_setting_is_mended_and_another_interval_is_another_check,
     load_balancers_are_aliases_and_move_like_addresses,
     names_that_lead_elsewhere_are_cnames_and_move_like_addresses,
     a_zone_that_is_gone_stops_no_name_of_another_zone,
@@ -322,7 +321,10 @@ async fn what_is_removed_may_leave_a_plain_record_that_serves(server: Server) {
     assert!(outcome.failed[0].1.contains("does not lead to region 'sa-east-1'"), "{outcome:?}");
 }
 
-async fn a_health_check_with_another_setting_is_mended_and_another_interval_is_another_check(server: Server) {
+/// On our zone server alone: ministack answers UpdateHealthCheck with a document that the SDK cannot read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_health_check_with_another_setting_is_mended_and_another_interval_is_another_check() {
+    let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;
     let api = server.api().await;
     let all = ["ap-south-1", "eu-west-1", "us-east-1"];
@@ -391,7 +393,7 @@ async fn a_zone_that_is_gone_stops_no_name_of_another_zone(mut server: Server) {
     let client = server.client().await;
     let zone = client.create_hosted_zone().name("other.test").caller_reference("other").send().await.unwrap();
     let other = zone.hosted_zone.unwrap().id.trim_start_matches("/hostedzone/").to_owned();
-    let text = "form = \"global\"\n[names.\"www.other.test\"]\nservices = [\"web\"]\nzone_id = ";
+    let text = "form = \"global\"\nservices = [\"web\"]\n[names.\"www.other.test\"]\nservices = [\"web\"]\nzone_id = ";
     let with_zone = |zone: &str| -> &'static str {
         let names = format!("{text}\"{zone}\"\n[names.\"x.example.test\"]\nform = \"global\"");
         Box::leak(names.into_boxed_str())

@@ -22,8 +22,9 @@ use proxima::domain::name::{DnsName, EntryId, RegionId};
 use proxima::domain::plan::{Change as SetChange, Plan, Reason};
 use proxima::domain::weights::{Weight, WeightedSet};
 use proxima::metrics::dns::DnsMetrics;
-use proxima::zone_server::{Running, Settings, ZoneServer};
+use proxima::zone_server::{LoadBalancer, Running, Settings, ZoneServer};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Server {
     /// Where Route 53's checkers knock.
     pub health_port: u16,
     pub access: Access,
+    /// Where its DNS is, if it has any.
+    pub dns: Option<SocketAddr>,
     _process: Option<Process>,
 }
 
@@ -54,6 +57,12 @@ enum Process {
 /// Stands for the zone that is yet to be created.
 const NO_ZONE: &str = "Z0000000000000EXAMPLE";
 const GLOBAL: &str = "form = \"global\"";
+/// Load balancers that our zone server knows: name, zone, address.
+pub const BALANCERS: [(&str, &str, &str); 3] = [
+    ("lb-ap.elb.example.net", "ZLBAP", "127.78.0.1"),
+    ("lb-eu.elb.example.net", "ZLBEU", "127.78.0.2"),
+    ("lb-us.elb.example.net", "ZLBUS", "127.78.0.3"),
+];
 /// Regions of every test; also AWS regions, as latency records want.
 pub const REGIONS: [&str; 3] = ["ap-south-1", "eu-west-1", "us-east-1"];
 
@@ -62,13 +71,23 @@ impl Server {
     pub async fn zone_server() -> Option<Self> {
         let settings = Settings {
             zone: Some("example.test".to_owned()),
+            load_balancers: BALANCERS
+                .iter()
+                .map(|(name, zone_id, address)| LoadBalancer {
+                    name: (*name).to_owned(),
+                    zone_id: (*zone_id).to_owned(),
+                    addresses: vec![address.parse().unwrap(), "fd00:78::1".parse().unwrap()],
+                })
+                .collect(),
             insync_delay: Duration::from_millis(50),
             health_interval: Duration::from_millis(100),
             ..Settings::default()
         };
         let running = ZoneServer::start(settings).await.unwrap();
         let (endpoint, zone_id) = (running.api_addr(), running.zone_id().unwrap().to_owned());
-        Some(Self::local("zone server", &endpoint.to_string(), zone_id, Process::ZoneServer(running)))
+        let dns = Some(running.dns_addr());
+        let process = Process::ZoneServer(running);
+        Some(Self { dns, ..Self::local("zone server", &endpoint.to_string(), zone_id, process) })
     }
 
     /// The ministack that `make test` installs, with signatures checked.
@@ -99,6 +118,7 @@ impl Server {
             form: GLOBAL,
             health_port: 80,
             access: Access::Chain,
+            dns: None,
             zone_id,
             _process: None,
         };
@@ -120,6 +140,7 @@ impl Server {
             health_port: 1,
             // The credentials that ministack's root account has unless told otherwise.
             access: Access::Fixed(Credentials::new("test", "test", None, None, "suite")),
+            dns: None,
             _process: Some(process),
         }
     }
@@ -160,7 +181,7 @@ impl Server {
             [names."{}"]
             {form}
             services = ["web"]
-            ttl = "60s"
+            {ttl}
             [dns]
             zone_id = "{}"
             poll = "1s"
@@ -169,7 +190,8 @@ impl Server {
             "#,
             self.name,
             self.zone_id,
-            form = self.form
+            form = self.form,
+            ttl = if self.form.contains("ttl") { "" } else { "ttl = \"60s\"" },
         );
         if let Some(endpoint) = &self.endpoint {
             text.push_str(&format!("endpoint = \"{endpoint}\"\n"));
@@ -199,6 +221,7 @@ impl Server {
             form: self.form,
             health_port: self.health_port,
             access: self.access.clone(),
+            dns: self.dns,
             _process: None,
         }
     }
