@@ -3,6 +3,7 @@
 use super::agreement::Votes;
 use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
+use crate::domain::drift::Drift;
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::operator::OperatorState;
@@ -36,6 +37,8 @@ pub(super) struct NameRecord {
     read_at: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
     changes: Vec<Time>,
+    /// Records that something else has changed, as last read.
+    pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
     pending: Option<Pending>,
@@ -70,6 +73,7 @@ impl Default for NameRecord {
             last: None,
             read_at: None,
             changes: Vec::new(),
+            drift: Vec::new(),
             must_read: true,
             pending: None,
             needed_since: None,
@@ -100,6 +104,7 @@ impl NameRecord {
         self.must_read = false;
         self.date(&mut state, now);
         self.count(&state, hold_down, now);
+        self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
         {
@@ -184,6 +189,11 @@ impl Fleet {
                     record.read(state, self.policy.failover.hold_down, now);
                 }
             }
+            DnsReport::Drifted { name, records } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.drift = records;
+                }
+            }
             DnsReport::Conflict { name } | DnsReport::Failed { name } => {
                 if let Some(record) = self.names.get_mut(&name) {
                     record.rejected();
@@ -225,6 +235,7 @@ impl Fleet {
                 failover: &policy.failover,
                 verdicts: &record.verdicts,
                 state: &state,
+                drifted: record.drift.len(),
                 last: record.last.as_ref(),
                 changes: &record.changes,
                 distances: &distances,

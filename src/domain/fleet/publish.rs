@@ -57,6 +57,7 @@ impl Fleet {
                         wanted: record.wanted.clone(),
                         generation: record.generation(),
                         refusal: record.refusal.map(|r| r.as_str()),
+                        drift: record.drift.clone(),
                         gate: record.gate,
                         operator: record.operator.clone(),
                         leaving: record.leaving,

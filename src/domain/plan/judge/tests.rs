@@ -95,6 +95,7 @@ impl Case {
             }
         }
         judge(&Situation {
+            drifted: 0,
             name: &DnsName::parse("www.example.com").unwrap(),
             own: &region("b"),
             policy: &NamePolicy {
