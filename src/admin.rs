@@ -6,9 +6,12 @@
 //! can be watched.
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
 use crate::inquiry::Inquiries;
+use crate::metrics::moves::MoveMetrics;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -23,6 +26,7 @@ use tokio::sync::watch;
 
 mod explain;
 mod listen;
+mod operator;
 mod report;
 
 /// How long a process that has just started waits for the addresses of its services before it takes
@@ -49,6 +53,10 @@ pub struct Wiring {
     pub listeners: Arc<[Bound]>,
     /// Questions to the core.
     pub inquiries: Inquiries,
+    /// Who may act, and on which names.
+    pub config: watch::Receiver<Arc<Config>>,
+    pub desk: Arc<Desk>,
+    pub moves: MoveMetrics,
     /// True from SIGTERM on.
     pub draining: watch::Receiver<bool>,
 }
@@ -70,6 +78,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) {
                 gate(&wiring, Some(&name))
             }),
         )
+        .merge(operator::routes())
         .with_state(Arc::new(wiring));
     listen::serve(listener, router).await;
 }
@@ -83,6 +92,8 @@ const INDEX: &str = concat!(
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
     "/explain?host=…&path=…  what becomes of such a request, and why (method, scheme, header=name:value); /explain?dns=… of a name\n",
+    "/operator  what operators have said: freezes, drains, overrides, and acts that wait to be written\n",
+    "/operator/<drain|undrain|freeze|thaw|override|clear>  POST by an operator: `proxima drain --help`\n",
     "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",
 );
 

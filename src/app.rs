@@ -9,7 +9,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
-use crate::dns;
+use crate::dns::{self, access::Access};
 use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
@@ -21,6 +21,8 @@ use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::operators::Desk;
+use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
 use crate::probe;
 use crate::proxy::{self, Edge, Phase};
@@ -147,6 +149,7 @@ struct Parts {
     journal: Option<Journal>,
     texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
+    audit: Arc<Audit>,
 }
 
 impl Parts {
@@ -182,6 +185,7 @@ impl Parts {
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             access_log,
+            audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
             journal,
             texts,
@@ -204,6 +208,7 @@ impl App {
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writers) = Parts::new(&config)?;
+        parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
         let wiring = proxy::Wiring {
@@ -232,6 +237,7 @@ impl App {
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
             texts: parts.texts.clone(),
+            audit: Arc::clone(&parts.audit),
             logging,
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
@@ -254,6 +260,7 @@ impl App {
         let load = Arc::clone(&parts.request_metrics);
         let fleet = Fleet::new(Arc::clone(&self.config.borrow().policy), parts.boot);
         let (inquiries, asked) = Inquiries::new();
+        let desk = Arc::new(Desk::new(parts.clock, input_sender.clone(), parts.audit));
         let control = control::Wiring {
             clock: parts.clock,
             inputs,
@@ -264,6 +271,7 @@ impl App {
             published: published_sender,
             load: Arc::new(move || (load.entered_total(), load.served_total())),
             heartbeat: parts.heartbeat,
+            desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
             inquiries: asked,
             journal: parts.journal,
@@ -282,11 +290,14 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
-            snapshot: parts.snapshot,
+            snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,
             listeners,
             inquiries,
+            config: self.config.clone(),
+            desk: Arc::clone(&desk),
+            moves: parts.request_metrics.moves.clone(),
             draining: self.draining.subscribe(),
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());
@@ -294,8 +305,17 @@ impl App {
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
         self.tasks.spawn("resolve", resolve::run(resolver));
-        self.tasks
-            .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));
+        let links = dns::Links {
+            config,
+            plans,
+            inputs: input_sender,
+            clock: parts.clock,
+            metrics: parts.dns_metrics,
+            snapshot: parts.snapshot,
+            desk,
+            shutdown,
+        };
+        self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
         self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });

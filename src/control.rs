@@ -15,6 +15,7 @@ use crate::inquiry::Inquiry;
 use crate::journal::Journal;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Wiring {
     /// Reads (entered, served) since the start.
     pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
+    /// Told what becomes of operators' acts.
+    pub desk: Arc<Desk>,
     pub metrics: ControlMetrics,
     /// What people want to know.
     pub inquiries: mpsc::Receiver<Inquiry>,
@@ -166,6 +169,7 @@ impl Control {
                 }
                 Output::View(view) => self.wiring.view.store(view),
                 Output::Propose(plan) => self.propose(plan),
+                Output::Operated { id, result } => self.wiring.desk.judged(id, result),
                 Output::Moved(transition) => {
                     self.wiring.metrics.moved(&transition);
                     log(&transition);

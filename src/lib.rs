@@ -19,6 +19,7 @@ pub mod error_chain;
 pub mod inquiry;
 pub mod journal;
 pub mod metrics;
+pub mod operators;
 pub mod otlp;
 pub mod peer;
 pub mod probe;

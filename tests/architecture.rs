@@ -26,6 +26,7 @@ const LEAVES: &[&str] = &[
     "inquiry",
     "journal",
     "metrics",
+    "operators",
     "otlp",
     "peer",
     "rtt_table",

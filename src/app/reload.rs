@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::domain::fleet::Input;
 use crate::journal::Texts;
 use crate::metrics::control::{ControlMetrics, Reload};
+use crate::operators::audit::Audit;
 use crate::proxy::{self, Edge};
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ pub(super) struct Reloader {
     metrics: ControlMetrics,
     access_log: AccessLog,
     texts: Texts,
+    audit: Arc<Audit>,
     logging: Logging,
     poll: Interval,
 }
@@ -62,13 +64,14 @@ pub(super) struct Told {
     pub(super) access_log: AccessLog,
     /// Told before a policy is.
     pub(super) texts: Texts,
+    pub(super) audit: Arc<Audit>,
     pub(super) logging: Logging,
 }
 
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log, texts, logging } = told;
+        let Told { config, inputs, edge, metrics, access_log, texts, audit, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,6 +87,7 @@ impl Reloader {
             metrics,
             access_log,
             texts,
+            audit,
             logging,
             poll,
         }
@@ -177,6 +181,7 @@ impl Reloader {
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.logging.apply(&config.log);
+        self.audit.switch(config.audit.clone()).await;
         self.config.send_replace(config);
         self.switch(output).await;
         self.applied = fingerprint;
@@ -194,7 +199,7 @@ async fn opened(config: Arc<Config>) -> Result<Output, ReloadError> {
 fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
     if before.policy.own != after.policy.own {
         Some("edge.region")
-    } else if before.admin != after.admin {
+    } else if before.admin.address != after.admin.address {
         Some("admin.address")
     } else if before.journal != after.journal {
         Some("journal")

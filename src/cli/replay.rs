@@ -114,7 +114,14 @@ fn shown(output: &Output) -> Option<(Value, String)> {
         Output::Propose(plan) => {
             Some((json!({ "event": "proposed", "plan": plan }), format!("proposed: {}", plan_text(plan))))
         }
-        _ => None,
+        Output::Operated { id, result } => Some((
+            json!({ "event": "operated", "id": id, "result": result }),
+            match result {
+                Ok(()) => format!("an operator's act {id} is in force"),
+                Err(refusal) => format!("an operator's act {id} is refused: {refusal}"),
+            },
+        )),
+        Output::Publish(_) | Output::View(_) => None,
     }
 }
 

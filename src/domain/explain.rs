@@ -225,7 +225,7 @@ pub struct NameExplanation {
     pub entries: Vec<EntryExplanation>,
     pub regions: Vec<VerdictExplanation>,
     /// Every rule that would have to let a change pass now, and whether it does.
-    pub checks: Vec<Check>,
+    pub checks: Vec<RuleCheck>,
     /// The rule that holds a change back.
     pub refusal: Option<String>,
     pub gate_closed: bool,
@@ -259,8 +259,10 @@ pub struct VerdictExplanation {
 
 /// One rule, asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
+pub struct RuleCheck {
     pub rule: String,
-    pub passes: bool,
+    /// `passed`, `refused`, `overridden` or `not_applicable`.
+    pub outcome: String,
+    /// The numbers behind it; empty where there are none.
     pub detail: String,
 }

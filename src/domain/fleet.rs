@@ -18,9 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
 mod explain;
+mod leave;
 mod message;
 mod moves;
+mod operate;
 mod outcomes;
 mod own;
 mod peers;
@@ -124,6 +127,7 @@ impl Fleet {
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
             Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
             Input::Dns(report) => self.dns_reported(report, now),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -184,6 +188,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 

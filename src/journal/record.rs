@@ -4,6 +4,7 @@ use crate::config::ConfigText;
 use crate::domain::fleet::{Output, Transition};
 use crate::domain::hash::fnv1a_of;
 use crate::domain::name::RegionId;
+use crate::domain::operator::ActRefusal;
 use crate::domain::plan::Plan;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,11 @@ pub enum Shown {
     View(u64),
     Plan(Plan),
     Moved(Transition),
+    /// What became of an operator's act.
+    Operated {
+        id: u64,
+        result: Result<(), ActRefusal>,
+    },
 }
 
 impl Shown {
@@ -95,6 +101,7 @@ impl Shown {
             Output::Publish(snapshot) => Self::Snapshot(hashed(snapshot)?),
             Output::View(view) => Self::View(hashed(view)?),
             Output::Propose(plan) => Self::Plan(plan.clone()),
+            Output::Operated { id, result } => Self::Operated { id: *id, result: result.clone() },
             Output::Moved(transition) => Self::Moved(transition.clone()),
         })
     }

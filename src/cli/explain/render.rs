@@ -143,8 +143,8 @@ pub(super) fn name(told: &NameExplanation) -> String {
         );
     }
     for check in &told.checks {
-        let passes = if check.passes { "passes" } else { "REFUSES" };
-        line(&mut out, &format!("check    {:<16} {passes}  {}", check.rule, check.detail));
+        let detail = if check.detail.is_empty() { String::new() } else { format!(": {}", check.detail) };
+        line(&mut out, &format!("check    {:<20} {}{detail}", check.rule, check.outcome.replace('_', " ")));
     }
     operator(&mut out, told);
     line(&mut out, &format!("writers  {} stand before this region", told.writers_before));

@@ -147,7 +147,9 @@ impl Case {
 
 #[test]
 fn before_anything_was_heard_the_configuration_says_what_would_be_asked() {
-    assert_eq!(Case::new().request("GET", "www.example.com", "/x"), r#"
+    assert_eq!(
+        Case::new().request("GET", "www.example.com", "/x"),
+        r#"
 GET https://www.example.com/x, at an edge in eu
 route    all (host www.example.com, prefix /, no conditions): forwards
 service  web: configuration_only
@@ -155,7 +157,9 @@ service  web: configuration_only
     -  ap               unknown, distance unknown, 0 endpoints
     -  us               unknown, distance unknown, 0 endpoints
 rule     configuration_only: nothing was heard yet: the own region first where it has endpoints
-"#.trim_start());
+"#
+        .trim_start()
+    );
 }
 
 #[test]
@@ -214,7 +218,9 @@ rule     nearest_healthy: the own region cannot be used: the nearest healthy one
 #[test]
 fn what_no_route_takes_and_what_a_route_answers_itself() {
     let case = Case::well();
-    assert_eq!(case.request("GET", "other.example.com", "/api"), r#"
+    assert_eq!(
+        case.request("GET", "other.example.com", "/api"),
+        r#"
 GET https://other.example.com/api, at an edge in eu
 route    none
   not    post has the path, but asks for host www.example.com
@@ -222,7 +228,9 @@ route    none
   not    all has the path, but asks for host www.example.com
   not    old has the path, but asks for host old.example.com
 rule     no_route: no route takes it: answered with 404
-"#.trim_start());
+"#
+        .trim_start()
+    );
     assert_eq!(case.request("GET", "old.example.com", "/"), "");
     assert_eq!(case.request("GET", "www.example.com", "/../x"), "");
 }

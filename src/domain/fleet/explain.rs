@@ -4,7 +4,7 @@ use super::Fleet;
 use super::peers::Peer;
 use crate::domain::explain::{
     EntryExplanation, Explanation, LeftOut, Listed, NameExplanation, Question, RegionExplanation, Rule,
-    ServiceExplanation, VerdictExplanation, rule_of,
+    RuleCheck, ServiceExplanation, VerdictExplanation, rule_of,
 };
 use crate::domain::health::{Ground, Health, State, Word};
 use crate::domain::latency::Rtt;
@@ -181,7 +181,7 @@ impl Fleet {
             wanted: weights(record.wanted.get(entry)),
             home: weights(Some(home)),
         });
-        let operator = state.map(|state| state.operator.clone()).unwrap_or_default();
+        let operator = &record.operator;
         let regions = self.policy.regions.keys().map(|region| {
             let on = |words: &BTreeMap<RegionId, Word>| words.get(region).copied();
             VerdictExplanation {
@@ -203,7 +203,15 @@ impl Fleet {
             writers_before: self.writer_rank(name, now),
             entries: entries.collect(),
             regions: regions.collect(),
-            checks: Vec::new(),
+            checks: record
+                .checks
+                .iter()
+                .map(|check| RuleCheck {
+                    rule: check.rule.as_str().to_owned(),
+                    outcome: check.outcome.as_str().to_owned(),
+                    detail: check.outcome.detail().map(|detail| detail.text(now)).unwrap_or_default(),
+                })
+                .collect(),
             refusal: record.refusal.map(|rule| rule.as_str().to_owned()),
             gate_closed: record.gate == Gate::Closed,
             operator: operator.clone(),
