@@ -94,6 +94,10 @@ name!(
     EntryId, "entry name", LABEL_RULE, label
 );
 name!(
+    /// A zone within a region, such as `eu-west-1a`: where crossing to another one costs.
+    Zone, "zone name", LABEL_RULE, label
+);
+name!(
     /// A DNS name, lower case, without the final dot.
     DnsName, "DNS name", DNS_RULE, dns_name
 );

@@ -2,7 +2,7 @@
 
 use crate::domain::hash::fnv1a;
 use crate::domain::health::HealthPolicy;
-use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId, Zone};
 use crate::domain::routing::RouteTable;
 use crate::domain::selection::Margin;
 use crate::domain::weights::WeightedSet;
@@ -24,6 +24,16 @@ pub struct Policy {
     /// Samples older than this leave a region's median.
     pub rtt_window: Duration,
     pub failover: FailoverPolicy,
+    pub steering: Steering,
+}
+
+/// What shapes the own region's edges only: it may differ between regions.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Steering {
+    /// Requests a second of a service that the own region can serve, where that is configured.
+    pub capacity_rps: BTreeMap<ServiceId, f64>,
+    /// Where this edge is; `None`: zones play no part.
+    pub zone: Option<Zone>,
 }
 
 /// A region as the core knows it.
@@ -31,6 +41,8 @@ pub struct Policy {
 pub struct RegionPolicy {
     /// Requests a second that the region can serve; `None`: no bound known.
     pub capacity_rps: Option<f64>,
+    /// Added to its distance where regions are ranked: the larger, the later its turn.
+    pub bias: Duration,
 }
 
 /// A DNS name and the weighted sets below it.
@@ -91,7 +103,7 @@ impl Policy {
     /// membership and rules; it travels in views.
     ///
     /// Left out is what differs by design or only shapes what one edge measures and does itself:
-    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`,
+    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`, `steering`,
     /// `failover.close_over`.
     pub fn agreement_hash(&self) -> u64 {
         let Self { regions, names, failover, health, margin, .. } = self;

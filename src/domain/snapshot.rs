@@ -128,7 +128,7 @@ pub struct NameStatus {
     /// Acts of it that the control record does not hold yet.
     pub unwritten: BTreeSet<u64>,
     /// Set while users are led away from the own region.
-    pub leaving: Option<Leaving>,
+    pub parting: Option<Parting>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
 }
@@ -145,7 +145,7 @@ impl NameStatus {
             gate,
             operator: OperatorState::default(),
             unwritten: BTreeSet::new(),
-            leaving: None,
+            parting: None,
             votes: BTreeMap::new(),
         }
     }
@@ -153,7 +153,7 @@ impl NameStatus {
 
 /// How far a name's users have left the own region: drained, or down by verdict.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Leaving {
+pub struct Parting {
     pub since: Time,
     /// Since when no weight leads here; `None`: some does.
     pub moved_since: Option<Time>,

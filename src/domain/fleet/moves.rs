@@ -9,7 +9,7 @@ use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Distances, Generation, LastChange, NameState, Plan, Refusal, Room, Situation, next, wanted,
 };
-use crate::domain::snapshot::{Gate, Leaving};
+use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -25,7 +25,7 @@ pub(super) struct NameRecord {
     /// Acts that are not in the control record yet.
     pub(super) waiting: Vec<Waiting>,
     /// Set while users are led away from the own region.
-    pub(super) leaving: Option<Leaving>,
+    pub(super) parting: Option<Parting>,
     last: Option<LastChange>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
@@ -55,7 +55,7 @@ impl Default for NameRecord {
             state: None,
             operator: OperatorState::default(),
             waiting: Vec::new(),
-            leaving: None,
+            parting: None,
             last: None,
             must_read: true,
             pending: None,
@@ -115,7 +115,7 @@ impl NameRecord {
 }
 
 impl Fleet {
-    pub(super) fn dns_reported(&mut self, report: DnsReport) {
+    pub(super) fn dns_reported(&mut self, report: DnsReport, now: Time) {
         match report {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
@@ -135,10 +135,8 @@ impl Fleet {
                 }
             }
             DnsReport::Witness { region, witness } => {
-                if let Some(peer) = self.peers.get_mut(&region) {
-                    peer.witness = witness;
-                } else if region == self.policy.own {
-                    self.witness = witness;
+                if self.policy.regions.contains_key(&region) {
+                    self.readings.note(region, witness, now);
                 }
             }
         }
