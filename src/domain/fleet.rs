@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
 mod message;
 mod moves;
 mod operate;

@@ -1,11 +1,12 @@
 //! What a request reads: one `Snapshot`, published whole, never changed.
 
+use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
-use crate::domain::plan::Generation;
+use crate::domain::plan::{Check, Generation, Loads};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
@@ -122,6 +123,8 @@ pub struct NameStatus {
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
     pub refusal: Option<&'static str>,
+    /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
+    pub drift: Vec<Drift>,
     pub gate: Gate,
     /// What operators have said, in force here.
     pub operator: OperatorState,
@@ -131,6 +134,10 @@ pub struct NameStatus {
     pub parting: Option<Parting>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+    /// Every rule's answer to the change that is called for, in the order in which they are asked.
+    pub checks: Arc<[Check]>,
+    /// Requests a second that regions carry now, after the next step and in the end, as plans count them.
+    pub loads: Arc<Loads>,
 }
 
 impl NameStatus {
@@ -145,8 +152,11 @@ impl NameStatus {
             gate,
             operator: OperatorState::default(),
             unwritten: BTreeSet::new(),
+            drift: Vec::new(),
             parting: None,
             votes: BTreeMap::new(),
+            checks: Arc::new([]),
+            loads: Arc::default(),
         }
     }
 }

@@ -57,11 +57,14 @@ impl Fleet {
                         wanted: record.wanted.clone(),
                         generation: record.generation(),
                         refusal: record.refusal.map(|r| r.as_str()),
+                        drift: record.drift.clone(),
                         gate: record.gate,
                         operator: record.operator.clone(),
                         parting: record.parting,
                         unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
+                        checks: Arc::clone(&record.checks),
+                        loads: Arc::clone(&record.loads),
                     };
                     (name.clone(), status)
                 })
