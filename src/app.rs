@@ -9,7 +9,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
-use crate::dns;
+use crate::dns::{self, access::Access};
 use crate::domain::fleet::{Fleet, Input};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -256,7 +256,7 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
-            snapshot: parts.snapshot,
+            snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,
             listeners,
@@ -270,16 +270,17 @@ impl App {
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
         self.tasks.spawn("resolve", resolve::run(resolver));
-        let records = dns::Links {
+        let links = dns::Links {
             config,
             plans,
             inputs: input_sender,
             clock: parts.clock,
             metrics: parts.dns_metrics,
+            snapshot: parts.snapshot,
             desk,
             shutdown,
         };
-        self.tasks.spawn(DNS, dns::run(records));
+        self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
         self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });

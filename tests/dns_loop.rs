@@ -5,6 +5,7 @@
 #[allow(dead_code)] // Each test file uses its part.
 mod dns_support;
 
+use arc_swap::ArcSwap;
 use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, region, set};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -14,6 +15,7 @@ use proxima::dns::{Links, serve};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{NameState, Plan};
+use proxima::domain::snapshot::Snapshot;
 use proxima::domain::votes::Witness;
 use proxima::metrics::dns::DnsMetrics;
 use proxima::operators::Desk;
@@ -57,6 +59,7 @@ impl Provider {
             clock,
             desk: Arc::clone(&desk),
             metrics,
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
             shutdown: shutdown_end,
         };
         let task = tokio::spawn(serve(links, server.access.clone()));

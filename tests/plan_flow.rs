@@ -46,8 +46,11 @@ impl Instance {
             }
         }
         let simple = random.random_bool(0.3);
-        let entries: Vec<EntryId> =
-            if simple { vec![EntryId::parse("all").unwrap()] } else { regions.iter().map(EntryId::from).collect() };
+        let entries: Vec<EntryId> = if simple {
+            vec![EntryId::parse("all").unwrap()]
+        } else {
+            regions.iter().map(EntryId::from).collect()
+        };
         let mut room = Room::default();
         for entry in &entries {
             room.demand.insert(entry.clone(), f64::from(random.random_range(1..1000)));
@@ -63,7 +66,12 @@ impl Instance {
             let part = |region: &RegionId| (entries[0].clone(), region.clone(), 1.0 / count as f64);
             regions.iter().map(part).collect()
         } else {
-            entries.iter().cloned().zip(regions.iter().cloned()).map(|(entry, home)| (entry, home, 1.0)).collect()
+            entries
+                .iter()
+                .cloned()
+                .zip(regions.iter().cloned())
+                .map(|(entry, home)| (entry, home, 1.0))
+                .collect()
         };
         Self { regions, receivers, entries, distances, costs, room, parts }
     }
@@ -95,7 +103,8 @@ impl Instance {
     /// What can be placed at most, by capacities alone: everyone may go everywhere.
     fn placeable(&self) -> f64 {
         let all: f64 = self.parts.iter().map(|part| self.demand(part)).sum();
-        let bounded = self.receivers.iter().map(|r| self.room.capacity.get(r).copied().unwrap_or(f64::INFINITY));
+        let bounded =
+            self.receivers.iter().map(|r| self.room.capacity.get(r).copied().unwrap_or(f64::INFINITY));
         all.min(bounded.sum())
     }
 
@@ -139,7 +148,11 @@ fn the_total_of_demand_and_distance_is_least_over_hundreds_of_worlds() {
         assert!((assignment.cost - least).abs() < tolerance, "seed {seed}: {} and {least}", assignment.cost);
         let all: f64 = instance.parts.iter().map(|part| instance.demand(part)).sum();
         let overload = all - instance.placeable();
-        assert!((assignment.overload_rps - overload).abs() < 1e-3, "seed {seed}: {}", assignment.overload_rps);
+        assert!(
+            (assignment.overload_rps - overload).abs() < 1e-3,
+            "seed {seed}: {}",
+            assignment.overload_rps
+        );
         full += usize::from(overload > 0.0);
     }
     assert!((20..400).contains(&full), "worlds with and without room: {full} are full");

@@ -11,6 +11,7 @@ mod policy;
 mod regions;
 mod routes;
 mod services;
+mod targets;
 mod tls;
 mod upstream_tls;
 

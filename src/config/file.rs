@@ -124,7 +124,19 @@ sections! {
         capacity: Key<Capacity>,
         place: Key<Label>,
         addresses: List<IpAddr>,
+        alias: Option<Section<AliasSection>>,
+        cname: Key<DnsName>,
         health_port: Key<Whole>,
+    }
+    AliasSection {
+        name: Key<DnsName>,
+        zone_id: Key<ZoneId>,
+        ipv6: Key<bool>,
+    }
+    TargetSection {
+        addresses: List<IpAddr>,
+        alias: Option<Section<AliasSection>>,
+        cname: Key<DnsName>,
     }
     ProbesSection {
         interval: Key<Duration>,
@@ -289,6 +301,8 @@ sections! {
         regions: List<RegionId>,
         weights: Option<Spanned<Entries<RegionId, Placed<Whole>>>>,
         ttl: Key<Duration>,
+        zone_id: Key<ZoneId>,
+        targets: Option<Entries<RegionId, Section<TargetSection>>>,
     }
     FailoverSection {
         down_after: Key<Duration>,
@@ -311,6 +325,9 @@ sections! {
         insync_allowance: Key<Duration>,
         health_interval: Key<Duration>,
         health_threshold: Key<Whole>,
+        requests_per_second: Key<Whole>,
+        verify: Key<bool>,
+        servers: List<SocketAddr>,
     }
     ResolverSection {
         nameservers: List<SocketAddr>,

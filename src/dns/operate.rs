@@ -9,7 +9,7 @@ use super::batch::{BatchError, advance};
 use super::control_record::{ControlRecord, control_name};
 use super::error::{ApiError, ErrorKind};
 use super::layout::Layout;
-use super::pace::Backoff;
+use super::pace::{Backoff, Rank};
 use super::provider::Provider;
 use super::reader::{ReadError, parse_control};
 use super::wall::wall_clock;
@@ -164,7 +164,8 @@ async fn attempt(
     acts: &[OperatorAct<Duration>],
 ) -> Result<Step, String> {
     let layout = provider.layout(name).ok_or_else(|| format!("{name} has no layout in the configuration"))?;
-    let written = write(&provider.api, layout, &provider.policy.own, acts).await;
+    let api = provider.api.in_zone(&layout.zone_id).ranked(Rank::Write);
+    let written = write(&api, layout, &provider.policy.own, acts).await;
     written.map_err(|error| chain(&error))
 }
 
@@ -185,8 +186,9 @@ async fn follow(
     change_id: String,
 ) {
     let accepted = Instant::now();
+    let api = provider.api.ranked(Rank::Write);
     while accepted.elapsed() < INSYNC_MAX {
-        match provider.api.in_sync(&change_id).await {
+        match api.in_sync(&change_id).await {
             Ok(true) => return desk.in_sync(&name, generation),
             Ok(false) => {}
             Err(error) if error.kind.may_pass() => {}

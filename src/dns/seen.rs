@@ -1,31 +1,51 @@
-//! Ends of drains and overrides, the same at every reading.
+//! Two readings side by side: ends that stay the same, and weights that somebody edited.
 //!
 //! The control record says them by the wall clock, and turning one clock into the other jitters. Pure.
 //! When a name last changed is the core's to judge: `NameState::changed_at` is what its writer claims.
 
-use crate::domain::name::DnsName;
+use super::batch::weights;
+use crate::domain::name::{DnsName, EntryId};
 use crate::domain::operator::OperatorState;
-use crate::domain::plan::NameState;
+use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Two readings of one wall-clock time differ by less on the process's clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(1);
 
-/// What operators had said of each name at its last reading.
+/// The last reading of each name.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    names: BTreeMap<DnsName, OperatorState>,
+    names: BTreeMap<DnsName, Last>,
+}
+
+#[derive(Debug, Clone)]
+struct Last {
+    fence: Fence,
+    operator: OperatorState,
+    sets: BTreeMap<EntryId, WeightedSet>,
 }
 
 impl Seen {
     /// Notes a reading and keeps the ends of the one before.
-    pub fn note(&mut self, name: &DnsName, state: &mut NameState) {
+    ///
+    /// Returns what has changed under the same fence: nobody who keeps to the fence did that.
+    pub fn note(&mut self, name: &DnsName, state: &mut NameState) -> Vec<String> {
         if let Some(last) = self.names.get(name) {
-            keep_ends(last, &mut state.operator);
+            keep_ends(&last.operator, &mut state.operator);
         }
-        self.names.insert(name.clone(), state.operator.clone());
+        let last =
+            Last { fence: state.fence.clone(), operator: state.operator.clone(), sets: state.sets.clone() };
+        let before = self.names.insert(name.clone(), last);
+        before.filter(|before| before.fence == state.fence).map_or_else(Vec::new, |before| {
+            let edited = state.sets.iter().filter_map(|(entry, set)| {
+                let was = before.sets.get(entry).filter(|was| *was != set)?;
+                Some(format!("{entry}: {} -> {}", weights(was), weights(set)))
+            });
+            edited.collect()
+        })
     }
 }
 
@@ -60,11 +80,15 @@ mod tests {
     fn an_end_stays_where_it_was_read_first_unless_somebody_moves_it() {
         let (name, region) = (DnsName::parse("www.example.test").unwrap(), RegionId::parse("a").unwrap());
         let mut seen = Seen::default();
-        for (what, read, counts) in
-            [("first", 5_000, 5_000), ("jitter", 5_003, 5_000), ("jitter back", 4_998, 5_000), ("moved", 9_000, 9_000)]
-        {
+        for (what, read, counts) in [
+            ("first", 5_000, 5_000),
+            ("jitter", 5_003, 5_000),
+            ("jitter back", 4_998, 5_000),
+            ("moved", 9_000, 9_000),
+        ] {
             let drain = Drain { expires_at: Some(Time::from_millis(read)), ..Drain::default() };
-            let operator = OperatorState { drains: [(region.clone(), drain)].into(), ..OperatorState::default() };
+            let operator =
+                OperatorState { drains: [(region.clone(), drain)].into(), ..OperatorState::default() };
             let mut state = NameState {
                 fence: Fence { epoch: "e".to_owned(), generation: Generation::new(1) },
                 writer: None,

@@ -12,7 +12,6 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ mod operate;
 mod own;
 mod peers;
 mod publish;
+mod witnesses;
 
 pub use message::{
     DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
@@ -35,6 +35,7 @@ pub use message::{
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -59,8 +60,7 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -90,7 +90,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -136,6 +136,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.services.retain(|service, _| policy.services.contains(service));
         for service in &policy.services {
             self.services.entry(service.clone()).or_default();

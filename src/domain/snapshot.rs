@@ -1,5 +1,6 @@
 //! What a request reads: one `Snapshot`, published whole, never changed.
 
+use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
@@ -122,6 +123,8 @@ pub struct NameStatus {
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
     pub refusal: Option<&'static str>,
+    /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
+    pub drift: Vec<Drift>,
     pub gate: Gate,
     /// What operators have said, in force here.
     pub operator: OperatorState,
@@ -149,6 +152,7 @@ impl NameStatus {
             gate,
             operator: OperatorState::default(),
             unwritten: BTreeSet::new(),
+            drift: Vec::new(),
             leaving: None,
             votes: BTreeMap::new(),
             checks: Arc::new([]),

@@ -2,7 +2,8 @@
 
 use super::client::Failure;
 use super::{Act, print};
-use crate::cli::dns::{connect, in_sync};
+use crate::cli::dns::change::in_sync;
+use crate::cli::dns::connect;
 use crate::config::{self, Config, Environment};
 use crate::dns::api::Api;
 use crate::dns::layout::Layout;
@@ -55,7 +56,8 @@ pub(super) async fn run(act: &Act, kind: &str, asked: Asked) -> Result<ExitCode,
             Step::Submitted { generation, change_id } => {
                 print(&format!("{name}: written, generation {}, change {change_id}", generation.get()));
                 if !act.no_wait {
-                    let told = in_sync(&api, &change_id).await.map_err(|error| failure(error.as_ref()))?;
+                    let (told, _) =
+                        in_sync(&api, &change_id).await.map_err(|error| failure(error.as_ref()))?;
                     print(&format!("{name}: {told}; every edge follows at its next reading"));
                 }
             }

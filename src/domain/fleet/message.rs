@@ -1,5 +1,6 @@
 //! What goes into the fleet and what comes out.
 
+use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
@@ -171,6 +172,8 @@ pub enum OutcomeResult {
 pub enum DnsReport {
     /// A name's control record and sets, as read.
     Read { name: DnsName, state: NameState },
+    /// Records under a name are not what the configuration asks for, weights aside; not empty.
+    Drifted { name: DnsName, records: Vec<Drift> },
     /// A plan was accepted by Route 53 and is PENDING.
     Submitted { name: DnsName, generation: Generation },
     /// The change reached all of Route 53's servers.

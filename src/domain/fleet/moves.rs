@@ -3,6 +3,7 @@
 use super::agreement::Votes;
 use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
+use crate::domain::drift::Drift;
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::operator::OperatorState;
@@ -43,6 +44,8 @@ pub(super) struct NameRecord {
     claimed: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
     changes: Vec<Time>,
+    /// Records that something else has changed, as last read.
+    pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
     pending: Option<Pending>,
@@ -79,6 +82,7 @@ impl Default for NameRecord {
             sets_since: Time::ZERO,
             claimed: None,
             changes: Vec::new(),
+            drift: Vec::new(),
             must_read: true,
             pending: None,
             needed_since: None,
@@ -113,6 +117,7 @@ impl NameRecord {
         self.count(&state, unmoved, hold_down, now);
         let edited = self.state.as_ref().is_some_and(|before| before.sets != state.sets);
         self.sets_since = if edited { now } else { self.sets_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
+        self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
         {
@@ -204,6 +209,11 @@ impl Fleet {
                     record.read(state, self.policy.failover.hold_down, now);
                 }
             }
+            DnsReport::Drifted { name, records } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.drift = records;
+                }
+            }
             DnsReport::Conflict { name } | DnsReport::Failed { name } => {
                 if let Some(record) = self.names.get_mut(&name) {
                     record.rejected();
@@ -217,10 +227,8 @@ impl Fleet {
                 }
             }
             DnsReport::Witness { region, witness } => {
-                if let Some(peer) = self.peers.get_mut(&region) {
-                    peer.witness = witness;
-                } else if region == self.policy.own {
-                    self.witness = witness;
+                if self.policy.regions.contains_key(&region) {
+                    self.readings.note(region, witness, now);
                 }
             }
         }
@@ -247,6 +255,7 @@ impl Fleet {
                 failover: &policy.failover,
                 verdicts: &record.verdicts,
                 state: &state,
+                drifted: record.drift.len(),
                 last: record.last.as_ref(),
                 changes: &record.changes,
                 distances: &distances,

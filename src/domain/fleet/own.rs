@@ -306,7 +306,11 @@ mod tests {
             let addresses: Vec<SocketAddr> = (0..endpoints).map(address).collect();
             self.handle(Input::Resolved { target: Target::Service(web()), addresses: addresses.clone() });
             for address in addresses {
-                self.handle(Input::Probed(Probe::Endpoint { service: web(), address, result: Ok(EndpointAnswer::Well) }));
+                self.handle(Input::Probed(Probe::Endpoint {
+                    service: web(),
+                    address,
+                    result: Ok(EndpointAnswer::Well),
+                }));
             }
         }
 

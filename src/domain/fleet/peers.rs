@@ -10,7 +10,6 @@ use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +22,6 @@ pub(super) struct Peer {
     pub(super) latency: WindowedMedian,
     pub(super) heard: Option<Heard>,
     guard: ReplayGuard,
-    pub(super) witness: Witness,
     pub(super) services: BTreeMap<ServiceId, RemoteService>,
 }
 
@@ -43,7 +41,6 @@ impl Default for Peer {
             latency: WindowedMedian::default(),
             heard: None,
             guard: ReplayGuard::default(),
-            witness: Witness::Unknown,
             services: BTreeMap::new(),
         }
     }

@@ -161,6 +161,8 @@ pub enum Detail {
     },
     Region(RegionId),
     Entry(EntryId),
+    /// Records that something else has changed.
+    Records(usize),
     /// Refused until then.
     Until(Time),
     /// So many changes already; the next one is allowed then.
@@ -186,6 +188,7 @@ impl Detail {
             Self::Fewer { has, needs } => format!("{has} of {needs} regions"),
             Self::Region(region) => region.to_string(),
             Self::Entry(entry) => format!("entry {entry}"),
+            Self::Records(count) => format!("{count} records are not as written: see `proxima dns plan`"),
             Self::Until(until) => wait(until),
             Self::TooMany { has, until } => format!("{has} changes, {}", wait(until)),
             Self::Above { region, load_rps, capacity_rps } => {

@@ -136,8 +136,9 @@ mod tests {
         // 1 would go to 3 for nothing, but 2 reaches only 3; 1 can go to 4 for 5.
         let (source, sink) = (5, 0);
         let mut network = Network::new(6);
-        let arcs = [(source, 1, 0), (source, 2, 0), (1, 3, 0), (1, 4, 5), (2, 3, 7), (3, sink, 0), (4, sink, 0)]
-            .map(|(from, to, cost)| network.add(from, to, 10, cost));
+        let arcs =
+            [(source, 1, 0), (source, 2, 0), (1, 3, 0), (1, 4, 5), (2, 3, 7), (3, sink, 0), (4, sink, 0)]
+                .map(|(from, to, cost)| network.add(from, to, 10, cost));
         assert_eq!(network.send(source, sink), Sent { amount: 20, cost: 10 * 5 + 10 * 7 });
         assert_eq!(arcs.map(|arc| network.flow(arc)), [10, 10, 0, 10, 10, 10, 10]);
     }

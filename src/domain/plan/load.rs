@@ -83,7 +83,8 @@ impl Loads {
         let sets = &situation.state.sets;
         let [now, next, end] =
             [sets, &changed(sets, changes), wanted].map(|sets| tenths(carried(room, sets)));
-        let of = |loads: &BTreeMap<RegionId, f64>, region: &RegionId| loads.get(region).copied().unwrap_or(0.0);
+        let of =
+            |loads: &BTreeMap<RegionId, f64>, region: &RegionId| loads.get(region).copied().unwrap_or(0.0);
         let load = |region: &RegionId| RegionLoad {
             capacity_rps: room.capacity.get(region).copied(),
             now_rps: of(&now, region),

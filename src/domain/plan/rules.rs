@@ -75,7 +75,10 @@ fn answer(rule: Refusal, question: &Question<'_>) -> Answer {
 
 /// The sets that were read are those of the configuration.
 fn foreign(question: &Question<'_>) -> Answer {
-    let Situation { state, policy, .. } = question.situation;
+    let Situation { state, policy, drifted, .. } = question.situation;
+    if *drifted > 0 {
+        return Against(Detail::Records(*drifted));
+    }
     let read: BTreeSet<_> = state.sets.keys().collect();
     let known: BTreeSet<_> = policy.entries.keys().collect();
     let odd = read.symmetric_difference(&known).next();

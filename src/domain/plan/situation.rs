@@ -18,6 +18,8 @@ pub struct Situation<'a> {
     pub failover: &'a FailoverPolicy,
     pub verdicts: &'a BTreeMap<RegionId, Verdict>,
     pub state: &'a NameState,
+    /// Records of the name that are not as this program writes them, at the last reading.
+    pub drifted: usize,
     /// The last change that took something away, if one was seen.
     pub last: Option<&'a LastChange>,
     /// When the name's records changed in the last hour, as far as this edge knows, oldest first.

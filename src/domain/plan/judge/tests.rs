@@ -81,7 +81,8 @@ impl Case {
     }
 
     fn overriding(mut self, rule: Refusal) -> Self {
-        let over = Override { said: Said::new("known", "alice"), expires_at: self.now + Duration::from_secs(60) };
+        let over =
+            Override { said: Said::new("known", "alice"), expires_at: self.now + Duration::from_secs(60) };
         self.state.operator.overrides.insert(RuleName::of(rule), over);
         self
     }
@@ -94,6 +95,7 @@ impl Case {
             }
         }
         judge(&Situation {
+            drifted: 0,
             name: &DnsName::parse("www.example.com").unwrap(),
             own: &region("b"),
             policy: &NamePolicy {
