@@ -18,11 +18,11 @@ use std::time::Duration;
 
 mod agreement;
 mod demand;
-mod leave;
 mod message;
 mod moves;
 mod operate;
 mod own;
+mod part;
 mod peers;
 mod publish;
 mod witnesses;
@@ -175,7 +175,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
-        self.leave(now);
+        self.part(now);
         self.publish(now, outputs);
     }
 

@@ -11,7 +11,7 @@ use crate::domain::plan::{
     Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Room,
     Situation, Turn, judge,
 };
-use crate::domain::snapshot::{Gate, Leaving};
+use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -34,7 +34,7 @@ pub(super) struct NameRecord {
     /// Acts that are not in the control record yet.
     pub(super) waiting: Vec<Waiting>,
     /// Set while users are led away from the own region.
-    pub(super) leaving: Option<Leaving>,
+    pub(super) parting: Option<Parting>,
     last: Option<LastChange>,
     /// When the records were last read.
     read_at: Option<Time>,
@@ -76,7 +76,7 @@ impl Default for NameRecord {
             state: None,
             operator: OperatorState::default(),
             waiting: Vec::new(),
-            leaving: None,
+            parting: None,
             last: None,
             read_at: None,
             sets_since: Time::ZERO,
