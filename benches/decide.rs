@@ -151,6 +151,7 @@ fn judged() -> f64 {
         verdicts: &verdicts,
         state: &state,
         last: None,
+        drifted: 0,
         changes: &[],
         distances: &distances,
         room: &room,

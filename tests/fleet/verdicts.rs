@@ -1,11 +1,6 @@
 //! The verdict table of docs/failover.md, row by row: what one edge of three concludes and does.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod fleet {
-    pub mod edge;
-}
-
-use fleet::edge::{Edge, home, policy, region, www};
+use super::edge::{Edge, home, policy, region, www};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::health::Word;
 use proxima::domain::name::EntryId;
