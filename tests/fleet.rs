@@ -3,6 +3,7 @@
 
 mod fleet {
     pub mod edge;
+    pub mod verdicts;
     mod view_size;
     mod witnesses;
 }

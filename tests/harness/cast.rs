@@ -59,6 +59,8 @@ pub struct Cast {
     pub failover: FailoverPolicy,
     pub health: HealthPolicy,
     capacity_rps: Option<f64>,
+    /// Regions may be full: then users leave a region that is well, to make room where it is worth more.
+    pub tight: bool,
     /// Neither room nor distances change in the run: only health is a reason to move users.
     pub steady: bool,
     routes: Arc<RouteTable>,
@@ -103,6 +105,8 @@ impl Cast {
                 ..HealthPolicy::default()
             },
             capacity_rps: scenario.capacity_rps.map(f64::from),
+            // Each region's users send a hundred requests a second.
+            tight: scenario.capacity_rps.is_some_and(|rps| (rps as usize) < 100 * scenario.regions),
             steady: scenario.capacity_rps.is_none()
                 && !scenario.steps.iter().any(|step| matches!(step.fault, Fault::Slow { .. })),
             routes: Arc::default(),

@@ -14,7 +14,7 @@ use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::votes::Verdict;
 use proxima::domain::weights::WeightedSet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -288,7 +288,8 @@ impl Invariants {
         }
         let home = truth.cast.names[*name].home.get(entry).map_or(0.0, |set| set.share(id));
         if has + POINT < had && has + POINT < home {
-            truth.require(drained || troubled, Rule::AwayFromWell, moves)?;
+            let makes_room = truth.cast.tight && plan.reason == Reason::Ramp;
+            truth.require(drained || troubled || makes_room, Rule::AwayFromWell, moves)?;
         }
         let guest = truth.cast.steady && !drained && !troubled && has + POINT < had;
         if guest && let Some(from_home) = truth.cast.regions.iter().position(|r| r.as_str() == entry.as_str())
@@ -376,7 +377,7 @@ impl Invariants {
             let away = cast
                 .home
                 .iter()
-                .find(|(entry, home)| stored.sets.get(*entry).and_then(points) != points(home));
+                .find(|(entry, home)| !stored.sets.get(*entry).is_some_and(|set| set.agrees(home)));
             if let Some((entry, _)) = away {
                 return Some(format!("entry {entry} of {} holds {:?}", cast.name, stored.sets.get(entry)));
             }
@@ -446,10 +447,4 @@ fn min_live(truth: &Truth<'_>, applied: &Applied<'_>) -> Held {
         .filter(|r| !truth.any(applied.name, *r, |t| t.longer_than(truth.voted() + waited, truth.now)))
         .count();
     truth.require(up >= least, Rule::MinLive, || format!("only {up} were up for {:?}", applied.plan))
-}
-
-/// A set in whole points, so that equal shares written with other weights are equal.
-fn points(set: &WeightedSet) -> Option<BTreeMap<RegionId, u8>> {
-    let set = WeightedSet::from_shares(&set.shares())?;
-    Some(set.iter().map(|(region, weight)| (region.clone(), weight.get())).collect())
 }
