@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
+use crate::metrics::moves::MoveMetrics;
 use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -51,6 +52,7 @@ pub struct Wiring {
     /// Who may act, and on which names.
     pub config: watch::Receiver<Arc<Config>>,
     pub desk: Arc<Desk>,
+    pub moves: MoveMetrics,
     /// True from SIGTERM on.
     pub draining: watch::Receiver<bool>,
 }

@@ -262,6 +262,7 @@ impl App {
             listeners,
             config: self.config.clone(),
             desk: Arc::clone(&desk),
+            moves: parts.request_metrics.moves.clone(),
             draining: self.draining.subscribe(),
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());

@@ -19,6 +19,8 @@ mod report;
 mod tls;
 mod units;
 
+pub use units::duration as parse_duration;
+
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
     UnixAddress,

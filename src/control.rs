@@ -15,6 +15,7 @@ use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
 use crate::operators::Desk;
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
@@ -109,6 +110,7 @@ impl Control {
         self.handle(Input::Load {
             entered_rps: counts.0.saturating_sub(entered) as f64 / seconds,
             served_rps: counts.1.saturating_sub(served) as f64 / seconds,
+            services: BTreeMap::new(),
         });
     }
 

@@ -177,7 +177,11 @@ async fn a_zone_is_adopted_then_removed_and_what_is_left_is_said_on_our_zone_ser
     let keep = ["remove", "--keep-serving", "eu-west-1"];
     let (code, shown, _) = proxima(&config, &keep).await;
     assert_eq!(code, Some(0));
-    for line in ["  - _proxima.www.example.test TXT\n", "  + www.example.test A: TTL 60 127.77.0.2\n", ": 7 records to delete\n"] {
+    for line in [
+        "  - _proxima.www.example.test TXT\n",
+        "  + www.example.test A: TTL 60 127.77.0.2\n",
+        ": 7 records to delete\n",
+    ] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
     assert_eq!(server.records().await.len(), 7);

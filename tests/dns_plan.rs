@@ -100,15 +100,26 @@ async fn an_edit_by_hand_is_shown_record_by_record_and_repaired_by_apply_alone(s
     let stranger = edited(&good, |record| record.set_identifier = Some("by-hand".to_owned()));
     let alias = server.records().await.into_iter().find(|record| record.alias_target.is_some()).unwrap();
     server
-        .change(vec![
-            (ChangeAction::Upsert, edited(&other, |record| record.resource_records = value("203.0.113.7"))),
-            (ChangeAction::Upsert, edited(&other, |record| {
-                record.resource_records = value("203.0.113.7");
-                record.health_check_id = None;
-            })),
-            (ChangeAction::Create, stranger),
-            (ChangeAction::Delete, alias),
-        ].into_iter().skip(1).collect())
+        .change(
+            vec![
+                (
+                    ChangeAction::Upsert,
+                    edited(&other, |record| record.resource_records = value("203.0.113.7")),
+                ),
+                (
+                    ChangeAction::Upsert,
+                    edited(&other, |record| {
+                        record.resource_records = value("203.0.113.7");
+                        record.health_check_id = None;
+                    }),
+                ),
+                (ChangeAction::Create, stranger),
+                (ChangeAction::Delete, alias),
+            ]
+            .into_iter()
+            .skip(1)
+            .collect(),
+        )
         .await;
     let hand_made = everything(&server).await;
 
@@ -197,7 +208,10 @@ async fn a_region_that_is_gone_takes_its_entry_its_set_and_its_check_with_it(ser
     server.bootstrap().await;
     let edge = server.edge("eu-west-1").await;
     // The region that goes serves others, and others serve it.
-    for (entry, weights) in [("eu-west-1", [("eu-west-1", 60), ("ap-south-1", 40)]), ("ap-south-1", [("eu-west-1", 50), ("us-east-1", 50)])] {
+    for (entry, weights) in [
+        ("eu-west-1", [("eu-west-1", 60), ("ap-south-1", 40)]),
+        ("ap-south-1", [("eu-west-1", 50), ("us-east-1", 50)]),
+    ] {
         let plan = edge.plan(&edge.read().await, entry, &weights);
         assert!(matches!(edge.submit(&plan).await, Written::Accepted { .. }));
     }
@@ -277,7 +291,8 @@ async fn records_of_somebody_else_are_adopted_as_they_are_and_then_brought_into_
     assert_eq!((outcome.submitted.len(), outcome.failed.len()), (1, 0), "{outcome:?}");
     let adopted: Vec<String> =
         everything(&server).await.into_iter().filter(|record| !record.contains("_proxima.www")).collect();
-    let adopted: Vec<String> = adopted.into_iter().filter(|record| !record.contains("137proxima.www")).collect();
+    let adopted: Vec<String> =
+        adopted.into_iter().filter(|record| !record.contains("137proxima.www")).collect();
     assert_eq!(adopted, before, "nothing but the control record is new");
     assert!(server.carry_out(Operation::Adopt).await.failed[0].1.contains("nothing to adopt"));
 
@@ -287,7 +302,9 @@ async fn records_of_somebody_else_are_adopted_as_they_are_and_then_brought_into_
     assert_eq!((outcome.submitted.len(), outcome.failed.len()), (1, 0), "{outcome:?}");
     assert_eq!(server.edge("eu-west-1").await.read().await.state.sets.len(), 3);
     let after = everything(&server).await;
-    for neighbour in before.iter().filter(|record| !record.contains("\"www.example.test.\"") || record.contains("Txt")) {
+    for neighbour in
+        before.iter().filter(|record| !record.contains("\"www.example.test.\"") || record.contains("Txt"))
+    {
         assert!(after.contains(neighbour), "{neighbour} is gone");
     }
 }
@@ -314,7 +331,10 @@ async fn what_is_removed_may_leave_a_plain_record_that_serves(server: Server) {
     assert_eq!((outcome.submitted.len(), outcome.failed.len()), (1, 0), "{outcome:?}");
     let left = server.records().await;
     assert_eq!(left.len(), 1, "{left:?}");
-    assert_eq!((left[0].name(), left[0].ttl, left[0].set_identifier()), ("www.example.test.", Some(60), None));
+    assert_eq!(
+        (left[0].name(), left[0].ttl, left[0].set_identifier()),
+        ("www.example.test.", Some(60), None)
+    );
     assert_eq!(left[0].resource_records()[0].value(), "127.77.0.3");
     server.bootstrap_after_adoption().await;
     let wrong = Operation::Remove { keep: Some(region("sa-east-1")) };
@@ -333,7 +353,8 @@ async fn a_health_check_with_another_setting_is_mended_and_another_interval_is_a
     assert_eq!((found.counts().change, outcome.submitted.len()), (6, 0), "{found}");
     assert!(found.to_string().contains(" threshold: 3 -> 5\n"), "{found}");
     let checks = api.health_checks().await.unwrap();
-    let threshold = |check: &aws_sdk_route53::types::HealthCheck| check.health_check_config().unwrap().failure_threshold;
+    let threshold =
+        |check: &aws_sdk_route53::types::HealthCheck| check.health_check_config().unwrap().failure_threshold;
     assert!(checks.iter().all(|check| threshold(check) == Some(5)), "{checks:?}");
     let slower = "mode = \"act\"\nhealth_threshold = 5\nhealth_interval = \"30s\"";
     let (found, outcome) = with(&server, &all, slower).await;
@@ -353,14 +374,27 @@ async fn load_balancers_are_aliases_and_move_like_addresses(mut server: Server) 
     assert_eq!((target.hosted_zone_id(), target.evaluate_target_health()), ("ZLBEU", true));
     assert_eq!((target.dns_name().trim_end_matches('.'), record.ttl), ("lb-eu.elb.example.net", None));
     assert!(record.health_check_id.is_some());
-    let gate = server.api().await.health_checks().await.unwrap().into_iter().find(|check| Some(&check.id) == record.health_check_id.as_ref());
+    let gate = server
+        .api()
+        .await
+        .health_checks()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|check| Some(&check.id) == record.health_check_id.as_ref());
     let gate = gate.unwrap().health_check_config.unwrap();
-    assert_eq!((gate.fully_qualified_domain_name(), gate.ip_address()), (Some("lb-eu.elb.example.net"), None));
+    assert_eq!(
+        (gate.fully_qualified_domain_name(), gate.ip_address()),
+        (Some("lb-eu.elb.example.net"), None)
+    );
     let edge = server.edge("eu-west-1").await;
     assert_eq!(edge.layout.kinds, [Kind::A, Kind::Aaaa]);
     let plan = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 60), ("us-east-1", 40)]);
     let Written::Accepted { change_id, .. } = edge.submit(&plan).await else { panic!("not accepted") };
-    assert_eq!(edge.read().await.state.sets[&EntryId::parse("eu-west-1").unwrap()], set(&[("eu-west-1", 60), ("us-east-1", 40)]));
+    assert_eq!(
+        edge.read().await.state.sets[&EntryId::parse("eu-west-1").unwrap()],
+        set(&[("eu-west-1", 60), ("us-east-1", 40)])
+    );
     assert!(server.survey().await.counts().none());
     if let Some(dns) = server.dns {
         while !edge.api.in_sync(&change_id).await.unwrap() {
@@ -377,7 +411,10 @@ async fn load_balancers_are_aliases_and_move_like_addresses(mut server: Server) 
     assert!(server.carry_out(Operation::Apply).await.failed.is_empty());
     let edge = server.edge("eu-west-1").await;
     assert_eq!(edge.layout.kinds, [Kind::A]);
-    assert_eq!(edge.read().await.state.sets[&EntryId::parse("eu-west-1").unwrap()], set(&[("eu-west-1", 60), ("us-east-1", 40)]));
+    assert_eq!(
+        edge.read().await.state.sets[&EntryId::parse("eu-west-1").unwrap()],
+        set(&[("eu-west-1", 60), ("us-east-1", 40)])
+    );
 }
 
 async fn names_that_lead_elsewhere_are_cnames_and_move_like_addresses(mut server: Server) {
@@ -397,7 +434,10 @@ async fn names_that_lead_elsewhere_are_cnames_and_move_like_addresses(mut server
     let outcome = server.carry_out(Operation::Apply).await;
     assert!(outcome.failed.is_empty(), "{outcome:?}");
     let reading = server.edge("eu-west-1").await.read().await;
-    assert_eq!(reading.state.sets[&EntryId::parse("eu-west-1").unwrap()], set(&[("eu-west-1", 60), ("us-east-1", 40)]));
+    assert_eq!(
+        reading.state.sets[&EntryId::parse("eu-west-1").unwrap()],
+        set(&[("eu-west-1", 60), ("us-east-1", 40)])
+    );
 }
 
 async fn a_zone_that_is_gone_stops_no_name_of_another_zone(mut server: Server) {

@@ -381,7 +381,10 @@ async fn a_check_by_name_looks_at_the_load_balancer_and_follows_its_settings() {
     let update = fixture.client.update_health_check().health_check_id(&id).inverted(true);
     let updated = update.send().await.unwrap().health_check.unwrap();
     assert_eq!(updated.health_check_version, 2);
-    assert_eq!(updated.health_check_config.unwrap().fully_qualified_domain_name(), Some("lb.elb.example.net"));
+    assert_eq!(
+        updated.health_check_config.unwrap().fully_qualified_domain_name(),
+        Some("lb.elb.example.net")
+    );
     assert!(healthy(&fixture, &id).await, "its failure is health");
     let update = fixture.client.update_health_check().health_check_id(&id).ip_address("127.0.0.1");
     assert!(update.send().await.is_err(), "an address cannot be added");

@@ -191,6 +191,19 @@ struct NameReport {
     /// Acts that are in force here and not in the control record.
     unwritten: Vec<String>,
     refusal: Option<&'static str>,
+    /// Set while users are led away from this edge's region.
+    leaving: Option<LeavingReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct LeavingReport {
+    seconds: u64,
+    /// Since when no weight leads here; `null`: some does.
+    seconds_moved: Option<u64>,
+    /// Share of their connections that is to be closed by now.
+    closing: f64,
+    /// What still comes, as a share of what came before; `null`: nobody knows what that was.
+    traffic_share: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -233,6 +246,12 @@ async fn show(State(wiring): State<Arc<Wiring>>) -> Response {
                 .collect(),
             unwritten: status.unwritten.iter().map(|id| format!("{id:016x}")).collect(),
             refusal: status.refusal,
+            leaving: status.leaving.map(|leaving| LeavingReport {
+                seconds: now.since(leaving.since).as_secs(),
+                seconds_moved: leaving.moved_since.map(|since| now.since(since).as_secs()),
+                closing: leaving.closing,
+                traffic_share: wiring.moves.share(name),
+            }),
         };
         (name.clone(), report)
     });

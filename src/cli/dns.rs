@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-mod change;
+pub(super) mod change;
 mod verify;
 
 #[derive(Debug, clap::Args)]
@@ -172,7 +172,7 @@ fn load(file: &File) -> Result<Config, Failure> {
     })
 }
 
-async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
+pub(super) async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     let dns = config.dns.as_ref().ok_or("there is no [dns] in the configuration")?;
     let own = &config.policy.own;
     let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());

@@ -21,7 +21,7 @@ use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Config, Environment};
 use crate::domain::name::RegionId;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, Steering};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -74,6 +74,7 @@ pub(super) fn convert(
         margin,
         rtt_window,
         failover,
+        steering: Steering::default(),
     };
     Some(Config {
         policy: Arc::new(policy),

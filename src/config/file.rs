@@ -308,10 +308,13 @@ sections! {
         down_after: Key<Duration>,
         view_fresh: Key<Duration>,
         min_live: Key<Whole>,
+        require_operator_below: Key<Whole>,
         max_shift: Key<f64>,
         hold_down: Key<Duration>,
+        max_changes_per_hour: Key<Whole>,
         plan_expiry: Key<Duration>,
         writer_patience: Key<Duration>,
+        close_over: Key<Duration>,
     }
     DnsSection {
         mode: Key<DnsMode>,

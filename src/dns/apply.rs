@@ -90,9 +90,10 @@ impl Survey {
                     Step::Replace { found, .. } => Some(shown(found)),
                 };
                 let records = looked.diff.steps.iter().filter_map(in_the_way);
-                let checks = looked.layout.gates().filter(|gate| {
-                    matches!(self.checks.get(gate), Some(CheckState::Differs { .. }))
-                });
+                let checks = looked
+                    .layout
+                    .gates()
+                    .filter(|gate| matches!(self.checks.get(gate), Some(CheckState::Differs { .. })));
                 let all: Vec<String> = records.chain(checks.map(ToString::to_string)).collect();
                 (!all.is_empty()).then(|| format!("{} in the way: {}", all.len(), all.join(", ")))
             }
@@ -308,10 +309,7 @@ fn mark(record: &ControlRecord) -> (Fence, Option<u64>) {
 /// The next control record after an operator's change.
 fn moved_on(record: &ControlRecord, what: &str) -> ControlRecord {
     ControlRecord {
-        fence: Fence {
-            epoch: record.fence.epoch.clone(),
-            generation: record.fence.generation.next(),
-        },
+        fence: Fence { epoch: record.fence.epoch.clone(), generation: record.fence.generation.next() },
         writer: None,
         // Random as well: the same change by another operator is not this one.
         plan: Some(fnv1a(&format!("{what}{:x}", rand::random::<u64>()))),

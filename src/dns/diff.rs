@@ -135,9 +135,9 @@ fn found_set(
     kind: Kind,
 ) -> Option<WeightedSet> {
     let name = layout.set_name(entry);
-    let of_set = found.iter().filter(|record| {
-        plain_name(&record.name) == name && Kind::of(&record.r#type) == Some(kind)
-    });
+    let of_set = found
+        .iter()
+        .filter(|record| plain_name(&record.name) == name && Kind::of(&record.r#type) == Some(kind));
     let weights = of_set.filter_map(|record| {
         let region = layout.has_region(record.set_identifier.as_deref()?)?;
         Some((region.clone(), Weight::new(u8::try_from(record.weight?).ok()?)?))

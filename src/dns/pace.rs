@@ -79,13 +79,7 @@ impl Pace {
     pub fn shared(requests: u32, edges: usize) -> Self {
         let account = f64::from(requests.max(1));
         let edges = u32::try_from(edges.max(1)).unwrap_or(u32::MAX);
-        let state = State {
-            part: 1.0,
-            counted: None,
-            account_full: None,
-            share_full: None,
-            waiting: [0; 3],
-        };
+        let state = State { part: 1.0, counted: None, account_full: None, share_full: None, waiting: [0; 3] };
         Self { account, share: account / f64::from(edges), state: Mutex::new(state) }
     }
 

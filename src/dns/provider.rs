@@ -128,7 +128,7 @@ impl Provider {
         let mut reading = read(&self.api, layout, &self.checks(), &self.clock).await;
         if let Ok(reading) = &mut reading {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let edits = seen.note(&layout.name, &mut reading.state, self.clock.now());
+            let edits = seen.note(&layout.name, &mut reading.state);
             drop(seen);
             for edit in edits {
                 warn!(name = %layout.name, "weights edited by hand, taken as they are: {edit}");

@@ -28,7 +28,9 @@ const TORN_MAX: usize = 3;
 pub enum ReadError {
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("there is no control record {0}; run `proxima dns bootstrap` (or `adopt` for records of somebody else)")]
+    #[error(
+        "there is no control record {0}; run `proxima dns bootstrap` (or `adopt` for records of somebody else)"
+    )]
     NoControl(String),
     #[error("control record {name}")]
     Control {

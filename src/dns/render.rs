@@ -16,7 +16,8 @@ impl fmt::Display for Survey {
             match state {
                 CheckState::Exists(id) => writeln!(f, "    {spec} {id}")?,
                 CheckState::Differs { id, difference } => {
-                    let change = format!("{}: {} -> {}", difference.what, difference.found, difference.wanted);
+                    let change =
+                        format!("{}: {} -> {}", difference.what, difference.found, difference.wanted);
                     writeln!(f, "  ~ {spec} {id} {change}")?;
                 }
                 CheckState::Missing => writeln!(
@@ -125,9 +126,7 @@ impl Survey {
 
 impl Looked {
     fn json(&self) -> Value {
-        let entry = |action: &str, record: &ResourceRecordSet, old: Option<String>, new: Option<String>| {
-            json!({"action": action, "record": shown(record), "old": old, "new": new})
-        };
+        let entry = |action: &str, record: &ResourceRecordSet, old: Option<String>, new: Option<String>| json!({"action": action, "record": shown(record), "old": old, "new": new});
         let steps = self.diff.steps.iter().map(|step| match step {
             Step::Create(record) => entry("create", record, None, Some(content(record))),
             Step::Delete(record) => entry("delete", record, Some(content(record)), None),

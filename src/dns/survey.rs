@@ -156,7 +156,9 @@ async fn look(
         if let Some(CheckState::Differs { difference, id }) = checks.get(gate)
             && !difference.mendable()
         {
-            return Err(format!("health check {id} of {gate}: {difference}, and cannot be changed; delete it"));
+            return Err(format!(
+                "health check {id} of {gate}: {difference}, and cannot be changed; delete it"
+            ));
         }
     }
     let found = patient(ErrorKind::may_pass, || fetch(api, &layout)).await.map_err(|error| chain(&error))?;

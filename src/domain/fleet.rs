@@ -12,26 +12,30 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
+mod leave;
 mod message;
 mod moves;
 mod operate;
 mod own;
 mod peers;
 mod publish;
+mod witnesses;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Target, Transition,
 };
 
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -56,8 +60,7 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -87,7 +90,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -105,11 +108,12 @@ impl Fleet {
             Input::Resolved { target, addresses } => self.resolved(&target, addresses),
             Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
             Input::Probed(Probe::Endpoint { service, address, result }) => {
-                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+                self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
-            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
+            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
+            Input::Dns(report) => self.dns_reported(report, now),
             Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
@@ -132,6 +136,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.services.retain(|service, _| policy.services.contains(service));
         for service in &policy.services {
             self.services.entry(service.clone()).or_default();
@@ -170,6 +175,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 

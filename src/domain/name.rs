@@ -42,6 +42,13 @@ macro_rules! name {
             }
         }
 
+        impl std::str::FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
@@ -85,6 +92,10 @@ name!(
     /// One weighted set under a DNS name: the region whose users it serves in
     /// the global form, `all` in the simple form.
     EntryId, "entry name", LABEL_RULE, label
+);
+name!(
+    /// A zone within a region, such as `eu-west-1a`: where crossing to another one costs.
+    Zone, "zone name", LABEL_RULE, label
 );
 name!(
     /// A DNS name, lower case, without the final dot.

@@ -43,7 +43,9 @@ pub(super) async fn carry_out(
     let idle = present(&survey, &operation);
     if let Some(wanted) = consent.plan.as_ref().filter(|wanted| **wanted != survey.id()) {
         let now = survey.id();
-        return Err(format!("the plan is {now} now, not {wanted}: look at it again; nothing was written").into());
+        return Err(
+            format!("the plan is {now} now, not {wanted}: look at it again; nothing was written").into()
+        );
     }
     if !consent.yes {
         if !idle {
@@ -98,7 +100,11 @@ fn refused(survey: &Survey, operation: &Operation) -> Result<ExitCode, Box<dyn E
             count += 1;
         }
     }
-    if count > 0 { Err(format!("names that would be left as they are: {count}").into()) } else { Ok(ExitCode::SUCCESS) }
+    if count > 0 {
+        Err(format!("names that would be left as they are: {count}").into())
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn end(operation: &Operation, outcome: &Outcome) -> &'static str {
@@ -129,7 +135,7 @@ async fn follow(api: &Api, outcome: &Outcome) -> Result<bool, Box<dyn Error>> {
     Ok(all)
 }
 
-async fn in_sync(api: &Api, change_id: &str) -> Result<(String, bool), Box<dyn Error>> {
+pub(in crate::cli) async fn in_sync(api: &Api, change_id: &str) -> Result<(String, bool), Box<dyn Error>> {
     let start = Instant::now();
     let mut last = "still PENDING".to_owned();
     while start.elapsed() < INSYNC_MAX {

@@ -267,7 +267,10 @@ fn served(
     }
 }
 
-pub(super) fn region<'a>(file: &'a File, id: &RegionId) -> Option<&'a (Placed<RegionId>, Section<RegionSection>)> {
+pub(super) fn region<'a>(
+    file: &'a File,
+    id: &RegionId,
+) -> Option<&'a (Placed<RegionId>, Section<RegionSection>)> {
     file.regions.iter().flat_map(|regions| &regions.0).find(|(placed, _)| placed.value == *id)
 }
 
@@ -303,7 +306,7 @@ fn sets(
     }
 }
 
-/// Weights as shares of `TOTAL`, which is what Proxima writes, so that a set at rest compares equal.
+/// Weights as shares in parts of `TOTAL`, as Proxima writes them, so that a set at rest compares equal.
 fn weighted(
     weights: &[(Placed<RegionId>, Placed<Whole>)],
     span: &Range<usize>,
@@ -324,7 +327,7 @@ fn weighted(
     for (region, weight) in weights.iter().filter(|(region, _)| set.get(&region.value).is_none()) {
         let wrong = format!("the weight of `{}` is less than half a percent of all", region.value);
         let problem = Problem::at(&weight.span, wrong).here("rounds to nothing");
-        report.add(problem.right(format!("expected a larger one: shares are written in {TOTAL} parts")));
+        report.add(problem.right(format!("expected a larger one: shares are counted in {TOTAL} parts")));
     }
     Some(set)
 }
@@ -346,6 +349,7 @@ pub(super) fn check_failover(
     {
         min_live(file, failover.min_live, regions, id, report);
     }
+    require_operator_below(file, failover, policies, report);
     let allowance = dns::insync_allowance(file, report);
     if let Some((ttl, name)) = names.iter().map(|(id, name)| (name.ttl, id)).max()
         && failover.hold_down < ttl + allowance
@@ -393,6 +397,27 @@ fn min_live(file: &File, min_live: usize, regions: usize, id: &Placed<DnsName>, 
         most => format!("expected 1 to {most}"),
     };
     report.add(problem.right(format!("{right}: fewer than the name has regions")));
+}
+
+/// A bound beyond every name's regions would ask for an operator at every move that empties one, which
+/// is more likely a slip than meant.
+fn require_operator_below(
+    file: &File,
+    failover: &FailoverPolicy,
+    policies: &BTreeMap<DnsName, NamePolicy>,
+    report: &mut Report,
+) {
+    let below = failover.require_operator_below;
+    let most = policies.values().map(|policy| policy.regions().len()).max().unwrap_or(below);
+    let stated =
+        file.failover.as_ref().and_then(|failover| failover.get_ref().require_operator_below.as_ref());
+    if let Some(placed) = stated.filter(|_| below > most) {
+        let wrong = format!("`failover.require_operator_below` ({below}) is more than any name has regions");
+        let problem = Problem::at(&placed.span, wrong).here("too many");
+        let right =
+            format!("expected 1 to {most}: with {most}, every move that leaves a region is asked for");
+        report.add(problem.right(right));
+    }
 }
 
 fn hold_down(

@@ -31,7 +31,7 @@ pub(super) fn regions(
     let mut policies = BTreeMap::new();
     for (id, section) in entries {
         let capacity_rps = section.get_ref().capacity.as_ref().map(|placed| placed.value.0);
-        policies.insert(id.value.clone(), RegionPolicy { capacity_rps });
+        policies.insert(id.value.clone(), RegionPolicy { capacity_rps, ..RegionPolicy::default() });
         regions.insert(id.value.clone(), region(&id.value, section, several, report));
     }
     (regions, policies)

@@ -165,9 +165,11 @@ fn together(file: &File, id: &Placed<DnsName>, section: &NameTable, used: &[Used
     {
         let wrong = format!("some regions of `{}` have IPv6 addresses and some have none", id.value);
         let here = format!("`{}` has none", without.used.region);
-        report.add(Problem::at(&without.span, wrong).here(here).right(
-            "expected IPv6 in all regions of a name or in none: users of IPv6 could not be moved",
-        ));
+        report.add(
+            Problem::at(&without.span, wrong)
+                .here(here)
+                .right("expected IPv6 in all regions of a name or in none: users of IPv6 could not be moved"),
+        );
     }
 }
 
@@ -191,6 +193,8 @@ fn one_kind(id: &Placed<DnsName>, places: &[Place<'_>], report: &mut Report) {
         let wrong = format!("`{}` leads to regions by `{kind}` and by `{other}`", id.value);
         let here = format!("`{}` has `{other}`", place.used.region);
         let problem = Problem::at(&other_span, wrong).here(here).also(&span, format!("`{kind}` here"));
-        report.add(problem.right("expected one kind in all regions of a name; `targets` of the name can say it"));
+        report.add(
+            problem.right("expected one kind in all regions of a name; `targets` of the name can say it"),
+        );
     }
 }
