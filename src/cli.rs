@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod dns;
 pub mod run;
+pub mod simulate;
 #[cfg(feature = "demo")]
 pub mod zone_server;
 
@@ -27,6 +28,8 @@ enum Command {
     Check(check::Arguments),
     /// Inspect and prepare the Route 53 records of the configured names.
     Dns(dns::Arguments),
+    /// Rehearse faults in virtual time with a configuration, and check what must hold.
+    Simulate(simulate::Arguments),
     /// Run a local Route 53: its HTTP API, its health checks, and the zone's DNS.
     #[cfg(feature = "demo")]
     ZoneServer(zone_server::Arguments),
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         #[cfg(feature = "demo")]
         Command::ZoneServer(arguments) => zone_server::run(arguments),
         #[cfg(feature = "demo")]
