@@ -92,7 +92,9 @@ pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Resul
 /// Empty for a file that cannot be read or is no TOML at all: [`load`] tells why.
 pub fn named_files(path: &Path) -> Vec<PathBuf> {
     let Ok(text) = read(path) else { return Vec::new() };
-    let Some((file, _)) = decode::decode::<file::File>(&text, SECTIONS, &mut Vec::new()) else { return Vec::new() };
+    let Some((file, _)) = decode::decode::<file::File>(&text, SECTIONS, &mut Vec::new()) else {
+        return Vec::new();
+    };
     let named = convert::named_files(&file, folder(path));
     named.iter().flat_map(files::Named::paths).map(Path::to_owned).collect()
 }

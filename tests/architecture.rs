@@ -21,7 +21,8 @@ const DOMAIN: &str = "domain";
 const LEAVES: &[&str] =
     &["access_log", "clock", "config", "error_chain", "metrics", "otlp", "peer", "rtt_table", "trust"];
 /// Speak with the world; never import one another.
-const ADAPTERS: &[&str] = &["control", "proxy", "probe", "resolve", "dns", "admin", "simulate", "zone_server"];
+const ADAPTERS: &[&str] =
+    &["control", "proxy", "probe", "resolve", "dns", "admin", "simulate", "zone_server"];
 /// May name several adapters.
 const COMPOSERS: &[&str] = &["app", "cli", "demo"];
 

@@ -11,9 +11,8 @@ mod harness {
 
 use harness::planted::{
     BlindStore, ConflictsRetried, EjectedFirst, EvacuatesIntoDead, ExpiryForgotten, GatesLatch,
-    GuestsLeaveUnconfirmed, GuestsMoveOn, NeverWrites, NoHoldDown, NoMinLive, PassiveOutcomesVote,
-    RampsJump, RoomForgotten, SetsLoseTheLiving, StaleViewsLookFresh, UnreachedEvacuated, Unseen,
-    WitnessStuckRed,
+    GuestsLeaveUnconfirmed, GuestsMoveOn, NeverWrites, NoHoldDown, NoMinLive, PassiveOutcomesVote, RampsJump,
+    RoomForgotten, SetsLoseTheLiving, StaleViewsLookFresh, UnreachedEvacuated, Unseen, WitnessStuckRed,
 };
 use proxima::simulate::{
     Failure, Fault, Honest, Rule, Scenario, Seams, Swept, Violation, Writes, play, shortest, shrink, sweep,

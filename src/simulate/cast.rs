@@ -63,9 +63,8 @@ impl Pace {
     /// What a configuration says, and what Route 53 takes.
     fn real(config: &Config) -> Self {
         let dns = config.dns.as_ref();
-        let checks = dns.map_or(Duration::from_secs(30), |dns| {
-            dns.health_interval * u32::from(dns.health_threshold)
-        });
+        let checks =
+            dns.map_or(Duration::from_secs(30), |dns| dns.health_interval * u32::from(dns.health_threshold));
         Self {
             probe: config.probes.interval,
             probe_timeout: config.probes.timeout,
@@ -205,8 +204,7 @@ impl Cast {
             })
             .collect();
         let places: Vec<String> = config.regions.values().map(|r| r.place.clone()).collect();
-        let capacity: Vec<Option<f64>> =
-            config.policy.regions.values().map(|r| r.capacity_rps).collect();
+        let capacity: Vec<Option<f64>> = config.policy.regions.values().map(|r| r.capacity_rps).collect();
         let rtt = distances(&places)?;
         let users = users(&places, &capacity, &rtt);
         Ok(Self {

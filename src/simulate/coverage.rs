@@ -116,9 +116,8 @@ impl Coverage {
         let Some((row, name)) = row(transition) else { return };
         let name = name.map_or(Some(0), |name| cast.name(name));
         let refusal = name.and_then(|name| refusals_now.get(name)).copied().flatten();
-        let column = refusal.map_or(0, |refusal| {
-            1 + Refusal::ALL.iter().position(|r| *r == refusal).unwrap_or_default()
-        });
+        let column = refusal
+            .map_or(0, |refusal| 1 + Refusal::ALL.iter().position(|r| *r == refusal).unwrap_or_default());
         for fault in faults {
             let cell = (fault * TRANSITIONS.len() + row) * refusals() + column;
             if let Some(hits) = self.cells.get_mut(cell) {
@@ -176,12 +175,14 @@ impl Coverage {
 /// `None`: it can. That a fault is active beside forbids nothing, since faults overlap.
 pub fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
     match (transition, refusal) {
-        ("verdict no_majority", "disagreement" | "no_evidence") | ("verdict disagreement", "no_majority" | "no_evidence") => {
+        ("verdict no_majority", "disagreement" | "no_evidence")
+        | ("verdict disagreement", "no_majority" | "no_evidence") => {
             Some("these verdicts are about the voter, and all regions have the same one")
         }
-        ("verdict up" | "verdict down" | "verdict isolated" | "verdict split" | "verdict no_evidence", "no_majority" | "disagreement") => {
-            Some("a verdict about the region shows that there is a majority, and that it agrees")
-        }
+        (
+            "verdict up" | "verdict down" | "verdict isolated" | "verdict split" | "verdict no_evidence",
+            "no_majority" | "disagreement",
+        ) => Some("a verdict about the region shows that there is a majority, and that it agrees"),
         _ => None,
     }
 }

@@ -10,72 +10,161 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
     /// Silent, and the processes are gone.
-    RegionLost { region: usize },
+    RegionLost {
+        region: usize,
+    },
     /// Nothing gets in or out: peers, users, API. No reset. Processes live on inside.
-    RegionSilent { region: usize },
+    RegionSilent {
+        region: usize,
+    },
     /// Every endpoint of the service fails; the edge lives.
-    ServiceDown { region: usize, service: usize },
+    ServiceDown {
+        region: usize,
+        service: usize,
+    },
     /// A bad rollout: every endpoint of the service fails everywhere but in one region.
-    ServiceLeft { service: usize, only: usize },
+    ServiceLeft {
+        service: usize,
+        only: usize,
+    },
     /// One endpoint fails.
-    EndpointDown { region: usize, service: usize, endpoint: usize },
+    EndpointDown {
+        region: usize,
+        service: usize,
+        endpoint: usize,
+    },
     /// The edge processes are gone, their hosts answer with a reset; new ones start at the end.
-    EdgeStopped { region: usize },
+    EdgeStopped {
+        region: usize,
+    },
     /// The control tasks do not run; everything else in the edges does.
-    ControlStalled { region: usize },
+    ControlStalled {
+        region: usize,
+    },
     /// The edge processes of a region are replaced one after the other, each down for `every`.
-    RollingRestart { region: usize, every: Duration },
+    RollingRestart {
+        region: usize,
+        every: Duration,
+    },
     /// One direction between two regions' edges.
-    Cut { from: usize, to: usize },
+    Cut {
+        from: usize,
+        to: usize,
+    },
     /// Both directions between one region's edges and all others; users and API are fine.
-    Isolated { region: usize },
+    Isolated {
+        region: usize,
+    },
     /// Two groups of edges: the regions whose bits are set in `side`, and the rest.
-    Split { side: u64 },
+    Split {
+        side: u64,
+    },
     /// Share of messages lost between all edges.
-    Lossy { percent: u64 },
+    Lossy {
+        percent: u64,
+    },
     /// Extra delay between two regions, each way.
-    SlowLink { a: usize, b: usize, by: Duration },
+    SlowLink {
+        a: usize,
+        b: usize,
+        by: Duration,
+    },
     /// A share of the service's requests fails and all are slower, while probes pass.
-    Gray { region: usize, service: usize, percent: u64, by: Duration },
+    Gray {
+        region: usize,
+        service: usize,
+        percent: u64,
+        by: Duration,
+    },
     /// The service dies and comes back, each for `every`.
-    Flapping { region: usize, service: usize, every: Duration },
+    Flapping {
+        region: usize,
+        service: usize,
+        every: Duration,
+    },
     /// Requests of one region's edges to a service fail while every probe is fine.
-    Poison { from: usize, toward: usize, service: usize },
+    Poison {
+        from: usize,
+        toward: usize,
+        service: usize,
+    },
     /// The users of a place send that share of what they send otherwise.
-    Surge { place: usize, percent: u64 },
+    Surge {
+        place: usize,
+        percent: u64,
+    },
     /// A region serves that share of its capacity.
-    CapacityLoss { region: usize, percent: u64 },
+    CapacityLoss {
+        region: usize,
+        percent: u64,
+    },
     /// Route 53's checkers see a region fail and work in turn, each for `every`; users are fine.
-    ChecksFlap { region: usize, every: Duration },
+    ChecksFlap {
+        region: usize,
+        every: Duration,
+    },
     /// Health checks fail wherever load is above capacity.
     ChecksUnderLoad,
     /// The API does not tell the state of a region's health check.
-    WitnessBlind { region: usize },
+    WitnessBlind {
+        region: usize,
+    },
     /// One region can't reach the DNS API.
-    ApiDown { region: usize },
+    ApiDown {
+        region: usize,
+    },
     ApiOutage,
     /// The DNS API takes seconds each way: late writers, old reads.
     ApiSlow,
     /// That share of calls to the API is answered with `Throttling`.
-    ApiThrottled { percent: u64 },
+    ApiThrottled {
+        percent: u64,
+    },
     /// Changes are applied but their answers are lost.
-    AnswersLost { region: usize },
+    AnswersLost {
+        region: usize,
+    },
     /// Changes that a region sends hang in the network for `by` before they arrive.
-    DelayedWriter { region: usize, by: Duration },
+    DelayedWriter {
+        region: usize,
+        by: Duration,
+    },
     /// Another program sends an entry's users to one region, past the control record, every `every`.
-    TwoWriters { name: usize, entry: usize, to: usize, every: Duration },
+    TwoWriters {
+        name: usize,
+        entry: usize,
+        to: usize,
+        every: Duration,
+    },
     /// Someone does so once, by hand.
-    HandEdit { name: usize, entry: usize, to: usize },
+    HandEdit {
+        name: usize,
+        entry: usize,
+        to: usize,
+    },
     /// Someone deletes an entry's records; at the end they are there as at home.
-    EntryLost { name: usize, entry: usize },
+    EntryLost {
+        name: usize,
+        entry: usize,
+    },
     /// An operator drains a region for a name.
-    Drain { name: usize, region: usize },
+    Drain {
+        name: usize,
+        region: usize,
+    },
     /// An operator freezes a name.
-    Freeze { name: usize },
+    Freeze {
+        name: usize,
+    },
     /// A region's wall clock is ahead by so much.
-    ClockSkew { region: usize, by: Duration },
+    ClockSkew {
+        region: usize,
+        by: Duration,
+    },
     /// A region's edges get another policy than the others (twice the hold-down).
-    BadPush { region: usize },
+    BadPush {
+        region: usize,
+    },
 }
 
 impl Fault {
@@ -192,7 +281,9 @@ impl Fault {
             Self::RegionLost { region } => format!("{} is lost, then starts anew", r(region)),
             Self::RegionSilent { region } => format!("{} goes silent", r(region)),
             Self::ServiceDown { region, service } => format!("{} dies in {}", s(service), r(region)),
-            Self::ServiceLeft { service, only } => format!("{} dies everywhere but in {}", s(service), r(only)),
+            Self::ServiceLeft { service, only } => {
+                format!("{} dies everywhere but in {}", s(service), r(only))
+            }
             Self::EndpointDown { region, service, endpoint } => {
                 format!("endpoint {endpoint} of {} dies in {}", s(service), r(region))
             }

@@ -151,9 +151,8 @@ impl Run<'_> {
                 let mut answer = None;
                 for cohort in cohorts.iter_mut().filter(|c| c.until <= self.now) {
                     let green = |region: usize| flow.gates[index][region].green(lag, self.now);
-                    let shares = answer.get_or_insert_with(|| {
-                        route(&self.cast, users, &self.store.published[index], green)
-                    });
+                    let shares = answer
+                        .get_or_insert_with(|| route(&self.cast, users, &self.store.published[index], green));
                     cohort.shares.clone_from(shares);
                     cohort.until = self.now + name.ttl;
                 }
@@ -256,7 +255,8 @@ impl Run<'_> {
             let Some((there, back)) = reached else { return lost };
             way = self.cast.rtt[from][to] + there + back;
             let Some(process) = self.process_of(to) else { return Attempt { failed: way, ..lost } };
-            let of = |p: &Process| p.snapshot.as_ref()?.services.get(&self.cast.services[service].id).cloned();
+            let of =
+                |p: &Process| p.snapshot.as_ref()?.services.get(&self.cast.services[service].id).cloned();
             if !of(process).is_some_and(|s| s.accepts_forwarded) {
                 return Attempt { refused: true, failed: way, ..lost };
             }
@@ -298,13 +298,7 @@ impl Flow {
 impl Served {
     /// Adds the way of a share of the requests through one process: those that take a candidate try
     /// it first, then the others in their order.
-    fn add(
-        &mut self,
-        snapshot: &ServiceSnapshot,
-        attempts: &[(usize, Attempt)],
-        tries: usize,
-        weight: f64,
-    ) {
+    fn add(&mut self, snapshot: &ServiceSnapshot, attempts: &[(usize, Attempt)], tries: usize, weight: f64) {
         let mut left = weight;
         for (index, candidate) in snapshot.candidates.iter().enumerate() {
             let takes = left * candidate.share.clamp(0.0, 1.0);

@@ -90,8 +90,13 @@ fn configs(shape: Shape) -> Result<Vec<Config>, NoWorld> {
             .map_err(failed)?;
     }
     for (name, needs) in names.iter().zip([&services[..1], services]) {
-        let form = if shape.simple { "simple" } else { "global" };
-        writeln!(text, "[names.\"{name}\"]\nform = \"{form}\"\nservices = {needs:?}\nregions = {regions:?}\nttl = \"60s\"")
+        let layout = if shape.simple {
+            let weights: Vec<String> = regions.iter().map(|region| format!("{region} = 1")).collect();
+            format!("form = \"simple\"\nweights = {{ {} }}", weights.join(", "))
+        } else {
+            format!("form = \"global\"\nregions = {regions:?}")
+        };
+        writeln!(text, "[names.\"{name}\"]\n{layout}\nservices = {needs:?}\nttl = \"60s\"")
             .map_err(failed)?;
     }
     let own = |region: &&str| {
@@ -152,7 +157,10 @@ fn steps(cast: &Cast, dice: &mut Dice) -> Vec<Step> {
     for _ in 0..=dice.below(3) {
         let from = dice.between(0, LAST_MS).as_millis() as u64;
         for follower in 0..2 + dice.below(3) {
-            let fault = draw(cast, dice);
+            let mut fault = draw(cast, dice);
+            if follower == 0 && matches!(fault, Fault::HandEdit { .. }) {
+                fault = Fault::ServiceDown { region: dice.index(cast.regions.len()), service: 0 };
+            }
             let lasts = match dice.below(4) {
                 0 => dice.between(200, 3_000),
                 1 | 2 => dice.between(3_000, 14_000),

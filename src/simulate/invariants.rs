@@ -242,7 +242,8 @@ impl Invariants {
             return Ok(());
         }
         // A view's age at its arrival: it is made up to a quarter second before, and travels.
-        let span = truth.cast.failover().view_fresh + truth.cast.pace.probe_timeout + Duration::from_millis(500);
+        let span =
+            truth.cast.failover().view_fresh + truth.cast.pace.probe_timeout + Duration::from_millis(500);
         let heard = 1 + truth.fabric.fresh(edge, span, truth.now);
         truth.require(heard > n / 2, Rule::CutOffWriter, || {
             let writer = &truth.cast.regions[truth.cast.region_of(edge)];
@@ -305,9 +306,11 @@ impl Invariants {
         if plan.reason == Reason::Ramp {
             let pause = previous.map(|at| sent.stamp.since(at));
             let hold_down = truth.cast.failover().hold_down;
-            truth.require(pause.is_none_or(|p| p + truth.cast.pace.skew * 2 + self.skew_max >= hold_down), Rule::HoldDown, || {
-                format!("{pause:?} after the last change: {plan:?}")
-            })?;
+            truth.require(
+                pause.is_none_or(|p| p + truth.cast.pace.skew * 2 + self.skew_max >= hold_down),
+                Rule::HoldDown,
+                || format!("{pause:?} after the last change: {plan:?}"),
+            )?;
         }
         min_live(truth, applied)
     }

@@ -155,7 +155,8 @@ impl Run<'_> {
                     true => Witness::Green,
                     false => Witness::Red,
                 };
-                let witnesses = (0..self.cast.regions.len()).map(|r| self.seams.witness(r, witness(r))).collect();
+                let witnesses =
+                    (0..self.cast.regions.len()).map(|r| self.seams.witness(r, witness(r))).collect();
                 let reading = Reading { names: self.store.names.clone(), witnesses };
                 (!lost).then(|| ApiEvent::ReadDone(call, Box::new(reading)))
             }
@@ -163,8 +164,7 @@ impl Run<'_> {
                 let answer = self.change(edge, &plan, sent)?;
                 let lost = lost || self.world.answers_lost[region];
                 if answer == Answer::Applied {
-                    let waits =
-                        |p: &Process| p.boot == boot && p.provider.tasks.contains_key(&call);
+                    let waits = |p: &Process| p.boot == boot && p.provider.tasks.contains_key(&call);
                     if !self.edges[edge].as_ref().is_some_and(waits) {
                         self.count("late writes");
                     }

@@ -115,7 +115,8 @@ impl Report {
         });
         let places = cast.users.iter().enumerate();
         let is_refusal = |what: &&str| Refusal::ALL.iter().any(|r| r.as_str() == *what);
-        let (refusals, events) = finished.seen.iter().map(|(k, v)| (*k, *v)).partition(|(k, _)| is_refusal(k));
+        let (refusals, events) =
+            finished.seen.iter().map(|(k, v)| (*k, *v)).partition(|(k, _)| is_refusal(k));
         let evacuations = evacuations(scenario, record);
         let home_after = record.home_at.map(|at| at.saturating_sub(scenario.calm_from()).as_secs_f64());
         let mut report = Self {
@@ -123,7 +124,9 @@ impl Report {
             seed: scenario.seed,
             seconds: finished.lasted.as_secs_f64(),
             faults: scenario.steps.iter().map(|step| step.shown(cast)).collect(),
-            places: places.map(|(index, users)| Row::new(users.place.clone(), &record.place(index))).collect(),
+            places: places
+                .map(|(index, users)| Row::new(users.place.clone(), &record.place(index)))
+                .collect(),
             over_time: over_time.collect(),
             dns: dns(scenario, record),
             evacuations,
@@ -157,7 +160,8 @@ impl Report {
         if let Some(most) = expect.errors_peak_max {
             let worst = self.over_time.iter().max_by(|a, b| a.errors.total_cmp(&b.errors));
             if let Some(worst) = worst {
-                let text = format!("errors_peak_max {}: {} in {}", percent(most), percent(worst.errors), worst.of);
+                let text =
+                    format!("errors_peak_max {}: {} in {}", percent(most), percent(worst.errors), worst.of);
                 require(worst.errors <= most, text);
             }
         }
@@ -295,7 +299,8 @@ impl Report {
         for row in self.dns.iter().take(DNS_ROWS_MAX) {
             write!(f, "  {:8.1} s  {} by {}:", row.seconds, row.name, row.by)?;
             for (entry, set) in &row.sets {
-                let weights: Vec<String> = set.iter().map(|(region, weight)| format!("{region} {weight}")).collect();
+                let weights: Vec<String> =
+                    set.iter().map(|(region, weight)| format!("{region} {weight}")).collect();
                 write!(f, "  {entry} = {}", weights.join(" + "))?;
             }
             writeln!(f)?;

@@ -90,7 +90,9 @@ fn scenario(file: &File, mut cast: Cast, problems: &mut Vec<Problem>) -> Result<
     for (region, capacity) in file.capacity.iter().flat_map(|entries| &entries.0) {
         match cast.regions.iter().position(|r| *r == region.value) {
             Some(index) => cast.capacity[index] = Some(capacity.value.0),
-            None => problems.push(unknown("region", region.value.as_str(), &region.span, names(&cast.regions))),
+            None => {
+                problems.push(unknown("region", region.value.as_str(), &region.span, names(&cast.regions)))
+            }
         }
     }
     let length = file.length.as_ref().map_or(LENGTH, |length| length.value);
@@ -148,7 +150,8 @@ fn people(file: &File, cast: &mut Cast, problems: &mut Vec<Problem>) -> Result<(
         users.push(Users { place: place.value.0.clone(), rps: rps.value.0, swing, rtt });
     }
     if users.is_empty() && problems.is_empty() {
-        problems.push(Problem::outside("no users").right("expected a table begun by [[users]], or none at all"));
+        problems
+            .push(Problem::outside("no users").right("expected a table begun by [[users]], or none at all"));
     }
     cast.users = users;
     Ok(())

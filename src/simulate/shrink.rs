@@ -27,7 +27,9 @@ pub fn shrink(scenario: &Scenario, violation: &Violation, seams: &dyn Seams) -> 
         drop_steps(&mut best, rule, seams);
         shorten(&mut best, rule, seams);
         calm_links(&mut best, rule, seams);
-        if (&best.scenario.steps, best.scenario.background_loss) == (&before.0, before.1) || best.runs >= RUNS_MAX {
+        if (&best.scenario.steps, best.scenario.background_loss) == (&before.0, before.1)
+            || best.runs >= RUNS_MAX
+        {
             return best;
         }
     }

@@ -58,8 +58,10 @@ pub fn plot(scenario: &Scenario, record: &Record) -> String {
         let (from, to) = (plot.x(step.at), plot.x(step.at + step.lasts));
         let width = (to - from).max(2.0);
         let middle = (LEFT + WIDTH) / 2.0;
-        let (anchor, at) = if from > middle { ("end", from - 4.0) } else { ("start", to.max(from + 2.0) + 4.0) };
-        let (anchor, at) = if anchor == "start" && at > middle { ("start", from + 4.0) } else { (anchor, at) };
+        let (anchor, at) =
+            if from > middle { ("end", from - 4.0) } else { ("start", to.max(from + 2.0) + 4.0) };
+        let (anchor, at) =
+            if anchor == "start" && at > middle { ("start", from + 4.0) } else { (anchor, at) };
         svg += &format!(
             "<rect class=\"band\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"8\"/>\n\
              <text class=\"text\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>\n",

@@ -5,10 +5,10 @@ use proxima::domain::name::RegionId;
 use proxima::domain::plan::{Change, Plan, Reason};
 use proxima::domain::policy::Policy;
 use proxima::domain::snapshot::{Gate, Snapshot};
-use proxima::simulate::{Rule, Seams, Violation};
 use proxima::domain::view::View;
 use proxima::domain::votes::{Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
+use proxima::simulate::{Rule, Seams, Violation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,9 +207,8 @@ impl Seams for EjectedFirst {
     fn snapshot(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let mut changed = Snapshot::clone(&snapshot);
         for service in changed.services.values_mut() {
-            let ejected = |(region, state): (&RegionId, &State)| {
-                (*state == State::Ejected).then(|| region.clone())
-            };
+            let ejected =
+                |(region, state): (&RegionId, &State)| (*state == State::Ejected).then(|| region.clone());
             let Some(region) = service.states.iter().find_map(ejected) else { continue };
             let Some(endpoints) = changed.peers.get(&region) else { continue };
             let mut wrong = proxima::domain::snapshot::ServiceSnapshot::clone(service);
@@ -245,7 +244,9 @@ pub struct RoomForgotten;
 impl Seams for RoomForgotten {
     fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
         let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|n| &n.verdicts);
-        let up = |v: &&BTreeMap<RegionId, Verdict>| v.iter().find(|(_, v)| **v == Verdict::Up).map(|(r, _)| r.clone());
+        let up = |v: &&BTreeMap<RegionId, Verdict>| {
+            v.iter().find(|(_, v)| **v == Verdict::Up).map(|(r, _)| r.clone())
+        };
         if plan.reason == Reason::Evacuation
             && let Some(region) = verdicts.as_ref().and_then(up)
         {

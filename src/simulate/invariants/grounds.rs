@@ -2,11 +2,11 @@
 
 use super::{Applied, Held, Rule, Truth};
 use crate::domain::health::State;
+use crate::domain::health::Word;
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::plan::{Plan, Reason};
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use crate::domain::votes::Verdict;
-use crate::domain::health::Word;
 use crate::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -102,9 +102,7 @@ impl Invariants {
                 return truth.broken(Rule::Snapshot, format!("{id} is missing"));
             };
             let shown = || format!("edge {}, {service:?}", truth.cast.regions[own]);
-            ranked(service).or_else(|text| {
-                truth.broken(Rule::Ranked, format!("{text}: {}", shown()))
-            })?;
+            ranked(service).or_else(|text| truth.broken(Rule::Ranked, format!("{text}: {}", shown())))?;
             let known = !service.endpoints.is_empty() || snapshot.peers.values().any(|p| !p.is_empty());
             truth.require(!known || !service.candidates.is_empty(), Rule::Snapshot, || {
                 format!("no candidate: {}", shown())

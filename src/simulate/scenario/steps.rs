@@ -97,9 +97,7 @@ impl Reader<'_> {
             "flapping" => {
                 Fault::Flapping { region: self.region()?, service: self.service()?, every: self.every()? }
             }
-            "poison" => {
-                Fault::Poison { from: self.region()?, toward: self.to()?, service: self.service()? }
-            }
+            "poison" => Fault::Poison { from: self.region()?, toward: self.to()?, service: self.service()? },
             "gray" => Fault::Gray {
                 region: self.region()?,
                 service: self.service()?,
@@ -259,7 +257,9 @@ impl Reader<'_> {
     /// Regions on one side, as bits.
     fn side(&mut self) -> Option<u64> {
         self.used.push("regions");
-        let Some(list) = &self.of.regions else { return self.missing("regions", "regions = [\"eu-west-1\"]") };
+        let Some(list) = &self.of.regions else {
+            return self.missing("regions", "regions = [\"eu-west-1\"]");
+        };
         let mut side = 0;
         for placed in list.get_ref() {
             let known = names(&self.cast.regions);
