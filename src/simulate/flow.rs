@@ -149,12 +149,20 @@ impl Run<'_> {
             for (index, cohorts) in names.iter_mut().enumerate() {
                 let name = &self.cast.names[index];
                 let mut answer = None;
-                for cohort in cohorts.iter_mut().filter(|c| c.until <= self.now) {
+                for cohort in cohorts.iter_mut() {
+                    // The first time all ask; from then on one after the other.
+                    let first = cohort.shares.is_empty();
+                    let over = cohort.until <= self.now;
+                    if !first && !over {
+                        continue;
+                    }
                     let green = |region: usize| flow.gates[index][region].green(lag, self.now);
                     let shares = answer
                         .get_or_insert_with(|| route(&self.cast, users, &self.store.published[index], green));
                     cohort.shares.clone_from(shares);
-                    cohort.until = self.now + name.ttl;
+                    if over {
+                        cohort.until = self.now + name.ttl;
+                    }
                 }
             }
         }

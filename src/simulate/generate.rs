@@ -36,7 +36,7 @@ impl Scenario {
         let mut dice = Noise::new(seed).stream(1).dice();
         let services = dice.pick(&[1, 1, 1, 2]);
         let shape = Shape {
-            regions: dice.pick(&[3, 3, 3, 3, 3, 4, 4, 4, 5, 6]),
+            regions: dice.pick(&[3, 3, 3, 3, 3, 3, 4, 4, 5, 6]),
             services,
             names: if services == 2 { dice.pick(&[1, 2]) } else { 1 },
             simple: dice.below(5) == 0,
@@ -114,7 +114,7 @@ fn adjust(cast: &mut Cast, seed: u64, dice: &mut Dice) {
     let n = cast.regions.len();
     cast.pace = Pace::fast();
     cast.endpoints = dice.pick(&[1, 1, 2]);
-    cast.processes = dice.pick(&[1, 1, 1, 1, 1, 1, 1, 2]);
+    cast.processes = dice.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
     let min_live = dice.pick(&[1, 1, 2]);
     let max_shift = f64::from(dice.pick(&[25u32, 34, 50, 100])) / 100.0;
     for policy in &mut cast.policies {

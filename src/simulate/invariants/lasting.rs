@@ -9,6 +9,7 @@ use crate::domain::snapshot::{Gate, Place, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::simulate::cast::NameCast;
 use crate::simulate::store::Stored;
+use crate::simulate::world::Trouble;
 use std::time::Duration;
 
 impl Invariants {
@@ -30,6 +31,14 @@ impl Invariants {
             + truth.cast.failover().view_fresh
             + truth.cast.names.iter().map(|n| n.ttl).max().unwrap_or_default();
         let steady = truth.now.since(self.unsteady_at) > settles;
+        // An edge takes what enters for what entries send while all sets are at home. Health checks that
+        // already turn users away then make it take the wrong number.
+        let hold_down = truth.cast.failover().hold_down;
+        let turned_away = (0..n).any(|r| {
+            let closes = |t: &Trouble| t.longer_than(hold_down / 2, truth.now);
+            !world.green(r, truth.now) || world.trouble[r].iter().any(closes)
+        }) || truth.store.names.iter().any(|stored| !stored.drains.is_empty());
+        let usual = usual && !(home && turned_away);
         for (knows, started) in self.knows_demand.iter_mut().zip(&self.started) {
             let seen = steady && truth.now.since(*started) > settles;
             *knows = usual && (*knows || seen);
