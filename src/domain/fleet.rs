@@ -12,25 +12,30 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
+mod leave;
 mod message;
 mod moves;
+mod operate;
 mod own;
 mod peers;
 mod publish;
+mod witnesses;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Target, Transition,
 };
 
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -55,8 +60,7 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -86,7 +90,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -104,11 +108,13 @@ impl Fleet {
             Input::Resolved { target, addresses } => self.resolved(&target, addresses),
             Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
             Input::Probed(Probe::Endpoint { service, address, result }) => {
-                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+                self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
-            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
+            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
+            Input::Dns(report) => self.dns_reported(report, now),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -130,6 +136,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.services.retain(|service, _| policy.services.contains(service));
         for service in &policy.services {
             self.services.entry(service.clone()).or_default();
@@ -158,7 +165,7 @@ impl Fleet {
         }
         self.evaluated_at = Some(now);
         self.dirty = false;
-        self.mark_drains();
+        self.mark_drains(now);
         for (id, service) in &mut self.services {
             service.advance(id, &self.policy, now, outputs);
         }
@@ -168,11 +175,12 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 
     /// A region is drained for a service when every name that needs the service drains it.
-    fn mark_drains(&mut self) {
+    fn mark_drains(&mut self, now: Time) {
         let own = self.policy.own.clone();
         for service in self.policy.services.clone() {
             let mut drained: Option<BTreeSet<RegionId>> = None;
@@ -180,7 +188,7 @@ impl Fleet {
                 if !policy.services.contains(&service) {
                     continue;
                 }
-                let drains = self.names.get(name).map(NameRecord::drains).unwrap_or_default();
+                let drains = self.names.get(name).map(|record| record.drained(now)).unwrap_or_default();
                 drained = Some(match drained {
                     Some(before) => before.intersection(&drains).cloned().collect(),
                     None => drains,

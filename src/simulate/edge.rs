@@ -3,7 +3,9 @@
 use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::run::Run;
-use crate::domain::fleet::{Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer};
+use crate::domain::fleet::{
+    EndpointAnswer, Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer,
+};
 use crate::domain::latency::Rtt;
 use crate::domain::time::Time;
 use crate::domain::view::View;
@@ -125,7 +127,7 @@ impl Run<'_> {
                 let probe = Probe::Endpoint {
                     service: self.cast.services[service].id.clone(),
                     address: self.cast.pod(region, service, endpoint),
-                    result: if up { Ok(()) } else { Err(ProbeFailure::Connect) },
+                    result: if up { Ok(EndpointAnswer::Well) } else { Err(ProbeFailure::Connect) },
                 };
                 self.feed(edge, Input::Probed(probe))?;
             }

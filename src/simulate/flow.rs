@@ -10,7 +10,7 @@ use super::event::Event;
 use super::invariants::Held;
 use super::run::{Process, Run};
 use super::world::Check;
-use crate::domain::fleet::{Input, OutcomeResult};
+use crate::domain::fleet::{Input, OutcomeResult, ServiceLoad};
 use crate::domain::name::EntryId;
 use crate::domain::snapshot::{Candidate, Gate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
@@ -114,10 +114,14 @@ impl Run<'_> {
             let served = (0..self.cast.services.len()).map(|s| self.served(region, s, &flow.offered));
             flow.served.push(served.collect());
         }
-        let entered = self.send(&mut flow);
+        let mut loads = vec![vec![ServiceLoad::default(); self.cast.services.len()]; self.cast.regions.len()];
+        let entered = self.send(&mut flow, &mut loads);
         for region in 0..self.cast.regions.len() {
             let capacity = self.capacity(region);
             self.world.overloaded[region] = capacity.is_some_and(|c| flow.offered[region] > c * 1.001);
+        }
+        for load in loads.iter_mut().flatten() {
+            load.in_flight = (load.served_rps * SERVICE.as_secs_f64()) as u32;
         }
         let offered = flow.offered.clone();
         self.flow = flow;
@@ -125,7 +129,9 @@ impl Run<'_> {
             // The processes of a region share what they count.
             let region = self.cast.region_of(edge);
             let (entered_rps, served_rps) = (entered[region], offered[region]);
-            self.feed(edge, Input::Load { entered_rps, served_rps })?;
+            let ids = self.cast.services.iter().map(|s| s.id.clone());
+            let services = ids.zip(loads[region].iter().copied()).collect();
+            self.feed(edge, Input::Load { entered_rps, served_rps, services })?;
         }
         Ok(())
     }
@@ -169,7 +175,7 @@ impl Run<'_> {
     }
 
     /// Sends every user's requests the way that resolvers say; what enters each region, a second.
-    fn send(&mut self, flow: &mut Flow) -> Vec<f64> {
+    fn send(&mut self, flow: &mut Flow, loads: &mut [Vec<ServiceLoad>]) -> Vec<f64> {
         let n = self.cast.regions.len();
         let mut entered = vec![0.0; n];
         flow.offered.fill(0.0);
@@ -183,9 +189,12 @@ impl Run<'_> {
                     entered[*region] += rps;
                     let rps = rps / services.len().max(1) as f64;
                     let way = self.cast.users[place].rtt[*region];
-                    for served in services.iter().map(|s| &flow.served[*region][*s]) {
+                    for service in services {
+                        let served = &flow.served[*region][*service];
+                        loads[*region][*service].entered_rps += rps;
                         for (to, share) in &served.lands {
                             flow.offered[*to] += rps * share;
+                            loads[*to][*service].served_rps += rps * share;
                         }
                         self.recorder.served(self.now, place, (rps, way), &served.pieces);
                     }

@@ -127,6 +127,8 @@ fn adjust(cast: &mut Cast, seed: u64, dice: &mut Dice) {
         failover.hold_down = Duration::from_secs(8);
         failover.plan_expiry = Duration::from_secs(4);
         failover.writer_patience = Duration::from_secs(3);
+        // An hour holds as many changes as a real day.
+        failover.max_changes_per_hour = 1000;
         let health = &mut policy.health;
         health.fall = 2;
         health.rise = 2;

@@ -7,6 +7,7 @@ use super::run::{Process, Run};
 use super::store::{Answer, Sent, Stored};
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::DnsName;
+use crate::domain::operator::{Freeze, OperatorState};
 use crate::domain::plan::{Generation, NameState, Plan, Reason};
 use crate::domain::time::Time;
 use crate::domain::votes::Witness;
@@ -304,8 +305,10 @@ impl Run<'_> {
             fence: stored.fence.clone(),
             writer: stored.writer.clone(),
             changed_at: stored.stamp.map(|at| at.before(self.skew(edge)) + origin),
-            frozen: stored.frozen.then(|| "release".to_owned()),
-            drains: stored.drains.clone(),
+            operator: OperatorState {
+                freeze: stored.frozen.then(Freeze::default),
+                ..OperatorState::draining(stored.drains.clone())
+            },
             sets: stored.sets.clone(),
         }
     }

@@ -373,8 +373,7 @@ impl<'a> Run<'a> {
                 self.transition(edge, transition);
                 Ok(())
             }
-            #[allow(unreachable_patterns, reason = "an output that the world has no use for")]
-            _ => Ok(()),
+            Output::Operated { .. } => Ok(()),
         }
     }
 
@@ -491,8 +490,7 @@ impl<'a> Run<'a> {
             Output::Publish(snapshot) => self.note(|| format!("{id} publish {snapshot:?}")),
             Output::Propose(plan) => self.note(|| format!("{id} propose {plan:?}")),
             Output::Moved(transition) => self.note(|| format!("{id} moved {transition:?}")),
-            #[allow(unreachable_patterns, reason = "an output that the world has no use for")]
-            other => self.note(|| format!("{id} {other:?}")),
+            Output::Operated { result, .. } => self.note(|| format!("{id} operated {result:?}")),
         }
     }
 
