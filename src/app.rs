@@ -20,7 +20,8 @@ use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
 use crate::otlp::{self, Exporter};
-use crate::probe;
+use crate::peer::Board;
+use crate::probe::{self, siblings};
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
 use arc_swap::ArcSwap;
@@ -125,6 +126,7 @@ struct Parts {
     registry: Registry,
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
+    board: Arc<Board>,
     heartbeat: Arc<Heartbeat>,
     boot: u64,
     control_metrics: ControlMetrics,
@@ -148,6 +150,7 @@ impl Parts {
             clock,
             snapshot,
             view: Arc::new(ArcSwap::from_pointee(first)),
+            board: Arc::default(),
             heartbeat,
             boot,
             control_metrics: ControlMetrics::register(&registry)?,
@@ -179,6 +182,7 @@ impl App {
         let wiring = proxy::Wiring {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
+            board: Arc::clone(&parts.board),
             outcomes: outcome_sender,
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
@@ -240,10 +244,23 @@ impl App {
             published,
             inputs: input_sender.clone(),
             metrics: parts.control_metrics.clone(),
+            board: Arc::clone(&parts.board),
+            clock: parts.clock,
+        };
+        let (sibling_sender, addresses) = watch::channel(Vec::new());
+        let lease = siblings::Wiring {
+            config: self.config.clone(),
+            addresses,
+            inputs: input_sender.clone(),
+            board: parts.board,
+            clock: parts.clock,
+            boot: parts.boot,
+            metrics: parts.control_metrics.clone(),
         };
         let resolver = resolve::Wiring {
             config: self.config.clone(),
             inputs: input_sender.clone(),
+            siblings: sibling_sender,
             metrics: parts.control_metrics.clone(),
         };
         let operators = admin::Wiring {
@@ -258,6 +275,7 @@ impl App {
         self.tasks.spawn("control", control::run(fleet, control));
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
+        self.tasks.spawn("lease", siblings::run(lease));
         self.tasks.spawn("resolve", resolve::run(resolver));
         self.tasks
             .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod dns;
 pub mod domain;
 pub mod error_chain;
+pub mod lease;
 pub mod metrics;
 pub mod otlp;
 pub mod peer;

@@ -22,6 +22,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
 use crate::otlp::Exporter;
+use crate::peer::Board;
 use crate::proxy::h1::Malformed;
 use crate::trust::Trusts;
 use arc_swap::ArcSwap;
@@ -66,6 +67,8 @@ pub struct Wiring {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The own view, answered to probes.
     pub view: Arc<ArcSwap<View>>,
+    /// What the region's other pods are told.
+    pub board: Arc<Board>,
     /// Full: outcomes are dropped and counted.
     pub outcomes: mpsc::Sender<Outcome>,
     pub clock: Clock,

@@ -19,7 +19,7 @@ use scan::{PathUse, blank, module_of, paths};
 const DOMAIN: &str = "domain";
 /// Shared by the adapters, import no adapter.
 const LEAVES: &[&str] =
-    &["access_log", "clock", "config", "error_chain", "metrics", "otlp", "peer", "rtt_table", "trust"];
+    &["access_log", "clock", "config", "error_chain", "lease", "metrics", "otlp", "peer", "rtt_table", "trust"];
 /// Speak with the world; never import one another.
 const ADAPTERS: &[&str] = &["control", "proxy", "probe", "resolve", "dns", "admin", "zone_server"];
 /// May name several adapters.

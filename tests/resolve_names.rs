@@ -68,8 +68,9 @@ impl Resolving {
         let metrics = ControlMetrics::register(&registry).unwrap();
         let (configs, config) = watch::channel(config);
         let (sender, inputs) = mpsc::channel(16);
-        tokio::spawn(resolve::run(resolve::Wiring { config, inputs: sender, metrics }));
-        Self { configs, inputs, registry }
+        let (siblings, pods) = watch::channel(Vec::new());
+        tokio::spawn(resolve::run(resolve::Wiring { config, inputs: sender, siblings, metrics }));
+        Self { configs, inputs, pods, registry }
     }
 
     /// The addresses that the core is told next.

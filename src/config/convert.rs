@@ -60,6 +60,7 @@ pub(super) fn convert(
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
+    let siblings = edge::siblings(file, report);
 
     let policy = Policy {
         own: own?,
@@ -90,6 +91,7 @@ pub(super) fn convert(
         tracing,
         drain,
         trusted_proxies,
+        siblings,
     })
 }
 

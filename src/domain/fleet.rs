@@ -23,14 +23,18 @@ mod moves;
 mod own;
 mod peers;
 mod publish;
+mod shared;
 
 pub use message::{
     DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
 };
 
+pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
+
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use shared::Sharing;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -55,6 +59,8 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
+    /// Whether this pod speaks for its region, and what the one that does says.
+    sharing: Sharing,
     /// What Route 53's checkers say of the own region.
     witness: Witness,
     /// Something was noted since the last evaluation.
@@ -86,6 +92,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
+            sharing: Sharing::default(),
             witness: Witness::Unknown,
             dirty: true,
             evaluated_at: None,
@@ -108,6 +115,8 @@ impl Fleet {
             }
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
+            Input::Lease(lease) => self.leased(lease),
+            Input::Shared(shared) => self.told(*shared, now),
             Input::Dns(report) => self.dns_reported(report),
             Input::Tick => {}
         }

@@ -121,10 +121,12 @@ pub enum Refusal {
     JustWoke,
     /// The last plan failed or met a conflict: the records must be read again first.
     Unread,
+    /// Another pod of the region speaks for it.
+    NotHolder,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Frozen,
         Self::MinLive,
         Self::HoldDown,
@@ -136,6 +138,7 @@ impl Refusal {
         Self::Foreign,
         Self::JustWoke,
         Self::Unread,
+        Self::NotHolder,
     ];
 
     /// The rule as metrics and logs spell it.
@@ -152,6 +155,7 @@ impl Refusal {
             Self::Foreign => "foreign",
             Self::JustWoke => "just_woke",
             Self::Unread => "unread",
+            Self::NotHolder => "not_holder",
         }
     }
 }

@@ -193,6 +193,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let wiring = Wiring {
         snapshot: Arc::clone(&snapshot),
         view: Arc::clone(&view),
+        board: Arc::default(),
         outcomes,
         clock: Clock::start(),
         metrics: Arc::clone(&metrics),

@@ -1,5 +1,6 @@
 //! What goes into the fleet and what comes out.
 
+use super::shared::{Lease, Shared};
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
@@ -8,6 +9,7 @@ use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,6 +32,10 @@ pub enum Input {
         entered_rps: f64,
         served_rps: f64,
     },
+    /// Whether this pod speaks for its region.
+    Lease(Lease),
+    /// What the pod that does has measured.
+    Shared(Box<Shared>),
     Dns(DnsReport),
     Tick,
 }
@@ -61,7 +67,8 @@ pub struct RegionAnswer {
 }
 
 /// Why a probe did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProbeFailure {
     Connect,
     Tls,

@@ -164,6 +164,7 @@ impl Fleet {
                 Ok(Some(_)) if now.since(self.awake_since) < policy.failover.view_fresh => {
                     Err(Refusal::JustWoke)
                 }
+                Ok(Some(_)) if !self.sharing.lease.held => Err(Refusal::NotHolder),
                 next => next,
             };
             match next {

@@ -1,5 +1,6 @@
 //! Other regions: what their probes say, how far they are, whether they have room.
 
+use super::shared::SharedPeer;
 use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, Transition, watch};
 use crate::domain::capacity::AdaptiveShare;
 use crate::domain::endpoint::Endpoint;
@@ -22,7 +23,8 @@ pub(super) struct Peer {
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
     pub(super) latency: WindowedMedian,
     pub(super) heard: Option<Heard>,
-    guard: ReplayGuard,
+    pub(super) guard: ReplayGuard,
+    pub(super) shared: SharedPeer,
     pub(super) witness: Witness,
     pub(super) services: BTreeMap<ServiceId, RemoteService>,
 }
@@ -43,6 +45,7 @@ impl Default for Peer {
             latency: WindowedMedian::default(),
             heard: None,
             guard: ReplayGuard::default(),
+            shared: SharedPeer::default(),
             witness: Witness::Unknown,
             services: BTreeMap::new(),
         }
@@ -73,7 +76,7 @@ impl Peer {
     }
 
     /// Returns whether any state moved.
-    fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
+    pub(super) fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
         if let Some(rtt) = answer.rtt {
             self.latency.add(rtt, now, policy.rtt_window);
         }
@@ -92,6 +95,8 @@ impl Peer {
                     self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
                 }
             }
+            // A later one is known already: views come by two ways.
+            Admission::New if self.heard.as_ref().is_some_and(|heard| heard.recent && heard.at > now) => {}
             Admission::New => self.heard = Some(Heard { view: *answer.view, at: now, recent: true }),
         }
         let mut moved = false;
@@ -113,7 +118,7 @@ impl Peer {
         moved
     }
 
-    fn failed(&mut self, policy: &Policy, now: Time) -> bool {
+    pub(super) fn failed(&mut self, policy: &Policy, now: Time) -> bool {
         let mut moved = false;
         for service in self.services.values_mut() {
             moved |= watch(&mut service.health, |health| health.probe_failed(now, &policy.health));
@@ -170,6 +175,8 @@ impl Fleet {
     ) {
         let policy = Arc::clone(&self.policy);
         let Some(peer) = self.peers.get_mut(region) else { return };
+        let well = matches!(&result, Ok(answer) if answer.view.region == *region);
+        peer.shared.probed(well, now);
         let moved = match result {
             Ok(answer) if answer.view.region == *region => peer.answered(answer, &policy, now),
             // Someone else answers at that address: as good as nobody.

@@ -5,7 +5,7 @@ use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{
-    Candidate, EndpointStatus, NameStatus, Place, RegionStatus, ServiceSnapshot, Snapshot,
+    Candidate, EndpointStatus, NameStatus, Place, ProbePace, RegionStatus, ServiceSnapshot, Snapshot,
 };
 use crate::domain::time::Time;
 use crate::domain::view::{ServiceView, View};
@@ -25,7 +25,7 @@ impl Fleet {
             outputs.push(Output::Publish(snapshot));
         }
         self.sequence = self.sequence.saturating_add(1);
-        outputs.push(Output::View(Arc::new(self.view())));
+        outputs.push(Output::View(Arc::new(self.view(now))));
     }
 
     fn snapshot(&self, now: Time) -> Snapshot {
@@ -151,17 +151,19 @@ impl Fleet {
         let state =
             self.policy.services.iter().map(|s| self.state(s, region)).max().unwrap_or(State::Unknown);
         let Some(peer) = self.peers.get(region) else {
-            return RegionStatus { rtt: None, heard: true, state, witness: self.witness };
+            let (rtt, pace, witness) = (None, ProbePace::Full, self.witness);
+            return RegionStatus { rtt, heard: true, state, witness, pace };
         };
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
             heard: peer.fresh(&self.policy, now).is_some(),
             state,
             witness: peer.witness,
+            pace: self.pace(peer, now),
         }
     }
 
-    fn view(&self) -> View {
+    fn view(&self, now: Time) -> View {
         let capacity = self.policy.regions.get(&self.policy.own).and_then(|r| r.capacity_rps);
         View {
             region: self.policy.own.clone(),
@@ -179,7 +181,7 @@ impl Fleet {
                 .iter()
                 .filter_map(|(region, peer)| Some((region.clone(), peer.latency.median()?)))
                 .collect(),
-            votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
+            votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
         }
