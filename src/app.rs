@@ -179,11 +179,13 @@ impl App {
         let (parts, writer) = Parts::new(&config.policy)?;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
+        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let wiring = proxy::Wiring {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
             board: Arc::clone(&parts.board),
             outcomes: outcome_sender,
+            inputs: input_sender.clone(),
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
@@ -195,7 +197,6 @@ impl App {
         let admin = admin.map_err(|source| StartError::Admin { address, source })?;
         let listeners = bound(&config, &edge, &admin)?;
 
-        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let (config_sender, config) = watch::channel(config);
         let (phase, _) = watch::channel(Phase::Serving);
         let (draining, _) = watch::channel(false);

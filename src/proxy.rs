@@ -16,7 +16,7 @@
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, Listener, Protocol};
-use crate::domain::fleet::Outcome;
+use crate::domain::fleet::{Input, Outcome};
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
@@ -50,6 +50,7 @@ mod pipeline;
 mod policy;
 mod progress;
 pub mod proxy_protocol;
+mod samples;
 mod session;
 mod settings;
 mod tls;
@@ -71,6 +72,8 @@ pub struct Wiring {
     pub board: Arc<Board>,
     /// Full: outcomes are dropped and counted.
     pub outcomes: mpsc::Sender<Outcome>,
+    /// Takes samples of round trips. Full: they are dropped and counted.
+    pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.
@@ -145,6 +148,7 @@ struct Shared {
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
+    samples: Arc<samples::Samples>,
 }
 
 /// Counts of malformed messages, by reason.
@@ -213,6 +217,7 @@ impl Edge {
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, guards, tls);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
+            samples: Arc::new(samples::Samples::new(wiring.inputs.clone(), Arc::clone(&wiring.metrics))),
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
@@ -223,7 +228,7 @@ impl Edge {
             shared: Arc::clone(&shared),
             pipeline: Arc::new(pipeline::Pipeline {
                 shared: Arc::clone(&shared),
-                upstreams: upstream::Upstreams::default(),
+                upstreams: upstream::Upstreams::new(Arc::clone(&shared.samples)),
             }),
             closing: closed,
         };

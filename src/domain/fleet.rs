@@ -26,7 +26,7 @@ mod publish;
 mod shared;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target, Transition,
+    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, SampleSource, Target, Transition,
 };
 
 pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
@@ -113,6 +113,7 @@ impl Fleet {
             Input::Probed(Probe::Endpoint { service, address, result }) => {
                 self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
             }
+            Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
             Input::Lease(lease) => self.leased(lease),

@@ -25,6 +25,12 @@ pub enum Input {
         addresses: Vec<SocketAddr>,
     },
     Probed(Probe),
+    /// A round trip to a region that forwarded traffic showed.
+    Sample {
+        region: RegionId,
+        rtt: Rtt,
+        source: SampleSource,
+    },
     /// What a request of this edge met. Dropped and counted when the channel is full.
     Outcome(Outcome),
     /// Requests a second over the last tick: sent by clients, and served in this region.
@@ -56,6 +62,17 @@ pub enum Probe {
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
     /// An endpoint of a service in the own region.
     Endpoint { service: ServiceId, address: SocketAddr, result: Result<(), ProbeFailure> },
+}
+
+/// What a passive sample was taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampleSource {
+    /// The kernel's smoothed round trip of a connection that requests are forwarded on.
+    Tcp,
+    /// From a forwarded request to the first byte of its answer. It counts the service's work, so it
+    /// says nothing of how far the region is.
+    FirstByte,
 }
 
 /// A region's good answer.

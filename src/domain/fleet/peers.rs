@@ -1,11 +1,11 @@
 //! Other regions: what their probes say, how far they are, whether they have room.
 
 use super::shared::SharedPeer;
-use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, Transition, watch};
+use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, SampleSource, Transition, watch};
 use crate::domain::capacity::AdaptiveShare;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{Health, HealthPolicy, State, Word};
-use crate::domain::latency::WindowedMedian;
+use crate::domain::latency::{Rtt, WindowedMedian};
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
@@ -183,6 +183,14 @@ impl Fleet {
             Ok(_) | Err(_) => peer.failed(&policy, now),
         };
         self.dirty |= moved;
+    }
+
+    /// A round trip that forwarded traffic showed. The first byte counts the service's work: for show only.
+    pub(super) fn sampled(&mut self, region: &RegionId, rtt: Rtt, source: SampleSource, now: Time) {
+        let window = self.policy.rtt_window;
+        if let Some(peer) = self.peers.get_mut(region).filter(|_| source == SampleSource::Tcp) {
+            peer.latency.add(rtt, now, window);
+        }
     }
 
     pub(super) fn rank(&mut self) {
