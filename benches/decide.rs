@@ -6,10 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use proxima::domain::endpoint::{Endpoint, pick};
-use proxima::domain::fleet::{Fleet, Input, Probe, Target};
+use proxima::domain::fleet::{EndpointAnswer, Fleet, Input, Probe, Target};
 use proxima::domain::health::HealthPolicy;
 use proxima::domain::name::{RegionId, RouteId, ServiceId};
-use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy};
+use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy, Steering};
 use proxima::domain::routing::{
     Action, Asked, ExactPath, HostPattern, PathPattern, PathPrefix, Pattern, RequestHeaders, Route,
     RouteTable, Scheme,
@@ -83,6 +83,7 @@ fn fleet(regions: usize, endpoints: u8) -> Fleet {
         margin: Margin::default(),
         rtt_window: Duration::from_secs(30),
         failover: FailoverPolicy::default(),
+        steering: Steering::default(),
     };
     let mut fleet = Fleet::new(Arc::new(policy), 1);
     let addresses: Vec<SocketAddr> =
@@ -90,7 +91,7 @@ fn fleet(regions: usize, endpoints: u8) -> Fleet {
     let target = Target::Service(web.clone());
     fleet.handle(Input::Resolved { target, addresses: addresses.clone() }, Time::ZERO);
     for address in addresses {
-        let probe = Probe::Endpoint { service: web.clone(), address, result: Ok(()) };
+        let probe = Probe::Endpoint { service: web.clone(), address, result: Ok(EndpointAnswer::Well) };
         fleet.handle(Input::Probed(probe), Time::ZERO);
     }
     fleet

@@ -13,7 +13,9 @@ use crate::domain::time::Time;
 use crate::domain::view::View;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
@@ -41,6 +43,8 @@ pub struct Wiring {
     /// Reads (entered, served) since the start.
     pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
+    /// Told what becomes of operators' acts.
+    pub desk: Arc<Desk>,
     pub metrics: ControlMetrics,
 }
 
@@ -106,6 +110,7 @@ impl Control {
         self.handle(Input::Load {
             entered_rps: counts.0.saturating_sub(entered) as f64 / seconds,
             served_rps: counts.1.saturating_sub(served) as f64 / seconds,
+            services: BTreeMap::new(),
         });
     }
 
@@ -121,6 +126,7 @@ impl Control {
                 }
                 Output::View(view) => self.wiring.view.store(view),
                 Output::Propose(plan) => self.propose(plan),
+                Output::Operated { id, result } => self.wiring.desk.judged(id, result),
                 Output::Moved(transition) => {
                     self.wiring.metrics.moved(&transition);
                     log(&transition);

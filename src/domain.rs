@@ -5,6 +5,7 @@
 //! Maps are ordered (`BTreeMap`), so nothing depends on hash order.
 
 pub mod capacity;
+pub mod drift;
 pub mod endpoint;
 pub mod fleet;
 pub mod hash;
@@ -12,6 +13,7 @@ pub mod health;
 pub mod latency;
 pub mod limit;
 pub mod name;
+pub mod operator;
 pub mod plan;
 pub mod policy;
 pub mod routing;

@@ -18,6 +18,7 @@ pub mod domain;
 pub mod error_chain;
 pub mod lease;
 pub mod metrics;
+pub mod operators;
 pub mod otlp;
 pub mod peer;
 pub mod probe;

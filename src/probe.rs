@@ -10,7 +10,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, Health, Service, UpstreamProtocol};
-use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
+use crate::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{ProbePace, Snapshot};
@@ -267,7 +267,7 @@ impl Reporter {
         result: Result<Answer, ProbeFailure>,
     ) -> Probe {
         self.metrics.endpoint_probed(service, result.as_ref().map(|_| ()).map_err(|failure| *failure));
-        Probe::Endpoint { service: service.clone(), address, result: result.map(drop) }
+        Probe::Endpoint { service: service.clone(), address, result: result.map(|_| EndpointAnswer::Well) }
     }
 
     /// The view in an answer.

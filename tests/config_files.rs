@@ -386,7 +386,10 @@ fn the_freeze_and_the_drains_of_the_readme_are_read_as_such() {
         .concat();
     let before = "v=1 epoch=a generation=2 writer=eu-west-1 plan=00000000000000ff changed_at=1";
     let record = ControlRecord::parse(&format!("\"{before}{pasted}\"")).unwrap();
-    assert_eq!(record.freeze.as_deref(), Some("maintenance by bob"));
-    let drains: Vec<&str> = record.drains.iter().map(|region| region.as_str()).collect();
+    assert_eq!(
+        record.operator.freeze.map(|freeze| freeze.said.reason).as_deref(),
+        Some("maintenance by bob")
+    );
+    let drains: Vec<&str> = record.operator.drains.keys().map(|region| region.as_str()).collect();
     assert_eq!(drains, ["eu-west-1", "us-east-1"]);
 }

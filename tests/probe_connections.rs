@@ -8,7 +8,7 @@ use prometheus::Registry;
 use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::domain::endpoint::Endpoint;
-use proxima::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
+use proxima::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
 use proxima::domain::health::State;
 use proxima::domain::name::{RegionId, ServiceId};
 use proxima::domain::snapshot::{EndpointStatus, ServiceSnapshot, Snapshot};
@@ -218,7 +218,7 @@ service = "web"
         }
     }
 
-    async fn endpoint(&mut self) -> Result<(), ProbeFailure> {
+    async fn endpoint(&mut self) -> Result<EndpointAnswer, ProbeFailure> {
         match self.next().await {
             Probe::Endpoint { result, .. } => result,
             other => panic!("{other:?}"),
@@ -344,7 +344,7 @@ async fn an_endpoint_is_well_by_its_status_and_is_left_alone_once_it_is_gone() {
     let good = Server::start(None, false, always(answer("204 No Content", ""))).await;
     probing.publish(&[], &[good.address]);
     for _ in 0..3 {
-        assert_eq!(probing.endpoint().await, Ok(()));
+        assert_eq!(probing.endpoint().await, Ok(EndpointAnswer::Well));
     }
     let ill = Server::start(None, false, always(answer("500 No", ""))).await;
     probing.publish(&[], &[ill.address]);
@@ -366,7 +366,7 @@ const TLS: &str = "tls = { ca = \"peer-ca.pem\", server_name = \"peer.there.test
 async fn an_endpoint_behind_tls_is_asked_over_it_and_believed_by_its_own_roots_only() {
     let script = always(answer("204 No Content", ""));
     for (what, tls, service, expected) in [
-        ("as it is configured", true, TLS.to_owned(), Ok(())),
+        ("as it is configured", true, TLS.to_owned(), Ok(EndpointAnswer::Well)),
         ("another name", true, TLS.replace("there", "elsewhere"), Err(ProbeFailure::Tls)),
         ("no TLS where it is asked for", false, TLS.to_owned(), Err(ProbeFailure::Timeout)),
         ("TLS where it is not", true, String::new(), Err(ProbeFailure::Closed)),
@@ -391,10 +391,10 @@ async fn a_reload_keeps_a_probe_s_connection_unless_the_roots_are_others() {
     probing.publish(&[], &[server.address]);
     let config = probing.config.borrow().clone();
     for _ in 0..3 {
-        assert_eq!(probing.endpoint().await, Ok(()));
+        assert_eq!(probing.endpoint().await, Ok(EndpointAnswer::Well));
         probing.config.send_replace(Arc::clone(&config));
     }
-    assert_eq!(probing.endpoint().await, Ok(()));
+    assert_eq!(probing.endpoint().await, Ok(EndpointAnswer::Well));
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     let strangers = Folder::new();
     Authority::new().sign(&strangers, "peer", "peer.there.test");

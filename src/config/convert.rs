@@ -6,10 +6,12 @@ mod limits;
 mod listeners;
 mod names;
 mod observe;
+mod operators;
 mod policy;
 mod regions;
 mod routes;
 mod services;
+mod targets;
 mod tls;
 mod upstream_tls;
 
@@ -19,7 +21,7 @@ use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Config, Environment};
 use crate::domain::name::RegionId;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, Steering};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -40,7 +42,8 @@ pub(super) fn convert(
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let admin = edge::admin(file);
+    let admin = operators::admin(file, folder, report);
+    let audit = operators::audit(file, folder, report);
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
     let tracing = observe::tracing(file, report);
@@ -72,6 +75,7 @@ pub(super) fn convert(
         margin,
         rtt_window,
         failover,
+        steering: Steering::default(),
     };
     Some(Config {
         policy: Arc::new(policy),
@@ -86,6 +90,7 @@ pub(super) fn convert(
         dns,
         resolver,
         admin,
+        audit,
         log,
         access_log,
         tracing,
@@ -99,6 +104,7 @@ pub(super) fn convert(
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let mut named = tls::named_files(file, folder);
     named.extend(edge::named_files(file, folder));
+    named.extend(operators::named_files(file, folder));
     named.extend(upstream_tls::named_files(file, folder));
     named
 }

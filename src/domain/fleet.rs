@@ -12,21 +12,25 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod demand;
+mod leave;
 mod message;
 mod moves;
+mod operate;
 mod own;
 mod peers;
 mod publish;
 mod shared;
+mod witnesses;
 
 pub use message::{
-    DnsReport, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, SampleSource, Target, Transition,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Target, Transition,
 };
 
 pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
@@ -35,6 +39,7 @@ use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
 use shared::Sharing;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -61,8 +66,7 @@ pub struct Fleet {
     load: Load,
     /// Whether this pod speaks for its region, and what the one that does says.
     sharing: Sharing,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -93,7 +97,7 @@ impl Fleet {
             order: Vec::new(),
             load: Load::default(),
             sharing: Sharing::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -111,14 +115,16 @@ impl Fleet {
             Input::Resolved { target, addresses } => self.resolved(&target, addresses),
             Input::Probed(Probe::Region { region, result }) => self.region_probed(&region, result, now),
             Input::Probed(Probe::Endpoint { service, address, result }) => {
-                self.endpoint_probed(&service, address, result.is_ok(), now, &mut outputs);
+                self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
             Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
-            Input::Load { entered_rps, served_rps } => self.loaded(entered_rps, served_rps, now),
+            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
             Input::Lease(lease) => self.leased(lease),
             Input::Shared(shared) => self.told(*shared, now),
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Zoned { .. } | Input::Leaving => {}
+            Input::Dns(report) => self.dns_reported(report, now),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -140,6 +146,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.services.retain(|service, _| policy.services.contains(service));
         for service in &policy.services {
             self.services.entry(service.clone()).or_default();
@@ -168,7 +175,7 @@ impl Fleet {
         }
         self.evaluated_at = Some(now);
         self.dirty = false;
-        self.mark_drains();
+        self.mark_drains(now);
         for (id, service) in &mut self.services {
             service.advance(id, &self.policy, now, outputs);
         }
@@ -178,11 +185,12 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 
     /// A region is drained for a service when every name that needs the service drains it.
-    fn mark_drains(&mut self) {
+    fn mark_drains(&mut self, now: Time) {
         let own = self.policy.own.clone();
         for service in self.policy.services.clone() {
             let mut drained: Option<BTreeSet<RegionId>> = None;
@@ -190,7 +198,7 @@ impl Fleet {
                 if !policy.services.contains(&service) {
                     continue;
                 }
-                let drains = self.names.get(name).map(NameRecord::drains).unwrap_or_default();
+                let drains = self.names.get(name).map(|record| record.drained(now)).unwrap_or_default();
                 drained = Some(match drained {
                     Some(before) => before.intersection(&drains).cloned().collect(),
                     None => drains,

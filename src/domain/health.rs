@@ -3,6 +3,9 @@
 //! Two sources, kept apart: *active* (probes, and the target's own word) and
 //! *passive* (outcomes of requests of this edge). Votes read the active side
 //! only: one poison path must not take the world down.
+//!
+//! A target that flaps waits longer before each return, on either side. That keeps
+//! requests away, and is no ground of a vote: what probes say is what is said.
 
 use crate::domain::limit::outlier::OutlierPolicy;
 use crate::domain::time::Time;
@@ -19,7 +22,7 @@ pub enum State {
     /// Back after an ejection: gets a growing share.
     Probation,
     Ejected,
-    /// Taken out by an operator: finishes what it has, gets nothing new.
+    /// Taken out by an operator or by its own word: finishes what it has, gets nothing new.
     Draining,
 }
 
@@ -104,7 +107,8 @@ pub struct HealthPolicy {
     pub failure_share: f64,
     pub failure_volume: u32,
     pub failure_window: Duration,
-    /// First ejection by outcomes; each further one doubles it, up to `ejection_max`.
+    /// First ejection by outcomes, and least time away after a second fall; each further one
+    /// doubles it, up to `ejection_max`.
     pub ejection: Duration,
     pub ejection_max: Duration,
     /// Time in probation, over which the share grows from a tenth to all.
@@ -132,6 +136,10 @@ impl Default for HealthPolicy {
 
 /// The share of requests that a target in probation starts with.
 const PROBATION_START: f64 = 0.1;
+/// Failed requests that end a probation, whatever the volume: one alone may be bad luck.
+const PROBATION_FAILURES: u32 = 2;
+/// A fall is forgiven after so many times the probation without another one.
+const QUIET: u32 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Active {
@@ -160,7 +168,15 @@ pub struct Health {
     /// Ejections by outcomes without a full probation in between: the exponent of the back-off.
     ejections: u32,
     probation: Option<Time>,
+    /// Times that it went down, less those forgiven since: the exponent of the back-off.
+    falls: u32,
+    fell_at: Time,
+    /// Up again, but kept away until then.
+    held: Option<Time>,
+    /// By an operator.
     draining: bool,
+    /// By its own word.
+    says_draining: bool,
 }
 
 impl Default for Health {
@@ -173,9 +189,18 @@ impl Default for Health {
             passive: open(Time::ZERO),
             ejections: 0,
             probation: None,
+            falls: 0,
+            fell_at: Time::ZERO,
+            held: None,
             draining: false,
+            says_draining: false,
         }
     }
+}
+
+/// How long a target stays away the `n`th time, from 0.
+fn backed_off(n: u32, policy: &HealthPolicy) -> Duration {
+    policy.ejection.saturating_mul(1u32 << n.min(16)).min(policy.ejection_max)
 }
 
 const fn open(window: Time) -> Passive {
@@ -191,8 +216,7 @@ impl Health {
             // The first word counts at once: a booting edge must not wait to be useful.
             Active::Unknown => self.turn(Active::Up, now),
             Active::Down if self.good_in_a_row >= policy.rise => {
-                self.turn(Active::Up, now);
-                self.begin_probation(now);
+                self.come_back(now, policy);
             }
             Active::Down | Active::Up => {}
         }
@@ -203,27 +227,57 @@ impl Health {
         self.good_in_a_row = 0;
         self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
         if self.active != Active::Down && self.bad_in_a_row >= policy.fall {
-            self.turn(Active::Down, now);
-            self.probation = None;
+            self.fall(now, policy);
         }
     }
 
     /// The target itself says that it is down: believed at once, there is no one better to ask.
-    pub fn declared_down(&mut self, now: Time) {
+    pub fn declared_down(&mut self, now: Time, policy: &HealthPolicy) {
         self.good_in_a_row = 0;
         if self.active != Active::Down {
-            self.turn(Active::Down, now);
-            self.probation = None;
+            self.fall(now, policy);
         }
     }
 
     /// What the target is made of is up again: counted already where it was probed.
-    pub fn declared_up(&mut self, now: Time) {
-        if self.active == Active::Down {
-            self.begin_probation(now);
+    pub fn declared_up(&mut self, now: Time, policy: &HealthPolicy) {
+        match self.active {
+            Active::Down => self.come_back(now, policy),
+            Active::Unknown => self.turn(Active::Up, now),
+            Active::Up => {}
         }
-        if self.active != Active::Up {
-            self.turn(Active::Up, now);
+    }
+
+    /// The target says that it is about to end, or no longer does. It is as well as it was.
+    pub fn says_draining(&mut self, draining: bool) {
+        self.says_draining = draining;
+    }
+
+    /// Counts the fall, and forgives earlier ones for the quiet time before it.
+    fn fall(&mut self, now: Time, policy: &HealthPolicy) {
+        if self.active == Active::Up {
+            let quiet = policy.probation.saturating_mul(QUIET).as_nanos().max(1);
+            let forgiven = now.since(self.since).as_nanos() / quiet;
+            let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+            self.falls = self.falls.saturating_sub(forgiven).saturating_add(1);
+        }
+        self.fell_at = now;
+        self.held = None;
+        self.probation = None;
+        self.turn(Active::Down, now);
+    }
+
+    /// Up again: in probation at once after a first fall, later after each further one.
+    fn come_back(&mut self, now: Time, policy: &HealthPolicy) {
+        self.turn(Active::Up, now);
+        let until = match self.falls {
+            0 | 1 => now,
+            falls => self.fell_at + backed_off(falls - 2, policy),
+        };
+        if until > now {
+            self.held = Some(until);
+        } else {
+            self.begin_probation(now);
         }
     }
 
@@ -264,9 +318,10 @@ impl Health {
         }
         let (bad, in_a_row) = (bad.saturating_add(1), in_a_row.saturating_add(1));
         let volume = good.saturating_add(bad);
-        // In probation the share counts whatever the volume: a first failure is enough, one in
-        // hundreds is not.
-        let enough = volume >= policy.failure_volume || self.probation.is_some();
+        // In probation the share counts at a small volume: two failures are enough, two in
+        // hundreds are not.
+        let relapse = self.probation.is_some() && bad >= PROBATION_FAILURES;
+        let enough = volume >= policy.failure_volume || relapse;
         let share_reached = enough && f64::from(bad) >= policy.failure_share * f64::from(volume);
         let reason = if in_a_row >= policy.consecutive_failures {
             Some(EjectionReason::ConsecutiveFailures)
@@ -283,10 +338,10 @@ impl Health {
 
     /// Ejects by outcomes; again before a full probation, for twice as long.
     pub fn eject(&mut self, now: Time, policy: &HealthPolicy) {
-        let doubled = policy.ejection.saturating_mul(1u32 << self.ejections.min(16));
+        let pause = backed_off(self.ejections, policy);
         self.ejections = self.ejections.saturating_add(1);
         self.probation = None;
-        self.passive = Passive::Ejected { until: now + doubled.min(policy.ejection_max) };
+        self.passive = Passive::Ejected { until: now + pause };
     }
 
     /// Fails in a row, and serves on only because there is no room to eject it.
@@ -312,6 +367,10 @@ impl Health {
             self.passive = open(now);
             self.probation = Some(now);
         }
+        if self.held.is_some_and(|until| now >= until) {
+            self.held = None;
+            self.begin_probation(now);
+        }
         // An ejected target shows nothing: its probation begins when it gets requests again.
         if let Some(began) = self.probation
             && matches!(self.passive, Passive::Open { .. })
@@ -322,9 +381,17 @@ impl Health {
         }
     }
 
+    /// Whether time alone may change its state or its share.
+    pub fn is_restless(&self) -> bool {
+        self.probation.is_some() || self.held.is_some() || self.ejected_by_outcomes()
+    }
+
     pub fn state(&self) -> State {
-        if self.draining {
+        if self.draining || self.says_draining && self.active == Active::Up {
             return State::Draining;
+        }
+        if self.held.is_some() {
+            return State::Ejected;
         }
         match (self.active, self.passive, self.probation) {
             (Active::Unknown, _, _) => State::Unknown,
@@ -359,125 +426,4 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Time {
-        Time::from_millis(seconds * 1000)
-    }
-
-    fn healthy(policy: &HealthPolicy) -> Health {
-        let mut health = Health::default();
-        health.probe_succeeded(at(0), policy);
-        health
-    }
-
-    #[test]
-    fn the_first_good_probe_makes_it_healthy_and_fall_bad_ones_eject_it() {
-        let policy = HealthPolicy::default();
-        let mut health = Health::default();
-        assert_eq!(health.state(), State::Unknown);
-        health.probe_succeeded(at(0), &policy);
-        assert_eq!(health.state(), State::Healthy);
-        for n in 1..policy.fall {
-            health.probe_failed(at(u64::from(n)), &policy);
-            assert_eq!(health.state(), State::Healthy);
-        }
-        health.probe_failed(at(5), &policy);
-        assert_eq!(health.state(), State::Ejected);
-        assert_eq!(health.word(), (Word::Down, at(5)));
-    }
-
-    #[test]
-    fn it_returns_through_probation_with_a_growing_share() {
-        let policy = HealthPolicy::default();
-        let mut health = healthy(&policy);
-        health.declared_down(at(1));
-        for _ in 0..policy.rise {
-            health.probe_succeeded(at(2), &policy);
-        }
-        assert_eq!(health.state(), State::Probation);
-        assert!(health.share(at(2), &policy) <= 0.11);
-        assert!(health.share(at(12), &policy) > 0.5);
-        health.advance(at(2) + policy.probation, &policy);
-        assert_eq!(health.state(), State::Healthy);
-    }
-
-    #[test]
-    fn failed_requests_in_a_row_eject_without_touching_the_word() {
-        let policy = HealthPolicy::default();
-        let mut health = healthy(&policy);
-        for _ in 0..policy.consecutive_failures {
-            health.outcome(false, at(1), &policy);
-        }
-        assert_eq!(health.state(), State::Ejected);
-        assert_eq!(health.word().0, Word::Up);
-    }
-
-    #[test]
-    fn a_share_of_failures_ejects_only_with_enough_volume() {
-        let policy = HealthPolicy::default();
-        let mut health = healthy(&policy);
-        for n in 0..policy.failure_volume - 1 {
-            health.outcome(n % 2 == 0, at(1), &policy);
-        }
-        assert_eq!(health.state(), State::Healthy);
-        health.outcome(false, at(1), &policy);
-        assert_eq!(health.state(), State::Ejected);
-    }
-
-    #[test]
-    fn a_few_failures_among_many_requests_do_not_end_a_probation() {
-        let policy = HealthPolicy::default();
-        let mut health = healthy(&policy);
-        // Failures of before the return count no more.
-        for n in 0..10 {
-            health.outcome(n % 2 == 0, at(0), &policy);
-        }
-        health.declared_down(at(0));
-        health.declared_up(at(0));
-        for n in 1..=2000u32 {
-            let now = at(0) + Duration::from_millis(10) * n;
-            health.outcome(n % 200 != 100, now, &policy);
-            assert_ne!(health.state(), State::Ejected, "request {n}");
-        }
-        assert_eq!(health.state(), State::Healthy);
-    }
-
-    #[test]
-    fn a_probation_does_not_run_down_while_outcomes_hold_it_ejected() {
-        let policy = HealthPolicy { ejection: Duration::from_secs(60), ..HealthPolicy::default() };
-        let mut health = healthy(&policy);
-        for _ in 0..policy.consecutive_failures {
-            health.outcome(false, at(0), &policy);
-        }
-        health.declared_down(at(1));
-        health.declared_up(at(2));
-        health.advance(at(2) + policy.probation, &policy);
-        assert_eq!(health.state(), State::Ejected);
-        health.advance(at(60), &policy);
-        assert_eq!(health.state(), State::Probation);
-        health.outcome(false, at(60), &policy);
-        health.advance(at(179), &policy);
-        assert_eq!(health.state(), State::Ejected, "the record was not cleared: the back-off doubled");
-        health.advance(at(180), &policy);
-        assert_eq!(health.state(), State::Probation);
-    }
-
-    #[test]
-    fn each_relapse_doubles_the_ejection() {
-        let policy = HealthPolicy::default();
-        let mut health = healthy(&policy);
-        for _ in 0..policy.consecutive_failures {
-            health.outcome(false, at(0), &policy);
-        }
-        health.advance(at(0) + policy.ejection, &policy);
-        assert_eq!(health.state(), State::Probation);
-        health.outcome(false, at(10), &policy);
-        health.advance(at(29), &policy);
-        assert_eq!(health.state(), State::Ejected);
-        health.advance(at(30), &policy);
-        health.advance(at(30) + policy.probation, &policy);
-        assert_eq!(health.state(), State::Healthy, "a full probation clears the record");
-    }
-}
+mod tests;

@@ -9,14 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A round-trip time. On the wire: whole microseconds.
+/// A round-trip time in whole microseconds: the same in memory, on the wire and in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "u32", into = "u32")]
 pub struct Rtt(Duration);
 
 impl Rtt {
+    /// What is below a microsecond is left out.
     pub const fn new(duration: Duration) -> Self {
-        Self(duration)
+        let nanos = duration.subsec_nanos() / 1_000 * 1_000;
+        Self(Duration::new(duration.as_secs(), nanos))
     }
 
     pub const fn millis(millis: u64) -> Self {

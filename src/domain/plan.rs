@@ -2,20 +2,38 @@
 //!
 //! Pure: (verdicts, distances, capacities, demand, current sets, policy) ->
 //! plan. Evacuation of a confirmed-down region is one step; everything else is
-//! a ramp, bounded by `max_shift` and the hold-down.
+//! a ramp, bounded by `max_shift` and the hold-down. `judge` asks every rule, so that
+//! whoever looks sees what each of them says.
 
 use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+mod assign;
+mod check;
+mod demand;
+mod flow;
+mod judge;
+mod load;
+mod moves;
 mod rules;
 mod shift;
+mod situation;
 
-pub use rules::{LastChange, Situation, next, wanted};
+pub use assign::{Assignment, Part, Receivers, assign};
+pub use check::{Check, CheckOutcome, Detail, Refusal};
+pub use demand::Demand;
+pub use flow::{ArcId, Network, Sent};
+pub use judge::{Judgement, judge};
+pub use load::{Loads, RegionLoad};
+pub use moves::Wanted;
+pub use rules::HOUR;
 pub use shift::{Distances, Room};
+pub use situation::{LastChange, Situation, Turn};
 
 /// Counts the changes of a name's control record since bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,12 +68,11 @@ pub struct NameState {
     pub fence: Fence,
     /// Who wrote last; `None` after bootstrap.
     pub writer: Option<RegionId>,
-    /// When it was last changed, on this process's clock; `None`: never since bootstrap.
+    /// When it was last changed, as its writer claims, on this process's clock; `None`: never since bootstrap.
+    /// Writers' clocks may be wrong: the core believes it only as far as its own readings allow.
     pub changed_at: Option<Time>,
-    /// An operator's freeze, with its reason.
-    pub frozen: Option<String>,
-    /// Regions that an operator drains.
-    pub drains: BTreeSet<RegionId>,
+    /// What operators have said.
+    pub operator: OperatorState,
     pub sets: BTreeMap<EntryId, WeightedSet>,
 }
 
@@ -94,68 +111,4 @@ pub enum Reason {
     Evacuation,
     /// One bounded step toward the wanted weights.
     Ramp,
-}
-
-/// The rule that forbids a change now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Refusal {
-    /// The control record says freeze.
-    Frozen,
-    /// Fewer live regions than `min_live`.
-    MinLive,
-    /// The last change is younger than the hold-down.
-    HoldDown,
-    /// It would give back what another region's plan took away within the hold-down.
-    UndoesOther,
-    /// Fewer fresh votes than a majority of the configured voters.
-    NoMajority,
-    /// Views disagree on membership or policy.
-    Disagreement,
-    /// A majority sees a region down, but nothing from the region confirms it.
-    NoEvidence,
-    /// Another region ranks before this one and is given time to write.
-    NotWriter,
-    /// The records do not match the configuration: an entry is missing or foreign.
-    Foreign,
-    /// This edge has just started, or did not run for a while: it must look again first.
-    JustWoke,
-    /// The last plan failed or met a conflict: the records must be read again first.
-    Unread,
-    /// Another pod of the region speaks for it.
-    NotHolder,
-}
-
-impl Refusal {
-    pub const ALL: [Self; 12] = [
-        Self::Frozen,
-        Self::MinLive,
-        Self::HoldDown,
-        Self::UndoesOther,
-        Self::NoMajority,
-        Self::Disagreement,
-        Self::NoEvidence,
-        Self::NotWriter,
-        Self::Foreign,
-        Self::JustWoke,
-        Self::Unread,
-        Self::NotHolder,
-    ];
-
-    /// The rule as metrics and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Frozen => "frozen",
-            Self::MinLive => "min_live",
-            Self::HoldDown => "hold_down",
-            Self::UndoesOther => "undoes_other",
-            Self::NoMajority => "no_majority",
-            Self::Disagreement => "disagreement",
-            Self::NoEvidence => "no_evidence",
-            Self::NotWriter => "not_writer",
-            Self::Foreign => "foreign",
-            Self::JustWoke => "just_woke",
-            Self::Unread => "unread",
-            Self::NotHolder => "not_holder",
-        }
-    }
 }

@@ -7,6 +7,7 @@ use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::time::Time;
+use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,8 +27,68 @@ pub struct View {
     pub votes: BTreeMap<DnsName, BTreeMap<RegionId, Word>>,
     /// Requests a second that clients sent to this region (not forwarded ones).
     pub entered_rps: f64,
-    /// Requests a second that the region may still take; `None` without a configured capacity.
+    /// Requests a second that the region may still take; `None` without a known capacity.
     pub headroom_rps: Option<f64>,
+    /// What this edge itself has read of others' `/health/edge` at Route 53.
+    #[serde(default)]
+    pub witnesses: BTreeMap<RegionId, WitnessView>,
+    /// Whoever says this is about to end: it finishes what it has and should get nothing new.
+    #[serde(default)]
+    pub draining: bool,
+    /// What the region does.
+    #[serde(default)]
+    pub load: LoadView,
+    /// Requests a second, of all services together, that each region which asks for nothing may send.
+    #[serde(default)]
+    pub spare_rps: Option<f64>,
+}
+
+/// A reading of a region's health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessView {
+    pub witness: Witness,
+    /// How long before the view it was read.
+    pub age_ms: u32,
+}
+
+/// What a region or one of its services does.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct LoadView {
+    /// Requests a second that own endpoints are asked for.
+    pub rps: f64,
+    pub in_flight: u32,
+    /// Requests a second that were turned away because too many were in flight.
+    pub shed_rps: f64,
+    /// Requests a second that can be served, and how that is known.
+    pub capacity: Option<CapacityView>,
+}
+
+/// A capacity in requests a second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CapacityView {
+    pub rps: f64,
+    pub source: CapacitySource,
+}
+
+/// How a capacity is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapacitySource {
+    Configured,
+    /// From what was served while requests were turned away.
+    Measured,
+}
+
+impl CapacitySource {
+    pub const ALL: [Self; 2] = [Self::Configured, Self::Measured];
+
+    /// The source as metrics and logs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Measured => "measured",
+        }
+    }
 }
 
 impl View {
@@ -43,11 +104,15 @@ impl View {
             votes: BTreeMap::new(),
             entered_rps: 0.0,
             headroom_rps: None,
+            witnesses: BTreeMap::new(),
+            draining: false,
+            load: LoadView::default(),
+            spare_rps: None,
         }
     }
 
     /// Field names, own region, and the numbers at their longest.
-    const FRAME_BYTES_MAX: usize = 320;
+    const FRAME_BYTES_MAX: usize = 500;
 
     /// The most bytes that a view over these takes as JSON.
     ///
@@ -59,16 +124,69 @@ impl View {
     ) -> usize {
         let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
         let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
-        let rtts: usize = regions.map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
-        let services: usize = services.map(|s| s.as_str().len() + r#""":{"word":"unknown"},"#.len()).sum();
-        Self::FRAME_BYTES_MAX + names + rtts + services
+        let witness = r#""":{"witness":"unknown","age_ms":4294967295},"#.len();
+        let witnesses: usize = regions.clone().map(|r| r.as_str().len() + witness).sum();
+        let rtts: usize = regions.clone().map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
+        let longest = regions.map(|r| r.as_str().len()).max().unwrap_or(0);
+        let rates =
+            (ServiceView::ASKS_MAX + ServiceView::GRANTS_MAX) * (longest + r#""":,"#.len() + RATE_BYTES_MAX);
+        let services: usize = services.map(|s| s.as_str().len() + SERVICE_BYTES_MAX + rates).sum();
+        Self::FRAME_BYTES_MAX + names + rtts + witnesses + services
     }
 }
 
+/// Longest spelling of what [`rate`] makes.
+const RATE_BYTES_MAX: usize = "-999999999.9".len();
+/// A service without its name, asks and grants.
+const SERVICE_BYTES_MAX: usize = r#""":{"word":"unknown","draining":false,"load":{"rps":-999999999.9,"in_flight":4294967295,"shed_rps":-999999999.9,"capacity":{"rps":-999999999.9,"source":"configured"}},"asks":{},"grants":{},"spare_rps":-999999999.9},"#.len();
+
+/// Requests a second as views say it: to a tenth, within a thousand million.
+pub fn rate(rps: f64) -> f64 {
+    (rps.clamp(-999_999_999.9, 999_999_999.9) * 10.0).round() / 10.0
+}
+
 /// A service as its own region sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Asks and grants are how regions share room: whoever has more than it can serve asks the next
+/// region for what it would send there, and sends no more than that region grants it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     pub word: Word,
+    /// Its endpoints, or the whole region, finish what they have and should get nothing new. No ground
+    /// of a vote: `word` stays what it is.
+    #[serde(default)]
+    pub draining: bool,
+    #[serde(default)]
+    pub load: Option<LoadView>,
+    /// Requests a second that this region would send to others.
+    #[serde(default)]
+    pub asks: BTreeMap<RegionId, f64>,
+    /// Requests a second that those who asked may send here.
+    #[serde(default)]
+    pub grants: BTreeMap<RegionId, f64>,
+    /// Requests a second that each region which asks for nothing may send; `None`: no bound is known.
+    #[serde(default)]
+    pub spare_rps: Option<f64>,
+}
+
+impl ServiceView {
+    /// Most regions that a service asks for room: who has asked these and still has too much is in
+    /// trouble that more forwarding would not end.
+    pub const ASKS_MAX: usize = 4;
+    /// Most regions that are granted room by name; the others have the spare.
+    pub const GRANTS_MAX: usize = 8;
+
+    /// Nothing but a word.
+    pub const fn of(word: Word) -> Self {
+        Self {
+            word,
+            draining: false,
+            load: None,
+            asks: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            spare_rps: None,
+        }
+    }
 }
 
 /// Refuses views that were seen before: the last answer of each of the last processes.

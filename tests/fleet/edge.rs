@@ -1,18 +1,20 @@
 //! Region `a`'s fleet, and the words to tell it what happens.
 
 use proxima::domain::fleet::{
-    DnsReport, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target,
+    DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure,
+    RegionAnswer, Target,
 };
 use proxima::domain::health::{HealthPolicy, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState, Plan};
-use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
+use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy, Steering};
 use proxima::domain::routing::RouteTable;
 use proxima::domain::selection::Margin;
 use proxima::domain::snapshot::{Place, Snapshot};
 use proxima::domain::time::Time;
-use proxima::domain::view::{ServiceView, View};
+use proxima::domain::view::{ServiceView, View, WitnessView};
 use proxima::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -50,6 +52,7 @@ pub fn policy() -> Policy {
         margin: Margin::default(),
         rtt_window: Duration::from_secs(30),
         failover: FailoverPolicy::default(),
+        steering: Steering::default(),
     }
 }
 
@@ -61,6 +64,8 @@ pub struct Edge {
     pub sequence: u64,
     /// Requests a second that clients send to each peer.
     pub entered: f64,
+    /// What the peers say that they have read at Route 53.
+    pub readings: BTreeMap<RegionId, WitnessView>,
     pub snapshot: Option<Arc<Snapshot>>,
     pub view: Option<Arc<View>>,
     pub plans: Vec<Plan>,
@@ -76,6 +81,7 @@ impl Edge {
             now,
             sequence: 0,
             entered: 0.0,
+            readings: BTreeMap::new(),
             snapshot: None,
             view: None,
             plans: Vec::new(),
@@ -104,7 +110,7 @@ impl Edge {
                 Output::Publish(snapshot) => self.snapshot = Some(snapshot),
                 Output::View(view) => self.view = Some(view),
                 Output::Propose(plan) => self.plans.push(plan),
-                Output::Moved(_) => {}
+                Output::Moved(_) | Output::Operated { .. } => {}
             }
         }
     }
@@ -122,7 +128,7 @@ impl Edge {
 
     pub fn pods(&mut self, well: bool) {
         for n in [1, 2] {
-            let result = if well { Ok(()) } else { Err(ProbeFailure::Connect) };
+            let result = if well { Ok(EndpointAnswer::Well) } else { Err(ProbeFailure::Connect) };
             self.tell(Input::Probed(Probe::Endpoint { service: web(), address: pod(n), result }));
         }
     }
@@ -134,20 +140,17 @@ impl Edge {
 
     pub fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
         // As an edge says it: what is not known is left out.
-        let known = (service != Word::Unknown).then_some((web(), ServiceView { word: service }));
+        let known = (service != Word::Unknown).then_some((web(), ServiceView::of(service)));
         let services = known.into_iter().collect();
         self.sequence += 1;
         let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
         let view = View {
-            region: region(name),
-            boot: 9,
             sequence: self.sequence,
-            policy: self.policy.agreement_hash(),
             services,
-            rtts: BTreeMap::new(),
             votes: BTreeMap::from([(www(), votes)]),
             entered_rps: self.entered,
-            headroom_rps: None,
+            witnesses: self.readings.clone(),
+            ..View::first(region(name), 9, self.policy.agreement_hash())
         };
         let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
         self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
@@ -174,8 +177,7 @@ impl Edge {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
             changed_at: None,
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         self.tell(Input::Dns(DnsReport::Read { name: www(), state }));

@@ -4,7 +4,7 @@
 use super::faults::{Fault, Form, Scenario};
 use proxima::domain::health::HealthPolicy;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy};
+use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy, Steering};
 use proxima::domain::routing::RouteTable;
 use proxima::domain::selection::Margin;
 use proxima::domain::weights::{Weight, WeightedSet};
@@ -89,6 +89,9 @@ impl Cast {
                 hold_down: Duration::from_secs(8),
                 plan_expiry: Duration::from_secs(4),
                 writer_patience: Duration::from_secs(3),
+                require_operator_below: 1,
+                max_changes_per_hour: 1000,
+                ..FailoverPolicy::default()
             },
             health: HealthPolicy {
                 fall: 2,
@@ -121,7 +124,9 @@ impl Cast {
             regions: self
                 .regions
                 .iter()
-                .map(|r| (r.clone(), RegionPolicy { capacity_rps: self.capacity_rps }))
+                .map(|r| {
+                    (r.clone(), RegionPolicy { capacity_rps: self.capacity_rps, ..RegionPolicy::default() })
+                })
                 .collect(),
             services: self.services.iter().cloned().collect(),
             routes: Arc::clone(&self.routes),
@@ -138,6 +143,7 @@ impl Cast {
             margin: Margin::default(),
             rtt_window: Duration::from_secs(10),
             failover: self.failover.clone(),
+            steering: Steering::default(),
         }
     }
 

@@ -4,11 +4,14 @@ use super::cast::pace;
 use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::runner::Run;
-use proxima::domain::fleet::{Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer};
+use proxima::domain::fleet::{
+    EndpointAnswer, Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer,
+};
 use proxima::domain::latency::Rtt;
 use proxima::domain::snapshot::Place;
 use proxima::domain::time::Time;
 use proxima::domain::view::View;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +120,7 @@ impl Run<'_> {
                 let probe = Probe::Endpoint {
                     service: self.cast.services[service].clone(),
                     address: self.cast.pod(edge, service, endpoint),
-                    result: if up { Ok(()) } else { Err(ProbeFailure::Connect) },
+                    result: if up { Ok(EndpointAnswer::Well) } else { Err(ProbeFailure::Connect) },
                 };
                 self.feed(edge, Input::Probed(probe))?;
             }
@@ -197,11 +200,14 @@ impl Run<'_> {
         let entered_rps: f64 = sets.values().map(|s| s.share(region) * users / sets.len() as f64).sum();
         let snapshot = self.edges[edge].as_ref().and_then(|p| p.snapshot.as_deref());
         let service = snapshot.and_then(|s| s.services.values().next());
-        let served_here = match service.map(|s| s.candidates.as_slice()) {
-            Some([first, _, ..]) if first.place == Place::Own => first.share,
-            Some([first]) if first.place == Place::Own => 1.0,
+        let served_here = match service.and_then(|s| Some((s.candidates.first()?, s.candidates.len()))) {
+            Some((first, 2..)) if first.place == Place::Own => first.share,
+            Some((first, _)) if first.place == Place::Own => 1.0,
             _ => 0.0,
         };
-        self.feed(edge, Input::Load { entered_rps, served_rps: entered_rps * served_here })
+        self.feed(
+            edge,
+            Input::Load { entered_rps, served_rps: entered_rps * served_here, services: BTreeMap::new() },
+        )
     }
 }

@@ -1,15 +1,18 @@
 //! What goes into the fleet and what comes out.
 
 use super::shared::{Lease, Shared};
+use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
-use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
+use crate::domain::operator::{ActRefusal, OperatorAct};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,6 +27,12 @@ pub enum Input {
         target: Target,
         addresses: Vec<SocketAddr>,
     },
+    /// In which zone addresses of a service are, as far as the configuration says; told before
+    /// they are. Replaces what was told of the service.
+    Zoned {
+        service: ServiceId,
+        zones: BTreeMap<SocketAddr, Zone>,
+    },
     Probed(Probe),
     /// A round trip to a region that forwarded traffic showed.
     Sample {
@@ -33,16 +42,22 @@ pub enum Input {
     },
     /// What a request of this edge met. Dropped and counted when the channel is full.
     Outcome(Outcome),
-    /// Requests a second over the last tick: sent by clients, and served in this region.
+    /// Requests a second over the last tick: sent by clients, and served in this region. Of services
+    /// that are left out nothing is known.
     Load {
         entered_rps: f64,
         served_rps: f64,
+        services: BTreeMap<ServiceId, ServiceLoad>,
     },
     /// Whether this pod speaks for its region.
     Lease(Lease),
     /// What the pod that does has measured.
     Shared(Box<Shared>),
+    /// This process was asked to end: it finishes what it has and should get nothing new.
+    Leaving,
     Dns(DnsReport),
+    /// An operator's command; answered by `Output::Operated`.
+    Operator(OperatorAct),
     Tick,
 }
 
@@ -61,7 +76,16 @@ pub enum Probe {
     /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
     /// An endpoint of a service in the own region.
-    Endpoint { service: ServiceId, address: SocketAddr, result: Result<(), ProbeFailure> },
+    Endpoint { service: ServiceId, address: SocketAddr, result: Result<EndpointAnswer, ProbeFailure> },
+}
+
+/// What an endpoint says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointAnswer {
+    Well,
+    /// It is well but about to end: it finishes what it has and should get nothing new.
+    Draining,
 }
 
 /// What a passive sample was taken of.
@@ -73,6 +97,19 @@ pub enum SampleSource {
     /// From a forwarded request to the first byte of its answer. It counts the service's work, so it
     /// says nothing of how far the region is.
     FirstByte,
+}
+
+/// What one service of the own region does: requests a second over the last tick.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ServiceLoad {
+    /// Sent by clients to this region, wherever they were served.
+    pub entered_rps: f64,
+    /// That own endpoints were asked for, forwarded ones among them.
+    pub served_rps: f64,
+    /// Turned away because too many were in flight.
+    pub shed_rps: f64,
+    /// At own endpoints when it was read.
+    pub in_flight: u32,
 }
 
 /// A region's good answer.
@@ -141,6 +178,8 @@ pub enum OutcomeResult {
 pub enum DnsReport {
     /// A name's control record and sets, as read.
     Read { name: DnsName, state: NameState },
+    /// Records under a name are not what the configuration asks for, weights aside; not empty.
+    Drifted { name: DnsName, records: Vec<Drift> },
     /// A plan was accepted by Route 53 and is PENDING.
     Submitted { name: DnsName, generation: Generation },
     /// The change reached all of Route 53's servers.
@@ -149,6 +188,8 @@ pub enum DnsReport {
     Conflict { name: DnsName },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
     Failed { name: DnsName },
+    /// The control record holds an operator's act from this generation on.
+    Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.
     Witness { region: RegionId, witness: Witness },
 }
@@ -162,6 +203,8 @@ pub enum Output {
     View(Arc<View>),
     /// Submit this, if still valid.
     Propose(Plan),
+    /// What became of an operator's act: in force here, or refused.
+    Operated { id: u64, result: Result<(), ActRefusal> },
     /// Something changed state: for the log and the metrics.
     Moved(Transition),
 }

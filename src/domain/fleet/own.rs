@@ -1,6 +1,6 @@
 //! Services in the own region: endpoints, and what they add up to.
 
-use super::{Fleet, Outcome, OutcomeResult, Output, Target, Transition, watch};
+use super::{EndpointAnswer, Fleet, Outcome, OutcomeResult, Output, ProbeFailure, Target, Transition, watch};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{EjectionReason, Health, HealthPolicy, Room, State, Word};
 use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
@@ -97,8 +97,8 @@ impl OwnService {
     fn follow(&mut self, policy: &Policy, now: Time) {
         match (self.endpoints_word(), self.health.word().0) {
             (Word::Up, Word::Unknown) => self.health.probe_succeeded(now, &policy.health),
-            (Word::Up, Word::Down) => self.health.declared_up(now),
-            (Word::Down, Word::Unknown | Word::Up) => self.health.declared_down(now),
+            (Word::Up, Word::Down) => self.health.declared_up(now, &policy.health),
+            (Word::Down, Word::Unknown | Word::Up) => self.health.declared_down(now, &policy.health),
             (Word::Up, Word::Up) | (Word::Down, Word::Down) | (Word::Unknown, _) => {}
         }
     }
@@ -210,9 +210,8 @@ impl Fleet {
 
     pub(super) fn endpoint_probed(
         &mut self,
-        service: &ServiceId,
-        address: SocketAddr,
-        success: bool,
+        (service, address): (&ServiceId, SocketAddr),
+        result: Result<EndpointAnswer, ProbeFailure>,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
@@ -220,10 +219,12 @@ impl Fleet {
         let Some(own) = self.services.get_mut(service) else { return };
         let Some(endpoint) = own.endpoints.get_mut(&address) else { return };
         let from = endpoint.health.state();
-        if success {
-            endpoint.health.probe_succeeded(now, policy);
-        } else {
-            endpoint.health.probe_failed(now, policy);
+        match result {
+            Ok(answer) => {
+                endpoint.health.probe_succeeded(now, policy);
+                endpoint.health.says_draining(answer == EndpointAnswer::Draining);
+            }
+            Err(_) => endpoint.health.probe_failed(now, policy),
         }
         let to = endpoint.health.state();
         self.dirty |= from != to;
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
     use crate::domain::fleet::{Input, Probe};
     use crate::domain::name::RegionId;
-    use crate::domain::policy::{FailoverPolicy, RegionPolicy};
+    use crate::domain::policy::{FailoverPolicy, RegionPolicy, Steering};
     use crate::domain::selection::Margin;
 
     /// One region, one service; what happens to its endpoints.
@@ -293,6 +294,7 @@ mod tests {
                 margin: Margin::default(),
                 rtt_window: Duration::from_secs(30),
                 failover: FailoverPolicy::default(),
+                steering: Steering::default(),
             };
             let (fleet, now) = (Fleet::new(Arc::new(policy), 1), Time::from_millis(1));
             let mut case = Self { fleet, now, reasons: Vec::new() };
@@ -304,7 +306,11 @@ mod tests {
             let addresses: Vec<SocketAddr> = (0..endpoints).map(address).collect();
             self.handle(Input::Resolved { target: Target::Service(web()), addresses: addresses.clone() });
             for address in addresses {
-                self.handle(Input::Probed(Probe::Endpoint { service: web(), address, result: Ok(()) }));
+                self.handle(Input::Probed(Probe::Endpoint {
+                    service: web(),
+                    address,
+                    result: Ok(EndpointAnswer::Well),
+                }));
             }
         }
 

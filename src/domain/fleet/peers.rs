@@ -11,7 +11,6 @@ use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +24,6 @@ pub(super) struct Peer {
     pub(super) heard: Option<Heard>,
     pub(super) guard: ReplayGuard,
     pub(super) shared: SharedPeer,
-    pub(super) witness: Witness,
     pub(super) services: BTreeMap<ServiceId, RemoteService>,
 }
 
@@ -46,7 +44,6 @@ impl Default for Peer {
             heard: None,
             guard: ReplayGuard::default(),
             shared: SharedPeer::default(),
-            witness: Witness::Unknown,
             services: BTreeMap::new(),
         }
     }
@@ -108,7 +105,7 @@ impl Peer {
             let said_up = service.health.word().0 == Word::Up;
             moved |= watch(&mut service.health, |health| match word {
                 Word::Up if believed => health.probe_succeeded(now, &policy.health),
-                Word::Down => health.declared_down(now),
+                Word::Down => health.declared_down(now, &policy.health),
                 // It decides, and can no longer say that the service is well: an old "up" must not
                 // vote for ever.
                 Word::Unknown if said_up && heard.recent => health.probe_failed(now, &policy.health),

@@ -8,7 +8,7 @@ use crate::domain::snapshot::{
     Candidate, EndpointStatus, NameStatus, Place, ProbePace, RegionStatus, ServiceSnapshot, Snapshot,
 };
 use crate::domain::time::Time;
-use crate::domain::view::{ServiceView, View};
+use crate::domain::view::{LoadView, ServiceView, View};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +57,14 @@ impl Fleet {
                         wanted: record.wanted.clone(),
                         generation: record.generation(),
                         refusal: record.refusal.map(|r| r.as_str()),
+                        drift: record.drift.clone(),
                         gate: record.gate,
+                        operator: record.operator.clone(),
+                        leaving: record.leaving,
+                        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
+                        checks: Arc::clone(&record.checks),
+                        loads: Arc::clone(&record.loads),
                     };
                     (name.clone(), status)
                 })
@@ -151,14 +157,14 @@ impl Fleet {
         let state =
             self.policy.services.iter().map(|s| self.state(s, region)).max().unwrap_or(State::Unknown);
         let Some(peer) = self.peers.get(region) else {
-            let (rtt, pace, witness) = (None, ProbePace::Full, self.witness);
+            let (rtt, pace, witness) = (None, ProbePace::Full, self.witness(region, now));
             return RegionStatus { rtt, heard: true, state, witness, pace };
         };
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
             heard: peer.fresh(&self.policy, now).is_some(),
             state,
-            witness: peer.witness,
+            witness: self.witness(region, now),
             pace: self.pace(peer, now),
         }
     }
@@ -173,7 +179,7 @@ impl Fleet {
             services: self
                 .services
                 .iter()
-                .map(|(id, service)| (id.clone(), ServiceView { word: service.health.word().0 }))
+                .map(|(id, service)| (id.clone(), ServiceView::of(service.health.word().0)))
                 .filter(|(_, view)| view.word != Word::Unknown)
                 .collect(),
             rtts: self
@@ -184,6 +190,10 @@ impl Fleet {
             votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
+            witnesses: self.readings.said(now),
+            draining: false,
+            load: LoadView::default(),
+            spare_rps: None,
         }
     }
 }
