@@ -24,7 +24,8 @@ use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
-use crate::probe;
+use crate::peer::Board;
+use crate::probe::{self, siblings};
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
 use arc_swap::ArcSwap;
@@ -140,6 +141,7 @@ struct Parts {
     registry: Registry,
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
+    board: Arc<Board>,
     heartbeat: Arc<Heartbeat>,
     boot: u64,
     control_metrics: ControlMetrics,
@@ -179,6 +181,7 @@ impl Parts {
             clock,
             snapshot,
             view: Arc::new(ArcSwap::from_pointee(first)),
+            board: Arc::default(),
             heartbeat,
             boot,
             control_metrics: ControlMetrics::register(&registry)?,
@@ -211,10 +214,13 @@ impl App {
         parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
+        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let wiring = proxy::Wiring {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
+            board: Arc::clone(&parts.board),
             outcomes: outcome_sender,
+            inputs: input_sender.clone(),
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
@@ -226,7 +232,6 @@ impl App {
         let admin = admin.map_err(|source| StartError::Admin { address, source })?;
         let listeners = bound(&config, &edge, &admin)?;
 
-        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let (config_sender, config) = watch::channel(config);
         let (phase, _) = watch::channel(Phase::Serving);
         let (draining, _) = watch::channel(false);
@@ -282,10 +287,23 @@ impl App {
             published,
             inputs: input_sender.clone(),
             metrics: parts.control_metrics.clone(),
+            board: Arc::clone(&parts.board),
+            clock: parts.clock,
+        };
+        let (sibling_sender, addresses) = watch::channel(Vec::new());
+        let lease = siblings::Wiring {
+            config: self.config.clone(),
+            addresses,
+            inputs: input_sender.clone(),
+            board: parts.board,
+            clock: parts.clock,
+            boot: parts.boot,
+            metrics: parts.control_metrics.clone(),
         };
         let resolver = resolve::Wiring {
             config: self.config.clone(),
             inputs: input_sender.clone(),
+            siblings: sibling_sender,
             metrics: parts.control_metrics.clone(),
         };
         let operators = admin::Wiring {
@@ -304,6 +322,7 @@ impl App {
         self.tasks.spawn("control", control::run(fleet, control));
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
+        self.tasks.spawn("lease", siblings::run(lease));
         self.tasks.spawn("resolve", resolve::run(resolver));
         let links = dns::Links {
             config,

@@ -215,6 +215,8 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     pub drain: Drain,
     pub trusted_proxies: TrustedProxies,
+    /// All pods of the own region by one name, this one among them; `None`: it is the only one.
+    pub siblings: Option<HostPort>,
 }
 
 impl Config {
@@ -303,6 +305,8 @@ pub struct Probes {
     pub timeout: Duration,
     /// A connection to a region is replaced at least this often.
     pub fresh_connection: Duration,
+    /// Between two probes of a region that another pod of this one measures.
+    pub sparse_interval: Duration,
 }
 
 /// A service and its endpoints in the own region.
@@ -444,6 +448,7 @@ impl Default for Probes {
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(800),
             fresh_connection: Duration::from_secs(30),
+            sparse_interval: Duration::from_secs(30),
         }
     }
 }

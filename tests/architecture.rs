@@ -25,6 +25,7 @@ const LEAVES: &[&str] = &[
     "error_chain",
     "inquiry",
     "journal",
+    "lease",
     "metrics",
     "operators",
     "otlp",

@@ -59,6 +59,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
+    let siblings = edge::siblings(file, report);
 
     let policy = Policy {
         own: own?,
@@ -93,6 +94,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         tracing,
         drain,
         trusted_proxies,
+        siblings,
     })
 }
 

@@ -66,6 +66,7 @@ sections! {
     }
     EdgeSection {
         region: Key<RegionId>,
+        siblings: Key<HostPort>,
         trusted_proxies: List<TrustedPeer>,
         ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
@@ -143,6 +144,7 @@ sections! {
         interval: Key<Duration>,
         timeout: Key<Duration>,
         fresh_connection: Key<Duration>,
+        sparse_interval: Key<Duration>,
         fall: Key<Whole>,
         rise: Key<Whole>,
         rtt_window: Key<Duration>,

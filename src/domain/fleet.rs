@@ -29,6 +29,7 @@ mod part;
 mod peers;
 mod publish;
 mod saved;
+mod shared;
 mod witnesses;
 
 pub use message::{
@@ -38,10 +39,12 @@ pub use message::{
 
 pub use outcomes::{OutcomeRun, add_outcome};
 pub use saved::{OtherPolicy, SavedFleet};
+pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
 
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use shared::Sharing;
 use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
@@ -68,6 +71,8 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
+    /// Whether this pod speaks for its region, and what the one that does says.
+    sharing: Sharing,
     readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
@@ -98,6 +103,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
+            sharing: Sharing::default(),
             readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
@@ -124,8 +130,11 @@ impl Fleet {
                 self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
+            Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
-            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
+            Input::Lease(lease) => self.leased(lease),
+            Input::Shared(shared) => self.told(*shared, now),
+            Input::Zoned { .. } | Input::Leaving => {}
             Input::Dns(report) => self.dns_reported(report, now),
             Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}

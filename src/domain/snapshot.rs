@@ -114,6 +114,26 @@ pub struct RegionStatus {
     /// Worst state of any service there.
     pub state: State,
     pub witness: Witness,
+    pub pace: ProbePace,
+}
+
+/// How often this pod probes a region itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbePace {
+    /// At every `probes.interval`.
+    Full,
+    /// At every `probes.sparse_interval`: the pod that holds the lease tells what it measures.
+    Sparse,
+}
+
+impl ProbePace {
+    /// The pace as pages spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Sparse => "sparse",
+        }
+    }
 }
 
 /// A DNS name as this edge sees it.

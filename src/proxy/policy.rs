@@ -133,6 +133,8 @@ pub enum Content {
     Text(Box<str>),
     /// The region's view as JSON.
     View,
+    /// What this pod tells the others of its region, as JSON.
+    Sibling,
 }
 
 /// Why this edge answers itself; for the metrics.
@@ -336,17 +338,22 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
 }
 
 fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
-    if head.path != peer::VIEW_PATH {
+    let content = match head.path {
+        peer::VIEW_PATH => Some(Content::View),
+        peer::SIBLING_PATH => Some(Content::Sibling),
+        _ => None,
+    };
+    let Some(content) = content else {
         let text = "the peer listener takes probes and forwarded requests";
         return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
-    }
+    };
     if !reads(head.method) {
         let (status, text) = METHOD_NOT_ALLOWED;
         return asked(status, text, id);
     }
     OwnAnswer {
         status: StatusCode::OK,
-        content: Content::View,
+        content,
         headers: Vec::new(),
         request_id: id.clone(),
         cause: Cause::Asked,

@@ -295,6 +295,9 @@ impl Progress {
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
+        if running.attempt.place == Place::Peer {
+            shared.samples.first_byte(&running.attempt.region, latency);
+        }
         self.learn(running.attempt.place, latency);
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {

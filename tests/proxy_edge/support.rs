@@ -176,6 +176,8 @@ pub struct Running {
     pub phase: watch::Sender<Phase>,
     pub served: JoinHandle<()>,
     outcomes: mpsc::Receiver<OutcomeRun>,
+    /// Round trips of forwarded traffic.
+    pub samples: mpsc::Receiver<Input>,
     own: RegionId,
 }
 
@@ -190,10 +192,13 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let metrics = Arc::new(RequestMetrics::register(&registry).unwrap());
     let (snapshot, view) = first_words(&config);
     let (outcomes, received) = mpsc::channel(64);
+    let (inputs, samples) = mpsc::channel(64);
     let wiring = Wiring {
         snapshot: Arc::clone(&snapshot),
         view: Arc::clone(&view),
+        board: Arc::default(),
         outcomes,
+        inputs,
         clock: Clock::start(),
         metrics: Arc::clone(&metrics),
         access_log: None,
@@ -203,7 +208,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let serving = Arc::clone(&edge);
     let served = tokio::spawn(async move { serving.serve(phases).await });
-    Ok(Running { edge, config, snapshot, view, metrics, registry, phase, served, outcomes: received, own })
+    Ok(Running { edge, config, snapshot, view, metrics, registry, phase, served, outcomes: received, samples, own })
 }
 
 /// The snapshot and the view of a fleet that has heard nothing.

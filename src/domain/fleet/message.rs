@@ -1,6 +1,7 @@
 //! What goes into the fleet and what comes out.
 
 use super::OutcomeRun;
+use super::shared::{Lease, Shared};
 use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
@@ -48,6 +49,10 @@ pub enum Input {
         served_rps: f64,
         services: BTreeMap<ServiceId, ServiceLoad>,
     },
+    /// Whether this pod speaks for its region.
+    Lease(Lease),
+    /// What the pod that does has measured.
+    Shared(Box<Shared>),
     /// This process was asked to end: it finishes what it has and should get nothing new.
     Leaving,
     Dns(DnsReport),
@@ -88,7 +93,7 @@ pub enum EndpointAnswer {
 }
 
 /// What a passive sample was taken of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SampleSource {
     /// The kernel's smoothed round trip of a connection that requests are forwarded on.
@@ -121,6 +126,7 @@ pub struct RegionAnswer {
 
 /// Why a probe did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProbeFailure {
     Connect,
     Tls,

@@ -266,6 +266,7 @@ impl Fleet {
                     rank,
                     waiting_since: record.needed_since,
                     awake_since: self.awake_since,
+                    holds: self.sharing.lease.held,
                     read: !record.must_read,
                 },
                 now,

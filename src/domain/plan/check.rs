@@ -35,6 +35,8 @@ pub enum Refusal {
     UndoesOther,
     /// This edge has just started, or did not run for a while: it must look again first.
     JustWoke,
+    /// Another pod of the region holds the lease: that one proposes.
+    NotHolder,
     /// Another region ranks before this one and is given time to write.
     NotWriter,
     /// The last plan failed or met a conflict: the records must be read again first.
@@ -43,7 +45,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// In the order in which they are asked: the first that refuses is the refusal that is shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Foreign,
         Self::Disagreement,
         Self::NoMajority,
@@ -58,6 +60,7 @@ impl Refusal {
         Self::MaxChangesPerHour,
         Self::UndoesOther,
         Self::JustWoke,
+        Self::NotHolder,
         Self::NotWriter,
         Self::Unread,
     ];
@@ -82,6 +85,7 @@ impl Refusal {
             | Self::Frozen
             | Self::NeverEmpty
             | Self::JustWoke
+            | Self::NotHolder
             | Self::NotWriter
             | Self::Unread => false,
         }
@@ -104,6 +108,7 @@ impl Refusal {
             Self::MaxChangesPerHour => "max_changes_per_hour",
             Self::UndoesOther => "undoes_other",
             Self::JustWoke => "just_woke",
+            Self::NotHolder => "not_holder",
             Self::NotWriter => "not_writer",
             Self::Unread => "unread",
         }
@@ -214,6 +219,7 @@ mod tests {
             "frozen",
             "never_empty",
             "just_woke",
+            "not_holder",
             "not_writer",
             "unread",
         ];

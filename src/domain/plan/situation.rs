@@ -41,6 +41,8 @@ pub struct Turn {
     pub waiting_since: Option<Time>,
     /// Since when this edge has run without a pause.
     pub awake_since: Time,
+    /// Whether this pod holds its region's lease.
+    pub holds: bool,
     /// Whether the records were read since the last plan of this edge failed.
     pub read: bool,
 }

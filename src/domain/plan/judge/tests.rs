@@ -57,7 +57,7 @@ impl Case {
             last: None,
             changes: Vec::new(),
             room: Room::default(),
-            turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true },
+            turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, holds: true, read: true },
             a_to_b: Some(10),
             now: Time::from_millis(10_000_000),
         }
