@@ -38,7 +38,6 @@ struct Provider {
     config: watch::Sender<Arc<Config>>,
     plans: mpsc::Sender<Plan>,
     inputs: mpsc::Receiver<Input>,
-    desk: Arc<Desk>,
     shutdown: watch::Sender<bool>,
     registry: Registry,
     task: JoinHandle<()>,
@@ -59,13 +58,13 @@ impl Provider {
             plans: plans_end,
             inputs: inputs_end,
             clock,
-            desk: Arc::clone(&desk),
+            desk,
             metrics,
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
             shutdown: shutdown_end,
         };
         let task = tokio::spawn(serve(links, server.access.clone()));
-        Self { config, plans, inputs, desk, shutdown, registry, task }
+        Self { config, plans, inputs, shutdown, registry, task }
     }
 
     /// The next report that `pick` wants.
