@@ -11,6 +11,7 @@ pub mod explain;
 pub mod operator;
 pub mod replay;
 pub mod run;
+pub mod simulate;
 #[cfg(feature = "demo")]
 pub mod zone_server;
 
@@ -34,6 +35,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Inspect and prepare the Route 53 records of the configured names.
     Dns(dns::Arguments),
+    /// Rehearse faults in virtual time with a configuration, and check what must hold.
+    Simulate(simulate::Arguments),
     /// Take all users off a region, at a pace, until it is undrained.
     Drain(operator::Drain),
     /// Give a region its users back.
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Drain(arguments) => operator::drain(arguments),
         Command::Undrain(arguments) => operator::undrain(arguments),
         Command::Freeze(arguments) => operator::freeze("freeze", arguments),

@@ -40,6 +40,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What every configuration has.
+const SECTIONS: &str = "[regions], [[listeners]], [services] and [[routes]]; see config/minimal.toml";
+
+/// How a file is read with the place of each value, and how all its problems are told: scenarios
+/// are such files, too.
+pub(crate) mod reading {
+    pub(crate) use super::decode::{decode, nearest};
+    pub(crate) use super::file::{Entries, FromFile, Key, List, Placed, Section};
+    pub(crate) use super::problems::Problem;
+    pub(crate) use super::read::text;
+    pub(crate) use super::units::{Capacity, Text, Whole};
+}
+
 /// What the environment, or the command line, adds to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
@@ -103,9 +116,20 @@ pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Resul
 /// Empty for a file that cannot be read or is no TOML at all: [`load`] tells why.
 pub fn named_files(path: &Path) -> Vec<PathBuf> {
     let Ok(text) = read(path) else { return Vec::new() };
-    let Some((file, _)) = decode::decode(&text, &mut Vec::new()) else { return Vec::new() };
+    let Some((file, _)) = decode::decode::<file::File>(&text, SECTIONS, &mut Vec::new()) else {
+        return Vec::new();
+    };
     let named = convert::named_files(&file, folder(path));
     named.iter().flat_map(files::Named::paths).map(Path::to_owned).collect()
+}
+
+/// The regions that a configuration file has, by name; empty for a file that is not right enough to
+/// name them: [`load`] tells why.
+pub fn regions_named(path: &Path) -> Vec<String> {
+    let Ok(text) = read(path) else { return Vec::new() };
+    let Ok(table) = text.parse::<toml::Table>() else { return Vec::new() };
+    let regions = table.get("regions").and_then(toml::Value::as_table);
+    regions.map(|regions| regions.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// What relative paths in a file are taken from.
@@ -131,7 +155,7 @@ fn parse(
     named: NamedFiles,
 ) -> Result<Checked, Problems> {
     let mut problems = Vec::new();
-    let Some((file, damage)) = decode::decode(text, &mut problems) else {
+    let Some((file, damage)) = decode::decode(text, SECTIONS, &mut problems) else {
         return Err(Problems::new(file_name, text, problems));
     };
     let folder = folder(Path::new(file_name));

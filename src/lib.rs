@@ -25,8 +25,8 @@ pub mod peer;
 pub mod probe;
 pub mod proxy;
 pub mod resolve;
-#[cfg(feature = "demo")]
 pub mod rtt_table;
+pub mod simulate;
 pub mod trust;
 #[cfg(feature = "demo")]
 pub mod zone_server;

@@ -43,9 +43,9 @@ mod guards;
 pub mod h1;
 mod headers;
 mod io;
-mod leaving;
 mod listen;
 mod pace;
+mod parting;
 mod pipeline;
 mod policy;
 mod progress;
@@ -143,7 +143,7 @@ struct Shared {
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
-    leaving: leaving::Leaving,
+    parting: parting::Parting,
 }
 
 /// Counts of malformed messages, by reason.
@@ -215,7 +215,7 @@ impl Edge {
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
-            leaving: leaving::Leaving::new(&config),
+            parting: parting::Parting::new(&config),
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
@@ -258,7 +258,7 @@ impl Edge {
         sweeping.spawn(async move {
             let (snapshot, moves) =
                 (Arc::clone(&shared.wiring.snapshot), shared.wiring.metrics.moves.clone());
-            shared.leaving.follow(snapshot, moves).await;
+            shared.parting.follow(snapshot, moves).await;
         });
         loop {
             let now = *phase.borrow_and_update();
@@ -291,7 +291,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
-        self.shared.leaving.apply(config);
+        self.shared.parting.apply(config);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         listen::change(&self.doors, config);

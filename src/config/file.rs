@@ -26,7 +26,7 @@ use toml::Spanned;
 
 mod placed;
 
-pub(super) use placed::{Entries, FromFile, Key, List, Placed, Section};
+pub(crate) use placed::{Entries, FromFile, Key, List, Placed, Section};
 
 /// Derives a section: `Deserialize` that refuses unknown keys.
 macro_rules! sections {

@@ -20,12 +20,12 @@ use std::time::Duration;
 mod agreement;
 mod demand;
 mod explain;
-mod leave;
 mod message;
 mod moves;
 mod operate;
 mod outcomes;
 mod own;
+mod part;
 mod peers;
 mod publish;
 mod saved;
@@ -188,7 +188,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
-        self.leave(now);
+        self.part(now);
         self.publish(now, outputs);
     }
 

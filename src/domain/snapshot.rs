@@ -136,7 +136,7 @@ pub struct NameStatus {
     /// Acts of it that the control record does not hold yet.
     pub unwritten: BTreeSet<u64>,
     /// Set while users are led away from the own region.
-    pub leaving: Option<Leaving>,
+    pub parting: Option<Parting>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
     /// Every rule's answer to the change that is called for, in the order in which they are asked.
@@ -158,7 +158,7 @@ impl NameStatus {
             operator: OperatorState::default(),
             unwritten: BTreeSet::new(),
             drift: Vec::new(),
-            leaving: None,
+            parting: None,
             votes: BTreeMap::new(),
             checks: Arc::new([]),
             loads: Arc::default(),
@@ -168,7 +168,7 @@ impl NameStatus {
 
 /// How far a name's users have left the own region: drained, or down by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Leaving {
+pub struct Parting {
     pub since: Time,
     /// Since when no weight leads here; `None`: some does.
     pub moved_since: Option<Time>,

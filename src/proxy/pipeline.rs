@@ -100,11 +100,11 @@ impl Pipeline {
         }
         let host = head.parts.uri.host().unwrap_or_default();
         let leaves =
-            connection.kind != ListenerKind::Peer && self.shared.leaving.closes(host, connection.lot);
+            connection.kind != ListenerKind::Peer && self.shared.parting.closes(host, connection.lot);
         let upgrading = head.upgrade.is_some().then(|| host.into());
         if matches!(&decision, Decision::Proxy(exchange) if !exchange.is_forwarded()) {
             self.shared.wiring.metrics.entered.inc();
-            self.shared.leaving.entered(host);
+            self.shared.parting.entered(host);
         }
         let mut call = Call {
             connection,
@@ -346,7 +346,7 @@ impl Pipeline {
                     debug!(%error, "an upgraded connection broke");
                 }
             }
-            () = self.shared.leaving.closed_upgrade(host, call.connection.lot) => {
+            () = self.shared.parting.closed_upgrade(host, call.connection.lot) => {
                 self.shared.wiring.metrics.moves.closed(Kind::Upgrade);
             }
         }

@@ -1,17 +1,16 @@
 //! The DNS side of one edge, as the `route53` provider runs it: a loop that
 //! reads, and a task a plan that reads again, submits, and settles lost answers.
 
-use super::cast::pace;
 use super::event::{Edgewise, Event};
-use super::invariants::{Applied, Held, Invariants, Violation};
-use super::runner::Run;
+use super::invariants::{Applied, Held, Violation};
+use super::run::{Process, Run};
 use super::store::{Answer, Sent, Stored};
-use proxima::domain::fleet::{DnsReport, Input};
-use proxima::domain::name::DnsName;
-use proxima::domain::operator::{Freeze, OperatorState};
-use proxima::domain::plan::{Generation, NameState, Plan, Reason};
-use proxima::domain::time::Time;
-use proxima::domain::votes::Witness;
+use crate::domain::fleet::{DnsReport, Input};
+use crate::domain::name::DnsName;
+use crate::domain::operator::{Freeze, OperatorState};
+use crate::domain::plan::{Generation, NameState, Plan, Reason};
+use crate::domain::time::Time;
+use crate::domain::votes::Witness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,8 @@ use std::time::Duration;
 pub(super) enum ApiEvent {
     Poll,
     TimedOut(u64),
+    /// The API answered with `Throttling`: nothing was done.
+    Throttled(u64),
     /// At the API: read everything.
     Read(u64),
     ReadDone(u64, Box<Reading>),
@@ -100,7 +101,7 @@ impl Run<'_> {
     pub(super) fn dns(&mut self, edge: usize, what: ApiEvent) -> Held {
         match what {
             ApiEvent::Poll => {
-                let after = self.dice[edge].jitter(pace::DNS_POLL);
+                let after = self.dice[edge].jitter(self.cast.pace.dns_poll);
                 self.of(edge, after, Edgewise::Dns(ApiEvent::Poll));
                 self.read_next(edge);
                 Ok(())
@@ -129,6 +130,11 @@ impl Run<'_> {
                 None if self.ends_reading(edge, call) => self.read_failed(edge),
                 None => Ok(()),
             },
+            ApiEvent::Throttled(call) => match self.task(edge, call) {
+                Some(task) => self.pause(edge, task),
+                None if self.ends_reading(edge, call) => self.read_failed(edge),
+                None => Ok(()),
+            },
             ApiEvent::Read(_) | ApiEvent::Submit(..) => Ok(()),
         }
     }
@@ -136,24 +142,30 @@ impl Run<'_> {
     /// A call reaches the API; its sender may be gone by now.
     pub(super) fn at_api(&mut self, edge: usize, boot: u64, what: ApiEvent) -> Held {
         let back = self.api_delay(edge);
-        let lost = !self.world.reaches_api(edge);
+        let region = self.cast.region_of(edge);
+        let lost = !self.world.reaches_api(region);
+        let throttled = self.dice[edge].chance(self.world.throttled_percent);
         let done = match what {
+            ApiEvent::Read(call) | ApiEvent::Submit(call, ..) if throttled => {
+                self.count("throttled calls");
+                (!lost).then_some(ApiEvent::Throttled(call))
+            }
             ApiEvent::Read(call) => {
                 let witness = |region: usize| match self.world.green(region, self.now) {
                     _ if self.world.blind[region] => Witness::Unknown,
                     true => Witness::Green,
                     false => Witness::Red,
                 };
-                let witnesses = (0..self.edges.len()).map(|r| self.seams.witness(r, witness(r))).collect();
+                let witnesses =
+                    (0..self.cast.regions.len()).map(|r| self.seams.witness(r, witness(r))).collect();
                 let reading = Reading { names: self.store.names.clone(), witnesses };
                 (!lost).then(|| ApiEvent::ReadDone(call, Box::new(reading)))
             }
             ApiEvent::Submit(call, plan, sent) => {
                 let answer = self.change(edge, &plan, sent)?;
-                let lost = lost || self.world.answers_lost[edge];
+                let lost = lost || self.world.answers_lost[region];
                 if answer == Answer::Applied {
-                    let waits =
-                        |p: &super::runner::Process| p.boot == boot && p.provider.tasks.contains_key(&call);
+                    let waits = |p: &Process| p.boot == boot && p.provider.tasks.contains_key(&call);
                     if !self.edges[edge].as_ref().is_some_and(waits) {
                         self.count("late writes");
                     }
@@ -172,7 +184,8 @@ impl Run<'_> {
     }
 
     fn change(&mut self, edge: usize, plan: &Plan, sent: Sent) -> Result<Answer, Violation> {
-        let name = self.cast.name(&plan.name);
+        // A name that the world does not have has no records to match.
+        let Some(name) = self.cast.name(&plan.name) else { return Ok(Answer::Conflict) };
         let before = self.store.names[name].clone();
         let answer = self.store.submit(name, plan, sent);
         self.note_dns(edge, || format!("{answer:?} {plan:?}"));
@@ -184,7 +197,9 @@ impl Run<'_> {
             Reason::Evacuation => "evacuations",
             Reason::Ramp => "ramps",
         });
-        let mut invariants = std::mem::replace(&mut self.invariants, Invariants::new(&self.cast));
+        self.propagate(name);
+        self.recorder.changed(self.now, name, plan, &self.store.names[name]);
+        let mut invariants = std::mem::take(&mut self.invariants);
         let held = invariants.applied(&self.truth(), &Applied { name, before: &before, plan, sent });
         self.invariants = invariants;
         held.map(|()| answer)
@@ -195,20 +210,24 @@ impl Run<'_> {
         let Some(process) = &mut self.edges[edge] else { return 0 };
         process.provider.calls += 1;
         let (call, boot) = (process.provider.calls, process.boot);
-        if self.world.reaches_api(edge) {
-            let at = self.now + self.api_delay(edge);
-            self.schedule(at, Event::AtApi { edge, boot, what: what(call) });
+        let region = self.cast.region_of(edge);
+        if self.world.reaches_api(region) {
+            let what = what(call);
+            let hangs = match what {
+                ApiEvent::Submit(..) => self.world.delayed[region],
+                _ => Duration::ZERO,
+            };
+            let at = self.now + self.api_delay(edge) + hangs;
+            self.schedule(at, Event::AtApi { edge, boot, what });
         }
-        self.of(edge, pace::API_TIMEOUT, Edgewise::Dns(ApiEvent::TimedOut(call)));
+        self.of(edge, self.cast.pace.api_timeout, Edgewise::Dns(ApiEvent::TimedOut(call)));
         call
     }
 
     fn api_delay(&mut self, edge: usize) -> Duration {
-        if self.world.api_slow {
-            self.dice[edge].between(200, 2_800)
-        } else {
-            self.dice[edge].between(20, 150)
-        }
+        let pace = &self.cast.pace;
+        let (from, to) = if self.world.api_slow { pace.api_slow_ms } else { pace.api_ms };
+        self.dice[edge].between(from, to)
     }
 
     fn provider(&mut self, edge: usize) -> Option<&mut Provider> {
@@ -266,16 +285,18 @@ impl Run<'_> {
 
     /// The records stay as last read; the witnesses are no longer known.
     fn read_failed(&mut self, edge: usize) -> Held {
-        for region in 0..self.edges.len() {
+        for region in 0..self.cast.regions.len() {
             let region = self.cast.regions[region].clone();
             self.report(edge, DnsReport::Witness { region, witness: Witness::Unknown })?;
         }
         Ok(())
     }
 
-    /// An edge's wall clock is off by a constant of its own.
-    fn skew(&self, edge: usize) -> Duration {
-        pace::SKEW.mul_f64(((self.scenario.seed >> (edge * 2)) % 4) as f64 / 3.0)
+    /// A region's wall clock is off by a constant of its own, and by what a fault adds.
+    pub(super) fn skew(&self, edge: usize) -> Duration {
+        let region = self.cast.region_of(edge);
+        let constant = ((self.scenario.seed >> (region % 32 * 2)) % 4) as f64 / 3.0;
+        self.cast.pace.skew.mul_f64(constant) + self.world.skew[region]
     }
 
     fn name_state(&self, edge: usize, stored: &Stored) -> NameState {
@@ -312,7 +333,7 @@ impl Run<'_> {
 
     /// Prepares or, with a batch at hand, submits it (again): only one of them can find its fence.
     fn go_on(&mut self, edge: usize, mut task: Task) -> Held {
-        if self.expires_in(edge, &task).is_zero() {
+        if self.expires_in(edge, &task).is_zero() && self.seams.heeds_expiry() {
             return self.finish(edge, &task, Written::Expired);
         }
         let call = match task.batch {
@@ -321,7 +342,8 @@ impl Run<'_> {
                 self.call(edge, ApiEvent::Read)
             }
             Some(sent) => {
-                self.invariants.submitted(&self.truth(), edge, &task.plan)?;
+                let left = self.expires_in(edge, &task);
+                self.invariants.submitted(&self.truth(), edge, &task.plan, left)?;
                 task.stage = Stage::Submitting;
                 let plan = Arc::clone(&task.plan);
                 self.call(edge, |call| ApiEvent::Submit(call, plan, sent))
@@ -339,7 +361,9 @@ impl Run<'_> {
     }
 
     fn task_read(&mut self, edge: usize, mut task: Task, reading: &Reading) -> Held {
-        let stored = &reading.names[self.cast.name(&task.plan.name)];
+        let Some(stored) = self.cast.name(&task.plan.name).map(|name| &reading.names[name]) else {
+            return self.finish(edge, &task, Written::Conflict);
+        };
         let stands = stored.fence == task.plan.fence;
         let ours = stored.plan_hash == Some(task.plan.hash())
             && stored.fence.generation == task.plan.fence.generation.next();
@@ -358,7 +382,7 @@ impl Run<'_> {
 
     fn pause(&mut self, edge: usize, mut task: Task) -> Held {
         let pause = self.dice[edge].jitter(Duration::from_millis(200 << task.pauses.min(4)));
-        if pause >= self.expires_in(edge, &task) {
+        if pause >= self.expires_in(edge, &task) && self.seams.heeds_expiry() {
             return self.finish(edge, &task, Written::Expired);
         }
         task.pauses += 1;
@@ -377,7 +401,8 @@ impl Run<'_> {
         match written {
             Written::Accepted => {
                 let generation = task.plan.fence.generation.next();
-                let after = self.dice[edge].between(500, 4_000);
+                let (from, to) = self.cast.pace.insync_ms;
+                let after = self.dice[edge].between(from, to);
                 self.of(edge, after, Edgewise::Dns(ApiEvent::InSync(name.clone(), generation)));
                 self.report(edge, DnsReport::Submitted { name, generation })?;
             }

@@ -2,9 +2,8 @@
 
 use super::faults::{Scenario, Step};
 use super::invariants::{Rule, Violation};
-use super::planted::Seams;
-use super::runner::{Logging, play};
-use std::fmt::Write as _;
+use super::run::{Writes, play};
+use super::seams::Seams;
 use std::time::Duration;
 
 /// A failure that was cut down.
@@ -17,18 +16,20 @@ pub struct Shrunk {
 }
 
 /// Runs that one shrink may take.
-const RUNS_MAX: usize = 400;
+const RUNS_MAX: usize = 150;
 
 /// Delta debugging (Zeller, Hildebrandt 2002) over the steps, then over their lengths.
 pub fn shrink(scenario: &Scenario, violation: &Violation, seams: &dyn Seams) -> Shrunk {
     let mut best = Shrunk { scenario: scenario.clone(), violation: violation.clone(), runs: 0 };
     let rule = violation.rule;
     loop {
-        let before = best.scenario.clone();
+        let before = (best.scenario.steps.clone(), best.scenario.background_loss);
         drop_steps(&mut best, rule, seams);
         shorten(&mut best, rule, seams);
         calm_links(&mut best, rule, seams);
-        if best.scenario == before || best.runs >= RUNS_MAX {
+        if (&best.scenario.steps, best.scenario.background_loss) == (&before.0, before.1)
+            || best.runs >= RUNS_MAX
+        {
             return best;
         }
     }
@@ -40,7 +41,7 @@ fn fails(best: &mut Shrunk, with: Scenario, rule: Rule, seams: &dyn Seams) -> bo
         return false;
     }
     best.runs += 1;
-    match play(&with, seams, Logging::Off).violation {
+    match play(&with, seams, Writes::default()).violation {
         Some(violation) if violation.rule == rule => {
             best.scenario = with;
             best.violation = violation;
@@ -97,22 +98,18 @@ fn calm_links(best: &mut Shrunk, rule: Rule, seams: &dyn Seams) {
 }
 
 /// What a person needs to see: the seed, the rule, the shortest plan, the last things that happened.
-pub fn report(scenario: &Scenario, violation: &Violation, seams: &dyn Seams) -> String {
+/// `again`: the command that repeats it.
+pub fn report(scenario: &Scenario, violation: &Violation, seams: &dyn Seams, again: &str) -> String {
     let shrunk = shrink(scenario, violation, seams);
-    let log = play(&shrunk.scenario, seams, Logging::On).log;
+    let log = play(&shrunk.scenario, seams, Writes { log: true, ..Writes::default() }).log;
     let told: Vec<&str> = log.lines().filter(|l| !l.contains(" view ") && !l.contains(" publish ")).collect();
-    let mut text = String::new();
     let (had, has) = (scenario.steps.len(), shrunk.scenario.steps.len());
-    writeln!(text, "seed {} breaks an invariant: {violation}", scenario.seed).unwrap();
-    writeln!(text, "the shortest plan that still does ({has} of {had} steps, {} runs):", shrunk.runs)
-        .unwrap();
-    write!(text, "{}", shrunk.scenario).unwrap();
-    writeln!(text, "there: {}", shrunk.violation).unwrap();
-    writeln!(text, "the last of what happened there:").unwrap();
+    let mut text = format!("seed {} breaks an invariant: {violation}\n", scenario.seed);
+    text += &format!("the shortest plan that still does ({has} of {had} steps, {} runs):\n", shrunk.runs);
+    text += &shrunk.scenario.to_string();
+    text += &format!("there: {}\nthe last of what happened there:\n", shrunk.violation);
     for line in &told[told.len().saturating_sub(40)..] {
-        writeln!(text, "  {line}").unwrap();
+        text += &format!("  {line}\n");
     }
-    writeln!(text, "again: PROXIMA_SEED={} cargo test --test harness one_seed -- --nocapture", scenario.seed)
-        .unwrap();
-    text
+    text + "again: " + again + "\n"
 }

@@ -2,10 +2,10 @@
 //! compare and swap and are applied whole or not at all.
 
 use super::cast::Cast;
-use proxima::domain::name::{EntryId, RegionId};
-use proxima::domain::plan::{Fence, Generation, Plan};
-use proxima::domain::time::Time;
-use proxima::domain::weights::WeightedSet;
+use crate::domain::name::{EntryId, RegionId};
+use crate::domain::plan::{Fence, Generation, Plan};
+use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One name's records.
@@ -22,7 +22,7 @@ pub struct Stored {
     pub sets: BTreeMap<EntryId, WeightedSet>,
 }
 
-/// When a plan was made, by the harness's clock, and when it was sent, by its writer's.
+/// When a plan was made, by the world's clock, and when it was sent, by its writer's.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
     pub proposed: Time,
@@ -41,7 +41,11 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Store {
     pub names: Vec<Stored>,
-    /// Whether batches are conditional. Only a planted bug says no.
+    /// What Route 53's servers answer by, by name; a change shows there some time after it was taken.
+    pub(super) published: Vec<BTreeMap<EntryId, WeightedSet>>,
+    /// By name: changes taken, and the last one that is published.
+    changes: Vec<(u64, u64)>,
+    /// Whether batches are conditional. Only seams say no.
     fenced: bool,
 }
 
@@ -56,7 +60,26 @@ impl Store {
             drains: BTreeSet::new(),
             sets: home.clone(),
         };
-        Self { names: cast.names.iter().map(|n| bootstrapped(&n.home)).collect(), fenced }
+        Self {
+            names: cast.names.iter().map(|n| bootstrapped(&n.home)).collect(),
+            published: cast.names.iter().map(|n| n.home.clone()).collect(),
+            changes: vec![(0, 0); cast.names.len()],
+            fenced,
+        }
+    }
+
+    /// Counts a change of a name's sets; the number to publish it by.
+    pub(super) fn changed(&mut self, name: usize) -> u64 {
+        self.changes[name].0 += 1;
+        self.changes[name].0
+    }
+
+    /// The servers answer by this change from now on, unless they know a later one.
+    pub(super) fn publish(&mut self, name: usize, change: u64, sets: &BTreeMap<EntryId, WeightedSet>) {
+        if change > self.changes[name].1 {
+            self.changes[name].1 = change;
+            self.published[name].clone_from(sets);
+        }
     }
 
     /// DELETE what was read, CREATE what shall be: all of it or nothing.

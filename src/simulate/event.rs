@@ -1,17 +1,29 @@
 //! What happens in a run, in order of time.
 
 use super::provider::ApiEvent;
-use proxima::domain::time::Time;
-use proxima::domain::view::View;
+use crate::domain::name::EntryId;
+use crate::domain::time::Time;
+use crate::domain::view::View;
+use crate::domain::weights::WeightedSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is to happen at a moment.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A fault begins or ends.
+    /// A fault begins, changes or ends.
     Begin(usize),
+    Beat(usize),
     End(usize),
     Audit,
+    /// Users send what they send.
+    Flow,
+    /// A change has reached all of Route 53's servers: a name's sets, and the count of its changes.
+    Propagated {
+        name: usize,
+        change: u64,
+        sets: Arc<BTreeMap<EntryId, WeightedSet>>,
+    },
     /// Something of one process; ignored when that process is gone.
     Of {
         edge: usize,
@@ -24,7 +36,7 @@ pub(super) enum Event {
         boot: u64,
         what: ApiEvent,
     },
-    /// A probe reaches another edge.
+    /// A probe reaches another region.
     AtPeer {
         from: usize,
         boot: u64,
@@ -33,6 +45,7 @@ pub(super) enum Event {
     },
 }
 
+/// `to` and `from` are regions.
 #[derive(Debug)]
 pub(super) enum Edgewise {
     Probe { to: usize },
@@ -41,7 +54,6 @@ pub(super) enum Edgewise {
     Pods,
     Requests,
     Poison,
-    Load,
     Dns(ApiEvent),
 }
 

@@ -1,25 +1,29 @@
 //! What must hold after every step, checked against the truth.
 //!
-//! Bounds are the sums of what detection may take at the harness's pace; each
+//! Bounds are the sums of what detection may take at the world's pace; each
 //! says what it adds up.
 
-use super::cast::{Cast, pace};
+use super::cast::Cast;
 use super::fabric::Fabric;
 use super::store::{Sent, Store, Stored};
 use super::world::{Trouble, World};
-use proxima::domain::health::State;
-use proxima::domain::name::{EntryId, RegionId};
-use proxima::domain::plan::{Plan, Reason};
-use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
-use proxima::domain::time::Time;
-use proxima::domain::votes::Verdict;
-use proxima::domain::weights::WeightedSet;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::domain::name::{EntryId, RegionId};
+use crate::domain::plan::{Plan, Reason};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::time::Time;
+use crate::domain::votes::Verdict;
+use crate::domain::weights::WeightedSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+mod grounds;
+mod lasting;
+
+use grounds::{gains_of_home, min_live};
+
 /// The rules by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// A set lost its last live region while it had one, or a plan changes nothing.
     EmptySet,
@@ -49,6 +53,16 @@ pub enum Rule {
     NotHome,
     /// A snapshot that no request should read.
     Snapshot,
+    /// An ejected region stands above a healthy one.
+    Ranked,
+    /// A region was evacuated without a majority of votes against it.
+    Minority,
+    /// A plan overloads a region, by its own inputs, while others have room.
+    Capacity,
+    /// A plan was submitted after its expiry.
+    Expired,
+    /// A gate stays closed though nothing calls for it.
+    GateLatched,
 }
 
 /// What was broken, when and how.
@@ -94,38 +108,40 @@ impl Truth<'_> {
     /// An edge notices its own pod, or another edge's silence: failed probes in a row, each late
     /// by its jitter and timeout, and the next evaluation.
     fn noticed(&self) -> Duration {
-        (pace::PROBE * (self.cast.health.fall + 1)).mul_f64(1.1)
-            + pace::PROBE_TIMEOUT
+        let pace = &self.cast.pace;
+        (pace.probe * (self.cast.health().fall + 1)).mul_f64(1.1)
+            + pace.probe_timeout
             + Duration::from_millis(500)
     }
 
     /// The longest that a dead service is a candidate elsewhere: noticed there, then here; or,
     /// when nobody decides there any more, its last view grown old and then noticed here.
     fn told(&self) -> Duration {
-        self.noticed() + self.noticed().max(self.cast.failover.view_fresh + pace::PROBE)
+        self.noticed() + self.noticed().max(self.cast.failover().view_fresh + self.cast.pace.probe)
     }
 
     /// The longest that a dead region may be voted up: told to every voter, and their votes grown old.
     fn voted(&self) -> Duration {
-        self.told() + self.cast.failover.view_fresh + Duration::from_secs(1)
+        self.told() + self.cast.failover().view_fresh + Duration::from_secs(1)
     }
 
     /// The longest that a change may rest on trouble that is over: the checkers' lag and the poll
     /// that tells of it, or word by views until they have grown old.
     fn remembered(&self) -> Duration {
-        let witness = pace::WITNESS_LAG + pace::DNS_POLL.mul_f64(1.1) + pace::API_TIMEOUT;
-        witness.max(self.noticed() + self.cast.failover.view_fresh) + Duration::from_secs(1)
+        let pace = &self.cast.pace;
+        let witness = pace.witness_lag + pace.dns_poll.mul_f64(1.1) + pace.api_timeout;
+        witness.max(self.noticed() + self.cast.failover().view_fresh) + Duration::from_secs(1)
     }
 
     /// The longest that a plain death may go without evacuation: votes or witness, a plan in
     /// flight, one writer's patience, two rounds of the API.
     fn evacuated(&self) -> Duration {
-        let failover = &self.cast.failover;
-        self.told()
+        let (failover, pace) = (self.cast.failover(), &self.cast.pace);
+        self.told().max(pace.witness_lag + pace.dns_poll)
             + failover.down_after
             + failover.plan_expiry
             + failover.writer_patience
-            + pace::DNS_POLL * 2
+            + pace.dns_poll * 2
             + Duration::from_secs(1)
     }
 }
@@ -143,7 +159,7 @@ pub struct Applied<'a> {
 }
 
 /// What must be remembered between steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Invariants {
     /// By name: when the last change was sent, by its writer's clock.
     last_stamp: Vec<Option<Time>>,
@@ -151,19 +167,44 @@ pub struct Invariants {
     refused: Vec<BTreeSet<u64>>,
     /// By name: when a hand moved users.
     edited: Vec<Time>,
+    /// By edge: since when its process runs, and whether it has seen what each entry sends.
+    started: Vec<Time>,
+    knows_demand: Vec<bool>,
+    /// The last time that a name was not as at home, or a region not well.
+    unsteady_at: Time,
+    /// The greatest error of a clock that a fault has brought.
+    skew_max: Duration,
+    /// By edge and name: since when a gate is closed and nothing calls for it.
+    latched: Vec<Vec<Option<Time>>>,
 }
 
 impl Invariants {
     pub fn new(cast: &Cast) -> Self {
         Self {
             last_stamp: vec![None; cast.names.len()],
-            refused: vec![BTreeSet::new(); cast.regions.len()],
+            refused: vec![BTreeSet::new(); cast.edges()],
             edited: vec![Time::ZERO; cast.names.len()],
+            started: vec![Time::ZERO; cast.edges()],
+            knows_demand: vec![false; cast.edges()],
+            unsteady_at: Time::ZERO,
+            skew_max: Duration::ZERO,
+            latched: vec![vec![None; cast.names.len()]; cast.edges()],
         }
     }
 
-    pub fn restarted(&mut self, edge: usize) {
+    pub fn restarted(&mut self, edge: usize, now: Time) {
         self.refused[edge].clear();
+        self.started[edge] = now;
+        self.knows_demand[edge] = false;
+        self.latched[edge].fill(None);
+    }
+
+    pub fn skewed(&mut self, by: Duration) {
+        self.skew_max = self.skew_max.max(by);
+    }
+
+    pub fn skew_max(&self) -> Duration {
+        self.skew_max
     }
 
     pub fn conflicted(&mut self, edge: usize, plan: &Plan) {
@@ -174,11 +215,13 @@ impl Invariants {
         self.edited[name] = now;
     }
 
-    /// When a plan goes to the API.
-    pub fn submitted(&self, truth: &Truth<'_>, edge: usize, plan: &Plan) -> Held {
+    /// When a plan goes to the API; `expires_in`: by its writer's clock.
+    pub fn submitted(&self, truth: &Truth<'_>, edge: usize, plan: &Plan, expires_in: Duration) -> Held {
         truth.require(!self.refused[edge].contains(&plan.hash()), Rule::Resubmitted, || {
-            format!("{} sends again what was refused as a conflict: {plan:?}", truth.cast.regions[edge])
-        })
+            let region = &truth.cast.regions[truth.cast.region_of(edge)];
+            format!("{region} sends again what was refused as a conflict: {plan:?}")
+        })?;
+        truth.require(!expires_in.is_zero(), Rule::Expired, || format!("{plan:?}"))
     }
 
     /// When an edge proposes: on what ground.
@@ -186,18 +229,24 @@ impl Invariants {
         let n = truth.cast.regions.len();
         let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|status| &status.verdicts);
         let up = verdicts.iter().flat_map(|v| v.values()).filter(|v| **v == Verdict::Up).count();
-        truth.require(up >= truth.cast.failover.min_live, Rule::MinLive, || {
-            format!("{} holds {up} regions for up and proposes {plan:?}", truth.cast.regions[edge])
+        truth.require(up >= truth.cast.failover().min_live, Rule::MinLive, || {
+            let region = &truth.cast.regions[truth.cast.region_of(edge)];
+            format!("{region} holds {up} regions for up and proposes {plan:?}")
         })?;
         self.unconfirmed(truth, plan, snapshot)?;
+        grounds::majority(truth, plan, snapshot)?;
+        if self.knows_demand[edge] {
+            grounds::capacity(truth, plan, snapshot)?;
+        }
         if n == 2 {
             return Ok(());
         }
         // A view's age at its arrival: it is made up to a quarter second before, and travels.
-        let span = truth.cast.failover.view_fresh + pace::PROBE_TIMEOUT + Duration::from_millis(500);
+        let span =
+            truth.cast.failover().view_fresh + truth.cast.pace.probe_timeout + Duration::from_millis(500);
         let heard = 1 + truth.fabric.fresh(edge, span, truth.now);
         truth.require(heard > n / 2, Rule::CutOffWriter, || {
-            let writer = &truth.cast.regions[edge];
+            let writer = &truth.cast.regions[truth.cast.region_of(edge)];
             format!(
                 "{writer} has fresh news of {heard} of {n} regions, itself included, and proposes {plan:?}"
             )
@@ -207,7 +256,7 @@ impl Invariants {
     /// Without a verdict a region loses users only to their home. A plan that the store will refuse
     /// is not judged: its writer has not read the last drains.
     fn unconfirmed(&self, truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapshot>) -> Held {
-        let name = truth.cast.name(&plan.name);
+        let Some(name) = truth.cast.name(&plan.name) else { return Ok(()) };
         let stored = &truth.store.names[name];
         let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|status| &status.verdicts);
         let Some(verdicts) = verdicts.filter(|_| stored.fence == plan.fence) else { return Ok(()) };
@@ -256,10 +305,12 @@ impl Invariants {
         let previous = self.last_stamp[*name].replace(sent.stamp);
         if plan.reason == Reason::Ramp {
             let pause = previous.map(|at| sent.stamp.since(at));
-            let hold_down = truth.cast.failover.hold_down;
-            truth.require(pause.is_none_or(|p| p + pace::SKEW * 2 >= hold_down), Rule::HoldDown, || {
-                format!("{pause:?} after the last change: {plan:?}")
-            })?;
+            let hold_down = truth.cast.failover().hold_down;
+            truth.require(
+                pause.is_none_or(|p| p + truth.cast.pace.skew * 2 + self.skew_max >= hold_down),
+                Rule::HoldDown,
+                || format!("{pause:?} after the last change: {plan:?}"),
+            )?;
         }
         min_live(truth, applied)
     }
@@ -279,7 +330,9 @@ impl Invariants {
         let moves = || format!("{id} goes from {had:.2} to {has:.2} in entry {entry}: {plan:?}");
         let drained = before.drains.contains(id);
         let waited = truth.now.since(sent.proposed);
-        let troubled = truth.any(*name, region, |t| t.within(truth.remembered() + waited, truth.now));
+        let remembered = truth.remembered() + waited;
+        let troubled = truth.any(*name, region, |t| t.within(remembered, truth.now))
+            || truth.world.suspect[region].within(remembered, truth.now);
         if has > had {
             let dead = truth.any(*name, region, |t| t.longer_than(truth.voted() + waited, truth.now));
             let well = (0..truth.cast.regions.len()).any(|r| !truth.any(*name, r, |t| t.now));
@@ -304,7 +357,7 @@ impl Invariants {
         }
         match plan.reason {
             Reason::Ramp => {
-                let bound = truth.cast.failover.max_shift.max(POINT) + POINT;
+                let bound = truth.cast.failover().max_shift.max(POINT) + POINT;
                 truth.require(has - had <= bound, Rule::MaxShift, moves)
             }
             Reason::Evacuation => {
@@ -313,143 +366,4 @@ impl Invariants {
             }
         }
     }
-
-    /// From time to time: whether a dead region's users were moved.
-    pub fn audited(&self, truth: &Truth<'_>) -> Held {
-        let n = truth.cast.regions.len();
-        for (name, stored) in truth.store.names.iter().enumerate() {
-            let well = (0..n).filter(|r| !truth.any(name, *r, |t| t.now)).count();
-            let enough = (n == 2 && well == 1) || well > n / 2;
-            let plain = truth.world.plain && !stored.frozen && stored.drains.is_empty();
-            if !plain || !enough || well < truth.cast.failover.min_live {
-                continue;
-            }
-            let calm = truth.world.changed_at.max(self.edited[name]);
-            let young = self.last_stamp[name].is_some_and(|at| {
-                let since = truth.now.since(at);
-                since < truth.evacuated() + truth.cast.failover.hold_down
-            });
-            // Undoing another region's change has to wait for the hold-down.
-            let patience =
-                truth.evacuated() + if young { truth.cast.failover.hold_down } else { Duration::ZERO };
-            for (region, id) in truth.cast.regions.iter().enumerate() {
-                let dead = truth.any(name, region, |t| t.longer_than(patience, truth.now));
-                let holds = stored.sets.values().any(|set| set.get(id).is_some());
-                if dead && holds && truth.now.since(calm) > patience {
-                    let sets = &stored.sets;
-                    let text = format!("{id} is dead for more than {patience:?} and has users: {sets:?}");
-                    return truth.broken(Rule::NotEvacuated, text);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Every snapshot that an edge publishes.
-    pub fn published(&self, truth: &Truth<'_>, edge: usize, snapshot: &Snapshot) -> Held {
-        for (index, id) in truth.cast.services.iter().enumerate() {
-            let Some(service) = snapshot.services.get(id) else {
-                return truth.broken(Rule::Snapshot, format!("{id} is missing"));
-            };
-            let shown = || format!("edge {}, {service:?}", truth.cast.regions[edge]);
-            let known = !service.endpoints.is_empty() || snapshot.peers.values().any(|p| !p.is_empty());
-            truth.require(!known || !service.candidates.is_empty(), Rule::Snapshot, || {
-                format!("no candidate: {}", shown())
-            })?;
-            consistent(service, &snapshot.own)
-                .or_else(|text| truth.broken(Rule::Snapshot, format!("{text}: {}", shown())))?;
-            for candidate in service.candidates.iter().filter(|c| c.place == Place::Peer && !service.panic) {
-                let trouble = truth.world.trouble[truth.cast.region(&candidate.region)][index];
-                let awake = truth.now.since(truth.world.awake_since[edge]) > truth.told();
-                let stale = awake && trouble.longer_than(truth.told(), truth.now);
-                truth.require(!stale, Rule::Snapshot, || {
-                    format!("{} is long dead and a candidate: {}", candidate.region, shown())
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Why all is not back to normal yet; `None` when it is.
-    pub fn unsettled(&self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Option<String> {
-        for (cast, stored) in truth.cast.names.iter().zip(&truth.store.names) {
-            let away = cast
-                .home
-                .iter()
-                .find(|(entry, home)| stored.sets.get(*entry).and_then(points) != points(home));
-            if let Some((entry, _)) = away {
-                return Some(format!("entry {entry} of {} holds {:?}", cast.name, stored.sets.get(entry)));
-            }
-        }
-        for (edge, snapshot) in snapshots.iter().enumerate() {
-            let edge = &truth.cast.regions[edge];
-            let Some(snapshot) = snapshot else { return Some(format!("edge {edge} publishes nothing")) };
-            for service in snapshot.services.values() {
-                if let Some((region, state)) = service.states.iter().find(|(_, s)| **s != State::Healthy) {
-                    return Some(format!("edge {edge} sees {} in {region} as {state:?}", service.id));
-                }
-                if service.candidates.first().is_none_or(|c| c.place != Place::Own) {
-                    return Some(format!("edge {edge} does not serve {} itself", service.id));
-                }
-            }
-            for (name, status) in &snapshot.names {
-                if let Some((region, verdict)) = status.verdicts.iter().find(|(_, v)| **v != Verdict::Up) {
-                    return Some(format!("edge {edge} sees {region} for {name} as {verdict:?}"));
-                }
-            }
-        }
-        None
-    }
-}
-
-/// What a snapshot must show by itself.
-fn consistent(service: &ServiceSnapshot, own: &RegionId) -> Result<(), &'static str> {
-    let state = |region: &RegionId| service.states.get(region).copied().unwrap_or(State::Unknown);
-    let first = service.candidates.first().map(|c| &c.region);
-    let own_well = state(own).usable() && !service.endpoints.is_empty();
-    if own_well && first != Some(own) {
-        return Err("the own region is well but not first");
-    }
-    // A drained own region stays as the last resort, without a share.
-    let last = |c: &Candidate| c.place == Place::Own && state(own) == State::Draining && c.share == 0.0;
-    if !service.panic && service.candidates.iter().any(|c| !state(&c.region).usable() && !last(c)) {
-        return Err("a candidate is not usable and this is no panic");
-    }
-    if service.candidates.iter().any(|c| c.endpoints.is_empty()) {
-        return Err("a candidate without endpoints");
-    }
-    let regions: BTreeSet<&RegionId> = service.candidates.iter().map(|c| &c.region).collect();
-    if regions.len() != service.candidates.len() {
-        return Err("a region twice");
-    }
-    Ok(())
-}
-
-/// The share of users that a change sends home.
-fn gains_of_home(
-    truth: &Truth<'_>,
-    home: Option<&WeightedSet>,
-    (from, to): (&WeightedSet, &WeightedSet),
-) -> f64 {
-    let gain = |region: &RegionId| {
-        let due = home.map_or(0.0, |set| set.share(region));
-        (to.share(region).min(due) - from.share(region)).max(0.0)
-    };
-    truth.cast.regions.iter().map(gain).sum()
-}
-
-/// At least `min_live` regions were up when users were moved.
-fn min_live(truth: &Truth<'_>, applied: &Applied<'_>) -> Held {
-    let least = truth.cast.failover.min_live.max(1);
-    let waited = truth.now.since(applied.sent.proposed);
-    let up = (0..truth.cast.regions.len())
-        .filter(|r| !truth.any(applied.name, *r, |t| t.longer_than(truth.voted() + waited, truth.now)))
-        .count();
-    truth.require(up >= least, Rule::MinLive, || format!("only {up} were up for {:?}", applied.plan))
-}
-
-/// A set in whole points, so that equal shares written with other weights are equal.
-fn points(set: &WeightedSet) -> Option<BTreeMap<RegionId, u8>> {
-    let set = WeightedSet::from_shares(&set.shares())?;
-    Some(set.iter().map(|(region, weight)| (region.clone(), weight.get())).collect())
 }
