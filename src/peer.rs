@@ -32,5 +32,7 @@ pub const CLIENT: &str = "x-proxima-client";
 pub const REFUSED: &str = "x-proxima-refused";
 /// On answers of the peer listener: requests a second that may still come.
 pub const HEADROOM: &str = "x-proxima-headroom";
+/// On a request of a client that is trusted: `1` asks why it goes where it goes; the answer has it.
+pub const EXPLAIN: &str = "x-proxima-explain";
 /// Every internal header starts with this; clients' are stripped.
 pub const INTERNAL_PREFIX: &str = "x-proxima-";

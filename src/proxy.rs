@@ -16,7 +16,7 @@
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, Listener, Protocol};
-use crate::domain::fleet::{Input, Outcome};
+use crate::domain::fleet::{Input, OutcomeRun};
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
@@ -44,9 +44,9 @@ mod guards;
 pub mod h1;
 mod headers;
 mod io;
-mod leaving;
 mod listen;
 mod pace;
+mod parting;
 mod pipeline;
 mod policy;
 mod progress;
@@ -72,7 +72,7 @@ pub struct Wiring {
     /// What the region's other pods are told.
     pub board: Arc<Board>,
     /// Full: outcomes are dropped and counted.
-    pub outcomes: mpsc::Sender<Outcome>,
+    pub outcomes: mpsc::Sender<OutcomeRun>,
     /// Takes samples of round trips. Full: they are dropped and counted.
     pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
@@ -149,8 +149,8 @@ struct Shared {
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
+    parting: parting::Parting,
     samples: Arc<samples::Samples>,
-    leaving: leaving::Leaving,
 }
 
 /// Counts of malformed messages, by reason.
@@ -223,7 +223,7 @@ impl Edge {
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
-            leaving: leaving::Leaving::new(&config),
+            parting: parting::Parting::new(&config),
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
@@ -266,7 +266,7 @@ impl Edge {
         sweeping.spawn(async move {
             let (snapshot, moves) =
                 (Arc::clone(&shared.wiring.snapshot), shared.wiring.metrics.moves.clone());
-            shared.leaving.follow(snapshot, moves).await;
+            shared.parting.follow(snapshot, moves).await;
         });
         loop {
             let now = *phase.borrow_and_update();
@@ -299,7 +299,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
-        self.shared.leaving.apply(config);
+        self.shared.parting.apply(config);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         listen::change(&self.doors, config);

@@ -12,19 +12,23 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
 mod demand;
-mod leave;
+mod explain;
 mod message;
 mod moves;
 mod operate;
+mod outcomes;
 mod own;
+mod part;
 mod peers;
 mod publish;
+mod saved;
 mod shared;
 mod witnesses;
 
@@ -33,6 +37,8 @@ pub use message::{
     SampleSource, ServiceLoad, Target, Transition,
 };
 
+pub use outcomes::{OutcomeRun, add_outcome};
+pub use saved::{OtherPolicy, SavedFleet};
 pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
 
 use moves::NameRecord;
@@ -50,8 +56,9 @@ const EVALUATE_MAX: Duration = Duration::from_millis(250);
 const SLEPT: Duration = Duration::from_secs(1);
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Fleet {
+    #[serde(serialize_with = "saved::write_own", deserialize_with = "saved::read_own")]
     policy: Arc<Policy>,
     /// `policy.agreement_hash()`.
     agreement: u64,
@@ -76,7 +83,7 @@ pub struct Fleet {
 }
 
 /// Requests a second through this region, and the share of its own users that it can serve.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Load {
     entered_rps: f64,
     served_rps: f64,
@@ -107,6 +114,11 @@ impl Fleet {
         fleet
     }
 
+    /// What it decides by.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
     /// Notes what happened and, when it is time, decides.
     pub fn handle(&mut self, input: Input, now: Time) -> Vec<Output> {
         let mut outputs = Vec::new();
@@ -117,8 +129,8 @@ impl Fleet {
             Input::Probed(Probe::Endpoint { service, address, result }) => {
                 self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
+            Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
             Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
-            Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
             Input::Lease(lease) => self.leased(lease),
             Input::Shared(shared) => self.told(*shared, now),
@@ -185,7 +197,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
-        self.leave(now);
+        self.part(now);
         self.publish(now, outputs);
     }
 

@@ -55,6 +55,14 @@ pub struct RequestMetrics {
     pub moves: MoveMetrics,
 }
 
+fn handshake_failures(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::Error> {
+    new.counters(
+        "proxima_handshake_failures_total",
+        "Connections that did not get through their TLS handshake.",
+        &["listener"],
+    )
+}
+
 impl RequestMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
@@ -70,11 +78,7 @@ impl RequestMetrics {
             "Requests that the rules of their route or service kept from a service.",
             &["reason"],
         )?;
-        let handshakes = new.counters(
-            "proxima_handshake_failures_total",
-            "Connections that did not get through their TLS handshake.",
-            &["listener"],
-        )?;
+        let handshakes = handshake_failures(&new)?;
         let connections = new.gauges(
             "proxima_connections_active",
             "Open connections from clients and other regions.",

@@ -4,7 +4,7 @@ use arc_swap::ArcSwap;
 use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::domain::endpoint::Endpoint;
-use proxima::domain::fleet::{Fleet, Input, Outcome, OutcomeResult, Output};
+use proxima::domain::fleet::{Fleet, Input, OutcomeResult, OutcomeRun, Output};
 use proxima::domain::health::State;
 use proxima::domain::name::{RegionId, ServiceId};
 use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
@@ -175,7 +175,7 @@ pub struct Running {
     pub registry: prometheus::Registry,
     pub phase: watch::Sender<Phase>,
     pub served: JoinHandle<()>,
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<OutcomeRun>,
     /// Round trips of forwarded traffic.
     pub samples: mpsc::Receiver<Input>,
     own: RegionId,
@@ -265,7 +265,8 @@ impl Running {
 
     /// The next outcome: region and result.
     pub async fn outcome(&mut self) -> (String, OutcomeResult) {
-        let outcome = timeout(SOON, self.outcomes.recv()).await.expect("an outcome").unwrap();
+        let OutcomeRun { outcome, .. } =
+            timeout(SOON, self.outcomes.recv()).await.expect("an outcome").unwrap();
         (outcome.region.to_string(), outcome.result)
     }
 

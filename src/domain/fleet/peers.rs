@@ -11,12 +11,13 @@ use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Another region as this edge knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Peer {
     /// Nodes of its peer listener.
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
@@ -28,7 +29,7 @@ pub(super) struct Peer {
 }
 
 /// A service in another region.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RemoteService {
     pub(super) health: Health,
     /// Shrinks when the region refuses forwarded requests.

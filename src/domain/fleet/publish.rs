@@ -60,7 +60,7 @@ impl Fleet {
                         drift: record.drift.clone(),
                         gate: record.gate,
                         operator: record.operator.clone(),
-                        leaving: record.leaving,
+                        parting: record.parting,
                         unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
                         checks: Arc::clone(&record.checks),

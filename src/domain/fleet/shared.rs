@@ -64,7 +64,7 @@ pub struct SharedAnswer {
 }
 
 /// Who speaks for the region, as this pod knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sharing {
     pub(super) lease: Lease,
     guard: ReplayGuard,
@@ -88,7 +88,7 @@ impl Sharing {
 }
 
 /// What the holder said of one region, beside what this pod saw itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct SharedPeer {
     guard: ReplayGuard,
     /// Boot number of the holder, and the number of its last probe that was taken.
@@ -98,7 +98,7 @@ pub(super) struct SharedPeer {
 }
 
 /// What the last probes of one prober said.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Seen {
     well: bool,
     /// When it began to be so.

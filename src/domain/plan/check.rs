@@ -2,9 +2,10 @@
 
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 
 /// The rule that forbids a change now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Refusal {
     /// The records do not match the configuration: an entry is missing or foreign.
     Foreign,
@@ -115,14 +116,14 @@ impl Refusal {
 }
 
 /// One rule's answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     pub rule: Refusal,
     pub outcome: CheckOutcome,
 }
 
 /// What a rule says of the change that the verdicts call for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum CheckOutcome {
     Passed,
     /// It has no say here: nothing is to be changed, or it does not bind such a change.
@@ -153,7 +154,7 @@ impl CheckOutcome {
 }
 
 /// The numbers behind a refusal; they change only when the refusal does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Detail {
     /// The name of the rule says it all.
     Plain,

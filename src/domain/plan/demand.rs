@@ -6,6 +6,7 @@
 
 use crate::domain::name::EntryId;
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const SMOOTHING: Duration = Duration::from_secs(10);
 const BAND: f64 = 0.05;
 
 /// What is known of one name's demand, in requests a second.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Demand {
     /// Averages by entry, while at home.
     average: BTreeMap<EntryId, f64>,
@@ -30,13 +31,15 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// What each entry sends, measured while every set is at home.
-    pub fn steady(&mut self, entered: BTreeMap<EntryId, f64>, now: Time) {
+    /// What each entry sends, measured while every set is at home; `None`: unknown, it stays as it was.
+    pub fn steady(&mut self, entered: Vec<(EntryId, Option<f64>)>, now: Time) {
         let keep = self.keep(now);
         (self.total, self.scale) = (None, None);
-        self.steady.retain(|entry, _| entered.contains_key(entry));
-        self.average.retain(|entry, _| entered.contains_key(entry));
+        let known = |entry: &EntryId| entered.iter().any(|(known, _)| known == entry);
+        self.steady.retain(|entry, _| known(entry));
+        self.average.retain(|entry, _| known(entry));
         for (entry, rps) in entered {
+            let Some(rps) = rps else { continue };
             let average = self.average.entry(entry.clone()).or_insert(rps);
             *average = mixed(*average, rps, keep);
             adopt(self.steady.entry(entry).or_insert(0.0), *average);
@@ -105,6 +108,10 @@ mod tests {
         BTreeMap::from([(entry("a"), a), (entry("b"), b)])
     }
 
+    fn measured(a: f64, b: f64) -> Vec<(EntryId, Option<f64>)> {
+        vec![(entry("a"), Some(a)), (entry("b"), Some(b))]
+    }
+
     fn at(second: u64) -> Time {
         Time::from_millis(second * 1000)
     }
@@ -113,12 +120,12 @@ mod tests {
     fn a_burst_of_a_second_and_small_changes_leave_what_plans_count_with() {
         let mut demand = Demand::default();
         for second in 0..60 {
-            demand.steady(entered(100.0, 50.0), at(second));
+            demand.steady(measured(100.0, 50.0), at(second));
         }
-        demand.steady(entered(140.0, 51.0), at(60));
+        demand.steady(measured(140.0, 51.0), at(60));
         assert_eq!(demand.current(), entered(100.0, 50.0));
         for second in 61..200 {
-            demand.steady(entered(150.0, 51.0), at(second));
+            demand.steady(measured(150.0, 51.0), at(second));
         }
         let current = demand.current();
         assert!(current[&entry("a")] > 142.0 && current[&entry("b")] == 50.0, "{current:?}");
@@ -127,7 +134,7 @@ mod tests {
     #[test]
     fn during_a_shift_the_mix_stays_and_follows_the_total_of_the_day() {
         let mut demand = Demand::default();
-        demand.steady(entered(100.0, 50.0), at(0));
+        demand.steady(measured(100.0, 50.0), at(0));
         demand.frozen();
         assert_eq!(demand.current(), entered(100.0, 50.0), "nothing is measured while users are lost");
         let entries = [entry("a"), entry("b")];
@@ -137,7 +144,8 @@ mod tests {
         let current = demand.current();
         assert!((current[&entry("a")] / current[&entry("b")] - 2.0).abs() < 1e-9, "{current:?}");
         assert!((current.values().sum::<f64>() - 300.0).abs() < 15.0, "{current:?}");
-        demand.steady(entered(90.0, 60.0), at(500));
+        demand.steady(vec![(entry("a"), Some(90.0)), (entry("b"), None)], at(500));
+        assert_eq!(demand.current()[&entry("b")], 50.0, "nothing new is known of it");
         assert!(demand.current()[&entry("a")] < 110.0, "at home it is measured again");
     }
 

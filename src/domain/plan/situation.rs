@@ -7,6 +7,7 @@ use crate::domain::policy::{FailoverPolicy, NamePolicy};
 use crate::domain::selection::Margin;
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known when a plan is asked for.
@@ -47,7 +48,7 @@ pub struct Turn {
 }
 
 /// A change of a name's sets, as the difference of two reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastChange {
     pub writer: Option<RegionId>,
     pub at: Option<Time>,

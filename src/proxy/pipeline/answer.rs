@@ -56,6 +56,7 @@ impl Pipeline {
         let mut parts = Response::new(()).into_parts().0;
         parts.status = answer.status;
         front::insist(call, &mut parts);
+        front::explain(call, &mut parts);
         let plain = |content_type| {
             vec![
                 (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -117,6 +118,7 @@ impl Pipeline {
             parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
         }
         front::insist(call, parts);
+        front::explain(call, parts);
         self.headroom(call, parts);
     }
 
