@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-unit conformance lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-lint clean-tools
+.PHONY: help demo sim-full build test test-unit conformance lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -18,6 +18,12 @@ help: ## List the targets
 
 demo: setup-demo ## Build, then watch regions die and come back (ARGS='--seed 7 --hold')
 	$(CARGO) run --locked -- demo $(ARGS)
+
+# Two hours on two cores; ended early, it goes on from target/sim-full.json. SEEDS=n plays fewer.
+SEEDS ?= 100000
+sim-full: setup-demo ## 100,000 random worlds in virtual time, and what they have tried: every fault x transition x refusal
+	$(CARGO) build --locked --release
+	target/release/proxima simulate --seeds $(SEEDS) --resume target/sim-full.json --coverage 100
 
 build: setup-demo ## Build the binary: target/debug/proxima
 	$(CARGO) build --locked

@@ -16,6 +16,9 @@ pub mod demo;
 pub mod dns;
 pub mod domain;
 pub mod error_chain;
+pub mod inquiry;
+pub mod journal;
+pub mod lease;
 pub mod metrics;
 pub mod operators;
 pub mod otlp;
@@ -23,8 +26,8 @@ pub mod peer;
 pub mod probe;
 pub mod proxy;
 pub mod resolve;
-#[cfg(feature = "demo")]
 pub mod rtt_table;
+pub mod simulate;
 pub mod trust;
 #[cfg(feature = "demo")]
 pub mod zone_server;

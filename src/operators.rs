@@ -76,10 +76,12 @@ pub struct Desk {
     pending: watch::Sender<Arc<Vec<Pending>>>,
 }
 
+type Asked = (OperatorAct<Duration>, oneshot::Sender<Result<Account, ActRefusal>>);
+
 #[derive(Debug, Default)]
 struct Inner {
     /// Acts that the core has not judged yet, and who waits for that.
-    asked: BTreeMap<u64, (OperatorAct<Duration>, oneshot::Sender<Result<Account, ActRefusal>>)>,
+    asked: BTreeMap<u64, Asked>,
     accounts: VecDeque<Account>,
     /// Why nothing is written; `None`: it is.
     unwritable: Option<&'static str>,

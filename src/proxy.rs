@@ -16,12 +16,13 @@
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, Listener, Protocol};
-use crate::domain::fleet::Outcome;
+use crate::domain::fleet::{Input, OutcomeRun};
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
 use crate::otlp::Exporter;
+use crate::peer::Board;
 use crate::proxy::h1::Malformed;
 use crate::trust::Trusts;
 use arc_swap::ArcSwap;
@@ -50,6 +51,7 @@ mod pipeline;
 mod policy;
 mod progress;
 pub mod proxy_protocol;
+mod samples;
 mod session;
 mod settings;
 mod tls;
@@ -67,8 +69,12 @@ pub struct Wiring {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The own view, answered to probes.
     pub view: Arc<ArcSwap<View>>,
+    /// What the region's other pods are told.
+    pub board: Arc<Board>,
     /// Full: outcomes are dropped and counted.
-    pub outcomes: mpsc::Sender<Outcome>,
+    pub outcomes: mpsc::Sender<OutcomeRun>,
+    /// Takes samples of round trips. Full: they are dropped and counted.
+    pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.
@@ -144,6 +150,7 @@ struct Shared {
     counter: Arc<activity::Counter>,
     malformed: Malformations,
     parting: parting::Parting,
+    samples: Arc<samples::Samples>,
 }
 
 /// Counts of malformed messages, by reason.
@@ -212,6 +219,7 @@ impl Edge {
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, guards, tls);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
+            samples: Arc::new(samples::Samples::new(wiring.inputs.clone(), Arc::clone(&wiring.metrics))),
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
@@ -223,7 +231,7 @@ impl Edge {
             shared: Arc::clone(&shared),
             pipeline: Arc::new(pipeline::Pipeline {
                 shared: Arc::clone(&shared),
-                upstreams: upstream::Upstreams::default(),
+                upstreams: upstream::Upstreams::new(Arc::clone(&shared.samples)),
             }),
             closing: closed,
         };

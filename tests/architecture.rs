@@ -23,6 +23,9 @@ const LEAVES: &[&str] = &[
     "clock",
     "config",
     "error_chain",
+    "inquiry",
+    "journal",
+    "lease",
     "metrics",
     "operators",
     "otlp",
@@ -31,7 +34,8 @@ const LEAVES: &[&str] = &[
     "trust",
 ];
 /// Speak with the world; never import one another.
-const ADAPTERS: &[&str] = &["control", "proxy", "probe", "resolve", "dns", "admin", "zone_server"];
+const ADAPTERS: &[&str] =
+    &["control", "proxy", "probe", "resolve", "dns", "admin", "simulate", "zone_server"];
 /// May name several adapters.
 const COMPOSERS: &[&str] = &["app", "cli", "demo"];
 

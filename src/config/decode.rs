@@ -3,16 +3,15 @@
 //! serde stops at its first error. So the part that it names is told, cut out of
 //! the parsed document, and the rest is tried again until it is accepted.
 
-use crate::config::file::File;
 use crate::config::problems::Problem;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 /// What was cut out: nobody shall be told that it is missing or unknown as well.
 #[derive(Debug, Default)]
-pub(super) struct Damage(BTreeSet<(Option<usize>, String)>);
+pub(crate) struct Damage(BTreeSet<(Option<usize>, String)>);
 
 impl Damage {
     fn add(&mut self, table: &Range<usize>, key: &str) {
@@ -36,8 +35,13 @@ impl Damage {
     }
 }
 
-/// The sections that could be read. `None`: not even TOML, or nothing at all.
-pub(super) fn decode(text: &str, problems: &mut Vec<Problem>) -> Option<(File, Damage)> {
+/// The sections that could be read. `None`: not even TOML, or nothing at all. `sections`: what a
+/// right file has, in words that follow "expected".
+pub(crate) fn decode<T: DeserializeOwned>(
+    text: &str,
+    sections: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<(T, Damage)> {
     let (mut root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
@@ -48,13 +52,12 @@ pub(super) fn decode(text: &str, problems: &mut Vec<Problem>) -> Option<(File, D
     }
     if root.get_ref().is_empty() {
         let wrong = if text.trim().is_empty() { "the file is empty" } else { "the file has no settings" };
-        let right = "expected [regions], [[listeners]], [services] and [[routes]]; see config/minimal.toml";
-        problems.push(Problem::at(&(0..0), wrong).right(right));
+        problems.push(Problem::at(&(0..0), wrong).right(format!("expected {sections}")));
         return None;
     }
     let mut damage = Damage::default();
     while problems.len() < TOLD_MAX {
-        let error = match File::deserialize(Deserializer::from(root.clone())) {
+        let error = match T::deserialize(Deserializer::from(root.clone())) {
             Ok(file) => return Some((file, damage)),
             Err(error) => error,
         };
@@ -231,7 +234,7 @@ fn unknown(known: &[&str], cut: &Cut, damage: &mut Damage) -> Problem {
 }
 
 /// The known word that `text` most likely meant, if any is near.
-pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = |word: &str| word.chars().count();
     // A third of the letters may be wrong, and two in a short word, but not all.
     let near = |word: &str| (length(text).max(length(word)) / 3).max(2).min(length(word).saturating_sub(1));

@@ -19,7 +19,7 @@ enum Severity {
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     severity: Severity,
     /// Bytes of the text; `None` when the problem is not in the text.
     span: Option<Range<usize>>,
@@ -31,42 +31,42 @@ pub(super) struct Problem {
 
 impl Problem {
     /// A problem with the file as a whole, or with what surrounds it.
-    pub(super) fn outside(wrong: impl Into<String>) -> Self {
+    pub(crate) fn outside(wrong: impl Into<String>) -> Self {
         let (span, right, also) = (None, None, Vec::new());
         let wrong = wrong.into().into_boxed_str();
         Self { severity: Severity::Error, span, wrong, here: String::new(), right, also }
     }
 
     /// Something that is right, but may not be what was meant.
-    pub(super) fn note(span: &Range<usize>, what: impl Into<String>) -> Self {
+    pub(crate) fn note(span: &Range<usize>, what: impl Into<String>) -> Self {
         Self { severity: Severity::Note, ..Self::at(span, what) }
     }
 
-    pub(super) fn is_error(&self) -> bool {
+    pub(crate) fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    pub(super) fn at(span: &Range<usize>, wrong: impl Into<String>) -> Self {
+    pub(crate) fn at(span: &Range<usize>, wrong: impl Into<String>) -> Self {
         Self { span: Some(span.clone()), ..Self::outside(wrong) }
     }
 
     /// The same problem, shown where the text leads to it.
-    pub(super) fn named_at(self, span: &Range<usize>) -> Self {
+    pub(crate) fn named_at(self, span: &Range<usize>) -> Self {
         Self { span: Some(span.clone()), here: "named here".to_owned(), ..self }
     }
 
     /// What to write under the marked text.
-    pub(super) fn here(self, here: impl Into<String>) -> Self {
+    pub(crate) fn here(self, here: impl Into<String>) -> Self {
         Self { here: here.into(), ..self }
     }
 
     /// What would be right.
-    pub(super) fn right(self, right: impl Into<String>) -> Self {
+    pub(crate) fn right(self, right: impl Into<String>) -> Self {
         Self { right: Some(right.into()), ..self }
     }
 
     /// Another place that has to do with it.
-    pub(super) fn also(mut self, span: &Range<usize>, what: impl Into<String>) -> Self {
+    pub(crate) fn also(mut self, span: &Range<usize>, what: impl Into<String>) -> Self {
         self.also.push((span.clone(), what.into()));
         self
     }
@@ -102,7 +102,7 @@ impl Problems {
     /// A longer line is not shown, only its place.
     const LINE_BYTES_MAX: usize = 500;
 
-    pub(super) fn new(file_name: &str, text: &str, mut list: Vec<Problem>) -> Self {
+    pub(crate) fn new(file_name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         // Problems outside the text come first: they often explain the others.
         list.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.start, span.end)));
         list.dedup();

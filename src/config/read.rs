@@ -9,7 +9,7 @@ use std::path::Path;
 pub(super) const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The text of a configuration file.
-pub(super) fn text(path: &Path) -> Result<String, Problem> {
+pub(crate) fn text(path: &Path) -> Result<String, Problem> {
     let bytes = bytes(path, CONFIG_BYTES_MAX)?;
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();

@@ -17,11 +17,11 @@ use std::time::Duration;
 
 /// A whole number, exact; its range is checked where it is used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Whole(pub(super) u32);
+pub(crate) struct Whole(pub(crate) u32);
 
 /// Requests a second, above zero.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Capacity(pub(super) f64);
+pub(crate) struct Capacity(pub(crate) f64);
 
 /// A short name that logs may carry.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(super) struct FilePath(pub(super) PathBuf);
 
 /// Any text; what it must be is checked where it is used.
 #[derive(Debug, Clone)]
-pub(super) struct Text(pub(super) String);
+pub(crate) struct Text(pub(crate) String);
 
 /// A path with places for groups of an expression; which groups there are is checked where it is used.
 #[derive(Debug, Clone)]
@@ -314,7 +314,7 @@ pub(super) fn spell_bytes(bytes: u64) -> String {
 }
 
 /// A duration as the file would spell it, in the largest unit that is exact.
-pub(super) fn spell(duration: Duration) -> String {
+pub(crate) fn spell(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {
         return "0s".to_owned();

@@ -33,7 +33,7 @@ pub struct Ballot {
 }
 
 /// The answer for one (DNS name, region).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// Confirmed well: may receive users.
     Up,
@@ -46,7 +46,7 @@ pub enum Verdict {
 }
 
 /// Why no verdict was reached; each is a named refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Undecided {
     /// One region: nowhere to move users to; health checks act.
     SingleRegion,

@@ -212,6 +212,8 @@ impl Pipeline {
     ) -> Decision {
         let parts = &head.parts;
         let origin = client.map_or(Origin::Peer, |c| Origin::Client { address: c.address, scheme: c.scheme });
+        let remote = connection.remote.map(|remote| remote.ip().to_canonical());
+        let trusted = progress.settings.config.trusted_proxies.contains(remote);
         let head = policy::RequestHead {
             method: &parts.method,
             version: parts.version,
@@ -220,6 +222,7 @@ impl Pipeline {
             query: parts.uri.query().unwrap_or_default(),
             length: head.framing.length(),
             proof: connection.proof(&parts.uri, progress.settings.tls.clients.as_deref()),
+            trusted: client.is_some() && trusted,
             headers: &parts.headers,
             forwarded_for: client.and_then(|client| client.forwarded_for.as_deref()),
         };

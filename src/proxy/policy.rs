@@ -23,9 +23,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use explained::Explained;
 pub use routed::{Target, TargetHost};
 pub use sticky::{SessionRule, Sticky};
 
+mod explained;
 mod routed;
 mod sticky;
 
@@ -56,6 +58,8 @@ pub struct RequestHead<'a> {
     /// Of the body, where it is told beforehand.
     pub length: Option<u64>,
     pub proof: Proof,
+    /// It came from one of `edge.trusted_proxies`.
+    pub trusted: bool,
     pub headers: &'a HeaderMap,
     /// `X-Forwarded-For` as it goes on, where trusted proxies have said one.
     pub forwarded_for: Option<&'a str>,
@@ -129,6 +133,8 @@ pub enum Content {
     Text(Box<str>),
     /// The region's view as JSON.
     View,
+    /// What this pod tells the others of its region, as JSON.
+    Sibling,
 }
 
 /// Why this edge answers itself; for the metrics.
@@ -173,6 +179,8 @@ pub struct Exchange {
     pub hedging: Repeatable,
     /// `Some`: sessions of the service stay where they are.
     pub sticky: Option<Sticky>,
+    /// `Some`: the client may know why, and wants to.
+    pub explained: Option<Explained>,
     origin: Origin,
     idempotent: bool,
     own: crate::domain::name::RegionId,
@@ -222,7 +230,12 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
         ),
         Origin::Peer => forwarded(head, world, &request_id),
     };
-    decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
+    let mut decision = decision
+        .map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)));
+    if origin != Origin::Peer {
+        explained::explain(&mut decision, &head, &world);
+    }
+    decision
 }
 
 /// Sends a request to the same place over TLS; `None`: it has to be answered as it is.
@@ -318,23 +331,29 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         // What its route says of it stayed behind.
         hedging: Repeatable::No,
         origin: Origin::Peer,
+        explained: None,
         idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),
     })
 }
 
 fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
-    if head.path != peer::VIEW_PATH {
+    let content = match head.path {
+        peer::VIEW_PATH => Some(Content::View),
+        peer::SIBLING_PATH => Some(Content::Sibling),
+        _ => None,
+    };
+    let Some(content) = content else {
         let text = "the peer listener takes probes and forwarded requests";
         return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
-    }
+    };
     if !reads(head.method) {
         let (status, text) = METHOD_NOT_ALLOWED;
         return asked(status, text, id);
     }
     OwnAnswer {
         status: StatusCode::OK,
-        content: Content::View,
+        content,
         headers: Vec::new(),
         request_id: id.clone(),
         cause: Cause::Asked,

@@ -1,57 +1,17 @@
-//! The seams where a planted bug may sit: everything between a `Fleet` and its
-//! world. The honest ones pass everything on.
+//! Bugs at the seams between a `Fleet` and its world, each of which a rule must find.
 
 use proxima::domain::health::{State, Word};
 use proxima::domain::name::RegionId;
 use proxima::domain::plan::{Change, Plan, Reason};
 use proxima::domain::policy::Policy;
-use proxima::domain::snapshot::Snapshot;
+use proxima::domain::snapshot::{Gate, Snapshot};
 use proxima::domain::view::View;
 use proxima::domain::votes::{Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
+use proxima::simulate::{Rule, Seams, Violation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What lies between a `Fleet` and its world. Every default is honest.
-pub trait Seams: Sync {
-    /// The policy that edges get (the invariants keep the real one).
-    fn policy(&self, _policy: &mut Policy) {}
-
-    /// A plan on its way to the DNS side; false: it never gets there.
-    fn plan(&self, _plan: &mut Plan, _snapshot: Option<&Snapshot>) -> bool {
-        true
-    }
-
-    /// A view on its way to other edges.
-    fn view(&self, view: Arc<View>, _snapshot: Option<&Snapshot>) -> Arc<View> {
-        view
-    }
-
-    /// What is reported of a region's health check.
-    fn witness(&self, _region: usize, truth: Witness) -> Witness {
-        truth
-    }
-
-    /// Whether a failed probe brings the last view again with a new number.
-    fn replays_views(&self) -> bool {
-        false
-    }
-
-    /// Whether a conflict is reported and the records read again; else the batch is sent once more.
-    fn heeds_conflicts(&self) -> bool {
-        true
-    }
-
-    /// Whether the store compares before it swaps.
-    fn fenced(&self) -> bool {
-        true
-    }
-}
-
-/// Nothing planted.
-pub struct Honest;
-impl Seams for Honest {}
 
 /// Batches overwrite, as UPSERT would.
 pub struct BlindStore;
@@ -230,5 +190,108 @@ pub struct NeverWrites;
 impl Seams for NeverWrites {
     fn plan(&self, _plan: &mut Plan, _snapshot: Option<&Snapshot>) -> bool {
         false
+    }
+}
+
+/// Plans are sent however late.
+pub struct ExpiryForgotten;
+impl Seams for ExpiryForgotten {
+    fn heeds_expiry(&self) -> bool {
+        false
+    }
+}
+
+/// Candidates that are ejected come first.
+pub struct EjectedFirst;
+impl Seams for EjectedFirst {
+    fn snapshot(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let mut changed = Snapshot::clone(&snapshot);
+        for service in changed.services.values_mut() {
+            let ejected =
+                |(region, state): (&RegionId, &State)| (*state == State::Ejected).then(|| region.clone());
+            let Some(region) = service.states.iter().find_map(ejected) else { continue };
+            let Some(endpoints) = changed.peers.get(&region) else { continue };
+            let mut wrong = proxima::domain::snapshot::ServiceSnapshot::clone(service);
+            let Some(mut first) = wrong.candidates.first().cloned() else { continue };
+            wrong.candidates.retain(|c| c.region != region);
+            (first.region, first.endpoints) = (region, Arc::clone(endpoints));
+            wrong.candidates.insert(0, first);
+            *service = Arc::new(wrong);
+        }
+        Arc::new(changed)
+    }
+}
+
+/// Gates feed on themselves: one that another region has closed shuts this one.
+pub struct GatesLatch(pub std::sync::Mutex<std::collections::BTreeSet<RegionId>>);
+impl Seams for GatesLatch {
+    fn snapshot(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let mut latched = self.0.lock().unwrap();
+        if snapshot.names.values().any(|status| status.gate == Gate::Closed) {
+            latched.insert(snapshot.own.clone());
+        }
+        if !latched.contains(&snapshot.own) {
+            return snapshot;
+        }
+        let mut changed = Snapshot::clone(&snapshot);
+        changed.names.values_mut().for_each(|status| status.gate = Gate::Closed);
+        Arc::new(changed)
+    }
+}
+
+/// Displaced users all go to one region, whatever room it has.
+pub struct RoomForgotten;
+impl Seams for RoomForgotten {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        let verdicts = snapshot.and_then(|s| s.names.get(&plan.name)).map(|n| &n.verdicts);
+        let up = |v: &&BTreeMap<RegionId, Verdict>| {
+            v.iter().find(|(_, v)| **v == Verdict::Up).map(|(r, _)| r.clone())
+        };
+        if plan.reason == Reason::Evacuation
+            && let Some(region) = verdicts.as_ref().and_then(up)
+        {
+            plan.changes.values_mut().for_each(|change| change.to = WeightedSet::only(region.clone()));
+        }
+        true
+    }
+}
+
+/// Whoever is evacuated takes the regions along that nobody can reach.
+pub struct UnreachedEvacuated;
+impl Seams for UnreachedEvacuated {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        let Some(status) = snapshot.and_then(|s| s.names.get(&plan.name)) else { return true };
+        if plan.reason != Reason::Evacuation {
+            return true;
+        }
+        let is = |wanted: Verdict| status.verdicts.iter().filter(move |(_, v)| **v == wanted).map(|(r, _)| r);
+        let Some(up) = is(Verdict::Up).next() else { return true };
+        let well = status.verdicts.iter().filter(|(_, v)| matches!(v, Verdict::Undecided(_))).map(|(r, _)| r);
+        for region in well {
+            for (entry, set) in status.applied.iter().filter(|(_, set)| set.get(region).is_some()) {
+                let change = Change { from: set.clone(), to: WeightedSet::only(up.clone()) };
+                plan.changes.insert(entry.clone(), change);
+            }
+        }
+        true
+    }
+}
+
+/// Another bug, while the invariant that would tell is blind.
+pub struct Unseen<B> {
+    pub bug: B,
+    pub blind: Rule,
+}
+impl<B: Seams> Seams for Unseen<B> {
+    fn plan(&self, plan: &mut Plan, snapshot: Option<&Snapshot>) -> bool {
+        self.bug.plan(plan, snapshot)
+    }
+
+    fn policy(&self, policy: &mut Policy) {
+        self.bug.policy(policy);
+    }
+
+    fn tells(&self, violation: &Violation) -> bool {
+        violation.rule != self.blind
     }
 }

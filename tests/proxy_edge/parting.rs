@@ -29,7 +29,7 @@ fn closed(edge: &Running, kind: &str) -> f64 {
     let families = edge.registry.gather();
     let family = families.iter().find(|family| family.name() == "proxima_connections_moved_total").unwrap();
     let mine = family.get_metric().iter().find(|metric| metric.get_label()[0].value() == kind);
-    mine.unwrap().get_counter().value()
+    mine.unwrap().get_counter().get_value()
 }
 
 #[tokio::test(flavor = "multi_thread")]

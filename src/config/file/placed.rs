@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 /// A type with a rule for what may stand in the file.
-pub(in crate::config) trait FromFile: Sized {
+pub(crate) trait FromFile: Sized {
     /// A right value, in words that follow "expected".
     const RULE: &'static str;
 
@@ -27,9 +27,9 @@ pub(in crate::config) trait FromFile: Sized {
 
 /// A value and its place: bytes of the text.
 #[derive(Debug, Clone)]
-pub(in crate::config) struct Placed<T> {
-    pub(in crate::config) value: T,
-    pub(in crate::config) span: Range<usize>,
+pub(crate) struct Placed<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
 }
 
 impl<'de, T: FromFile> Deserialize<'de> for Placed<T> {
@@ -81,14 +81,14 @@ impl<T: FromFile> Visitor<'_> for ReadVisitor<T> {
 
 /// A table of settings and its place: its header, or its braces.
 #[derive(Debug)]
-pub(in crate::config) struct Section<T>(Spanned<Settings<T>>);
+pub(crate) struct Section<T>(Spanned<Settings<T>>);
 
 impl<T> Section<T> {
-    pub(in crate::config) fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.0.span()
     }
 
-    pub(in crate::config) fn get_ref(&self) -> &T {
+    pub(crate) fn get_ref(&self) -> &T {
         &self.0.get_ref().0
     }
 }
@@ -125,7 +125,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SettingsVisitor<T> {
 
 /// The entries of a table whose keys are names, duplicates (after folding of case) kept.
 #[derive(Debug)]
-pub(in crate::config) struct Entries<K, V>(pub(in crate::config) Vec<(Placed<K>, V)>);
+pub(crate) struct Entries<K, V>(pub(crate) Vec<(Placed<K>, V)>);
 
 impl<'de, K: FromFile, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -152,6 +152,6 @@ impl<'de, K: FromFile, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<K, V
 }
 
 /// One key of a section.
-pub(in crate::config) type Key<T> = Option<Placed<T>>;
+pub(crate) type Key<T> = Option<Placed<T>>;
 /// A list; the place is that of the whole list, and each item has its own.
-pub(in crate::config) type List<T> = Option<Spanned<Vec<Placed<T>>>>;
+pub(crate) type List<T> = Option<Spanned<Vec<Placed<T>>>>;

@@ -15,6 +15,7 @@ use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const CHANGES_MAX: usize = 1000;
 const CLOCK_JITTER: Duration = Duration::from_secs(1);
 
 /// A DNS name as this edge knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
     /// What operators have said: as read, with the acts that wait on top.
@@ -64,7 +65,7 @@ pub(super) struct NameRecord {
 }
 
 /// A plan that was handed out and has not come back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     generation: Generation,
     until: Time,
@@ -265,6 +266,7 @@ impl Fleet {
                     rank,
                     waiting_since: record.needed_since,
                     awake_since: self.awake_since,
+                    holds: self.sharing.lease.held,
                     read: !record.must_read,
                 },
                 now,
@@ -274,7 +276,7 @@ impl Fleet {
     }
 
     /// How many live regions stand before this one in the order of writers.
-    fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
+    pub(super) fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
         let Some(record) = self.names.get(name) else { return 0 };
         let live = |region: &RegionId, peer: &super::Peer| {
             peer.fresh(&self.policy, now).is_some() && record.verdicts.get(region) != Some(&Verdict::Down)

@@ -9,6 +9,7 @@
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const ROUNDS: usize = 8;
 const DORMANT: f64 = 0.01;
 
 /// What is known of one name's demand, in requests a second.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Demand {
     /// Averages by entry.
     average: BTreeMap<EntryId, f64>,
@@ -57,7 +58,8 @@ impl Demand {
         now: Time,
     ) {
         let keep = self.keep(now);
-        let each = entered.values().sum::<f64>() / sets.len().max(1) as f64;
+        let total: f64 = entered.values().sum();
+        let each = total / sets.len().max(1) as f64;
         let known = self.average.values().any(|rps| *rps > 0.0);
         // One that sends nothing may have begun to.
         let least = if known { each * DORMANT } else { each };
@@ -109,7 +111,8 @@ fn explained<'a>(
         };
         for (entry, rps) in &mut mix {
             let Some(shares) = shares.get(entry) else { continue };
-            *rps *= shares.iter().map(|(region, share)| share * growth(region)).sum::<f64>();
+            let grows: f64 = shares.iter().map(|(region, share)| share * growth(region)).sum();
+            *rps *= grows;
         }
     }
     mix

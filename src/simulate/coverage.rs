@@ -1,0 +1,188 @@
+//! Which transitions met which faults and refusals, so that a sweep can tell what it has not tried.
+
+use super::cast::Cast;
+use super::faults::Fault;
+use crate::domain::fleet::Transition;
+use crate::domain::health::{State, Word};
+use crate::domain::name::DnsName;
+use crate::domain::plan::Refusal;
+use crate::domain::votes::{Undecided, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How often each (fault, transition, refusal) was seen: while the fault was active, an edge's state
+/// made the transition, and after it that refusal held back (or none did) a change of the name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    cells: Vec<u32>,
+}
+
+/// What a state may become.
+pub const TRANSITIONS: [&str; 17] = [
+    "service healthy",
+    "service probation",
+    "service ejected",
+    "service draining",
+    "service unknown",
+    "vote up",
+    "vote down",
+    "vote unknown",
+    "verdict up",
+    "verdict down",
+    "verdict isolated",
+    "verdict split",
+    "verdict no_majority",
+    "verdict disagreement",
+    "verdict no_evidence",
+    "gate closed",
+    "gate open",
+];
+
+/// `None` first: nothing was held back.
+fn refusals() -> usize {
+    Refusal::ALL.len() + 1
+}
+
+/// The name of a refusal's column.
+fn refusal_name(column: usize) -> &'static str {
+    match column {
+        0 => "none",
+        nth => Refusal::ALL.get(nth - 1).map_or("", |r| r.as_str()),
+    }
+}
+
+/// The row of a transition, and the name that it is about, if it is about one.
+fn row(transition: &Transition) -> Option<(usize, Option<&DnsName>)> {
+    Some(match transition {
+        Transition::Service { to, .. } => (
+            match to {
+                State::Healthy => 0,
+                State::Probation => 1,
+                State::Ejected => 2,
+                State::Draining => 3,
+                State::Unknown => 4,
+            },
+            None,
+        ),
+        Transition::Vote { name, to, .. } => (
+            match to {
+                Word::Up => 5,
+                Word::Down => 6,
+                Word::Unknown => 7,
+            },
+            Some(name),
+        ),
+        Transition::Verdict { name, to, .. } => (
+            match to {
+                Verdict::Up => 8,
+                Verdict::Down => 9,
+                Verdict::Isolated => 10,
+                Verdict::Undecided(Undecided::Split) => 11,
+                Verdict::Undecided(Undecided::NoMajority) => 12,
+                Verdict::Undecided(Undecided::Disagreement) => 13,
+                Verdict::Undecided(Undecided::NoEvidence) => 14,
+                #[allow(unreachable_patterns, reason = "of one region, which no generated world has")]
+                Verdict::Undecided(_) => return None,
+            },
+            Some(name),
+        ),
+        Transition::Gate { name, closed } => (if *closed { 15 } else { 16 }, Some(name)),
+        _ => return None,
+    })
+}
+
+/// A cell with too few hits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gap {
+    pub fault: &'static str,
+    pub transition: &'static str,
+    pub refusal: &'static str,
+    pub hits: u32,
+}
+
+impl Coverage {
+    pub(super) fn new() -> Self {
+        Self { cells: vec![0; Fault::KINDS.len() * TRANSITIONS.len() * refusals()] }
+    }
+
+    /// `refusals`: by name, as they stand after the transition.
+    pub(super) fn note(
+        &mut self,
+        cast: &Cast,
+        transition: &Transition,
+        faults: impl Iterator<Item = usize>,
+        refusals_now: &[Option<Refusal>],
+    ) {
+        let Some((row, name)) = row(transition) else { return };
+        let name = name.map_or(Some(0), |name| cast.name(name));
+        let refusal = name.and_then(|name| refusals_now.get(name)).copied().flatten();
+        let column = refusal
+            .map_or(0, |refusal| 1 + Refusal::ALL.iter().position(|r| *r == refusal).unwrap_or_default());
+        for fault in faults {
+            let cell = (fault * TRANSITIONS.len() + row) * refusals() + column;
+            if let Some(hits) = self.cells.get_mut(cell) {
+                *hits = hits.saturating_add(1);
+            }
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        if self.cells.is_empty() {
+            self.cells.clone_from(&other.cells);
+            return;
+        }
+        for (hits, more) in self.cells.iter_mut().zip(&other.cells) {
+            *hits = hits.saturating_add(*more);
+        }
+    }
+
+    /// Each possible cell with fewer than `least` hits, and how many cells are possible.
+    pub fn gaps(&self, least: u32) -> (Vec<Gap>, usize) {
+        let mut gaps = Vec::new();
+        let mut possible = 0;
+        for (fault, kind) in Fault::KINDS.iter().enumerate() {
+            for (row, transition) in TRANSITIONS.iter().enumerate() {
+                for column in 0..refusals() {
+                    let refusal = refusal_name(column);
+                    if impossible(transition, refusal).is_some() {
+                        continue;
+                    }
+                    possible += 1;
+                    let cell = (fault * TRANSITIONS.len() + row) * refusals() + column;
+                    let hits = self.cells.get(cell).copied().unwrap_or_default();
+                    if hits < least {
+                        gaps.push(Gap { fault: kind, transition, refusal, hits });
+                    }
+                }
+            }
+        }
+        (gaps, possible)
+    }
+
+    /// Hits by transition and refusal, whatever the fault.
+    pub fn pairs(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let mut pairs = BTreeMap::new();
+        for (cell, hits) in self.cells.iter().enumerate() {
+            let (rest, column) = (cell / refusals(), cell % refusals());
+            let transition = TRANSITIONS[rest % TRANSITIONS.len()];
+            *pairs.entry((transition, refusal_name(column))).or_insert(0) += u64::from(*hits);
+        }
+        pairs
+    }
+}
+
+/// Why a refusal cannot stand right after a transition in a world of three regions or more;
+/// `None`: it can. That a fault is active beside forbids nothing, since faults overlap.
+pub fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
+    match (transition, refusal) {
+        ("verdict no_majority", "disagreement" | "no_evidence")
+        | ("verdict disagreement", "no_majority" | "no_evidence") => {
+            Some("these verdicts are about the voter, and all regions have the same one")
+        }
+        (
+            "verdict up" | "verdict down" | "verdict isolated" | "verdict split" | "verdict no_evidence",
+            "no_majority" | "disagreement",
+        ) => Some("a verdict about the region shows that there is a majority, and that it agrees"),
+        _ => None,
+    }
+}

@@ -1,0 +1,172 @@
+//! What must hold for as long as something lasts: who is moved in the end, what requests read, and
+//! that all comes home.
+
+use super::grounds::{consistent, points, ranked};
+use super::{Held, Invariants, Rule, Truth};
+use crate::domain::health::State;
+use crate::domain::name::RegionId;
+use crate::domain::snapshot::{Gate, Place, Snapshot};
+use crate::domain::votes::Verdict;
+use crate::simulate::cast::NameCast;
+use crate::simulate::store::Stored;
+use crate::simulate::world::Trouble;
+use std::time::Duration;
+
+impl Invariants {
+    /// From time to time: what only time shows.
+    pub fn audited(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Held {
+        let n = truth.cast.regions.len();
+        let at_home = |(cast, stored): (&NameCast, &Stored)| {
+            cast.home.iter().all(|(entry, home)| stored.sets.get(entry).and_then(points) == points(home))
+        };
+        let home = truth.cast.names.iter().zip(&truth.store.names).all(at_home);
+        let well = (0..n).all(|r| truth.world.trouble[r].iter().all(|t| !t.now));
+        let world = truth.world;
+        let usual = world.plain && world.surge.iter().all(|s| *s == 1.0);
+        if !home || !well || !usual || world.suspect.iter().any(|s| s.now) {
+            self.unsteady_at = truth.now;
+        }
+        // Caches have expired and every edge has told what enters there.
+        let settles = truth.cast.pace.flow * 3
+            + truth.cast.failover().view_fresh
+            + truth.cast.names.iter().map(|n| n.ttl).max().unwrap_or_default();
+        let steady = truth.now.since(self.unsteady_at) > settles;
+        // An edge takes what enters for what entries send while all sets are at home. Health checks that
+        // already turn users away then make it take the wrong number.
+        let hold_down = truth.cast.failover().hold_down;
+        let turned_away = (0..n).any(|r| {
+            let closes = |t: &Trouble| t.longer_than(hold_down / 2, truth.now);
+            !world.green(r, truth.now) || world.trouble[r].iter().any(closes)
+        }) || truth.store.names.iter().any(|stored| !stored.drains.is_empty());
+        let usual = usual && !(home && turned_away);
+        for (knows, started) in self.knows_demand.iter_mut().zip(&self.started) {
+            let seen = steady && truth.now.since(*started) > settles;
+            *knows = usual && (*knows || seen);
+        }
+        self.latched(truth, snapshots)?;
+        self.evacuated(truth)
+    }
+
+    /// Whether a gate has been closed for longer than anything could call for it.
+    fn latched(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Held {
+        for (edge, snapshot) in snapshots.iter().enumerate() {
+            let region = truth.cast.region_of(edge);
+            let stalled = truth.now.since(truth.world.awake_since[region]) <= truth.told();
+            for (name, cast) in truth.cast.names.iter().enumerate() {
+                let status = snapshot.and_then(|s| s.names.get(&cast.name));
+                let closed = status.is_some_and(|status| status.gate == Gate::Closed);
+                let drained = truth.store.names[name].drains.contains(&truth.cast.regions[region]);
+                let called = drained || stalled || truth.any(name, region, |t| t.now);
+                let since = &mut self.latched[edge][name];
+                *since = if closed && !called { since.or(Some(truth.now)) } else { None };
+                // A drain that is over is told by the next read that succeeds.
+                let over = truth.told() + truth.cast.pace.dns_poll + truth.cast.pace.api_timeout;
+                let odd = truth.world.odd_at.is_some_and(|at| truth.now.since(at) <= over);
+                let latched = since.is_some_and(|at| truth.now.since(at) > over) && !odd;
+                truth.require(!latched, Rule::GateLatched, || {
+                    format!("{} has closed the gate of {}", truth.cast.regions[region], cast.name)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a dead region's users were moved.
+    fn evacuated(&self, truth: &Truth<'_>) -> Held {
+        let n = truth.cast.regions.len();
+        for (name, stored) in truth.store.names.iter().enumerate() {
+            let well = (0..n).filter(|r| !truth.any(name, *r, |t| t.now)).count();
+            let enough = (n == 2 && well == 1) || well > n / 2;
+            let plain = truth.world.plain && !stored.frozen && stored.drains.is_empty();
+            if !plain || !enough || well < truth.cast.failover().min_live {
+                continue;
+            }
+            let calm = truth.world.changed_at.max(self.edited[name]);
+            let young = self.last_stamp[name].is_some_and(|at| {
+                let since = truth.now.since(at);
+                since < truth.evacuated() + truth.cast.failover().hold_down
+            });
+            // Undoing another region's change has to wait for the hold-down.
+            let patience =
+                truth.evacuated() + if young { truth.cast.failover().hold_down } else { Duration::ZERO };
+            for (region, id) in truth.cast.regions.iter().enumerate() {
+                let dead = truth.any(name, region, |t| t.longer_than(patience, truth.now));
+                let holds = stored.sets.values().any(|set| set.get(id).is_some());
+                if dead && holds && truth.now.since(calm) > patience {
+                    let sets = &stored.sets;
+                    let text = format!("{id} is dead for more than {patience:?} and has users: {sets:?}");
+                    return truth.broken(Rule::NotEvacuated, text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot that an edge publishes.
+    pub fn published(&self, truth: &Truth<'_>, edge: usize, snapshot: &Snapshot) -> Held {
+        let own = truth.cast.region_of(edge);
+        for (index, cast) in truth.cast.services.iter().enumerate() {
+            let id = &cast.id;
+            let Some(service) = snapshot.services.get(id) else {
+                return truth.broken(Rule::Snapshot, format!("{id} is missing"));
+            };
+            let shown = || format!("edge {}, {service:?}", truth.cast.regions[own]);
+            ranked(service).or_else(|text| truth.broken(Rule::Ranked, format!("{text}: {}", shown())))?;
+            let known = !service.endpoints.is_empty() || snapshot.peers.values().any(|p| !p.is_empty());
+            truth.require(!known || !service.candidates.is_empty(), Rule::Snapshot, || {
+                format!("no candidate: {}", shown())
+            })?;
+            consistent(service, &snapshot.own)
+                .or_else(|text| truth.broken(Rule::Snapshot, format!("{text}: {}", shown())))?;
+            for candidate in service.candidates.iter().filter(|c| c.place == Place::Peer && !service.panic) {
+                let trouble = truth.world.trouble[truth.cast.region(&candidate.region)][index];
+                let awake = truth.now.since(truth.world.awake_since[own]) > truth.told();
+                let stale = awake && trouble.longer_than(truth.told(), truth.now);
+                truth.require(!stale, Rule::Snapshot, || {
+                    format!("{} is long dead and a candidate: {}", candidate.region, shown())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why all is not back to normal yet; `None` when it is.
+    pub fn unsettled(&self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Option<String> {
+        for (cast, stored) in truth.cast.names.iter().zip(&truth.store.names) {
+            let away = cast
+                .home
+                .iter()
+                .find(|(entry, home)| stored.sets.get(*entry).and_then(points) != points(home));
+            if let Some((entry, _)) = away {
+                return Some(format!("entry {entry} of {} holds {:?}", cast.name, stored.sets.get(entry)));
+            }
+        }
+        for (edge, snapshot) in snapshots.iter().enumerate() {
+            let own = truth.cast.region_of(edge);
+            let edge = &truth.cast.regions[own];
+            let Some(snapshot) = snapshot else { return Some(format!("edge {edge} publishes nothing")) };
+            for cast in &truth.cast.services {
+                let Some(service) = snapshot.services.get(&cast.id) else { continue };
+                let has = |region: &RegionId| cast.regions.get(truth.cast.region(region)) == Some(&true);
+                let bad = service.states.iter().find(|(r, s)| **s != State::Healthy && has(r));
+                if let Some((region, state)) = bad {
+                    return Some(format!("edge {edge} sees {} in {region} as {state:?}", service.id));
+                }
+                if cast.regions[own] && service.candidates.first().is_none_or(|c| c.place != Place::Own) {
+                    return Some(format!("edge {edge} does not serve {} itself", service.id));
+                }
+            }
+            for (name, status) in &snapshot.names {
+                let home = truth.cast.name(name).map(|name| &truth.cast.names[name].home);
+                let holds = |region: &RegionId| {
+                    home.is_some_and(|home| home.values().any(|set| set.get(region).is_some()))
+                };
+                let bad = status.verdicts.iter().find(|(region, v)| **v != Verdict::Up && holds(region));
+                if let Some((region, verdict)) = bad {
+                    return Some(format!("edge {edge} sees {region} for {name} as {verdict:?}"));
+                }
+            }
+        }
+        None
+    }
+}
