@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench journal`. The load: 33 regions, 100 services, one probe a second of each region
 //! and of 400 endpoints, and 30,000 requests a second over them, for a minute of virtual time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::panic)]
 
 use proxima::clock::Clock;
 use proxima::config::{ConfigText, Journal as Kept};
@@ -19,7 +19,6 @@ use proxima::journal::{Journal, Process, Replay, Span, Texts, files};
 use proxima::metrics::journal::{JournalMetrics, JournalResult};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const REGIONS: u64 = 33;
@@ -104,7 +103,7 @@ impl Scene {
             let mut runs = Vec::new();
             for _ in 0..REQUESTS / BATCHES {
                 let (s, n) = (draw(seed) % SERVICES, draw(seed) % ENDPOINTS);
-                let bad = draw(seed) % 1_000 == 0;
+                let bad = draw(seed).is_multiple_of(1_000);
                 let result = if bad { OutcomeResult::Failure } else { OutcomeResult::Success };
                 let region = self.fleet.policy().own.clone();
                 let outcome = Outcome { service: service(s), region, address: endpoint(s, n), result };

@@ -8,7 +8,6 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime;
@@ -103,10 +102,9 @@ async fn exchange(authority: &str, query: &str) -> Result<Bytes, Error> {
         let text = String::from_utf8_lossy(&body).trim().to_owned();
         Err(Error::Refused { status: head.status, text })
     };
-    let mut exchange = pin!(exchange);
     tokio::select! {
-        answer = &mut exchange => answer,
-        // The connection ends with its answer, which is then there.
-        _ = connection => exchange.await,
+        answer = exchange => answer,
+        // A connection that ends well has brought the answer, or `exchange` says that none came.
+        Err(error) = connection => Err(error.into()),
     }
 }
