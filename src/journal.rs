@@ -18,7 +18,7 @@ use crate::metrics::journal::{JournalMetrics, JournalResult};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 mod blocks;
@@ -58,21 +58,26 @@ enum Written {
 pub struct Texts(Arc<Mutex<Vec<Told>>>);
 
 /// A policy, and what it was made from.
-type Told = (Arc<Policy>, ConfigText);
+type Told = (Weak<Policy>, ConfigText);
 
 impl Texts {
-    /// Tells what a policy was made from. Only the last few are kept.
+    /// Tells what a policy was made from. Only the last few are kept, and none of a policy that is gone:
+    /// ten thousand routes are not kept for their text's sake.
     pub fn tell(&self, policy: &Arc<Policy>, text: &ConfigText) {
         let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.retain(|(known, _)| known.strong_count() > 0);
         if texts.len() == TEXTS {
             texts.remove(0);
         }
-        texts.push((Arc::clone(policy), text.clone()));
+        texts.push((Arc::downgrade(policy), text.clone()));
     }
 
     fn of(&self, policy: &Arc<Policy>) -> Option<ConfigText> {
         let texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        texts.iter().find(|(known, _)| Arc::ptr_eq(known, policy)).map(|(_, text)| text.clone())
+        texts
+            .iter()
+            .find(|(known, _)| Weak::as_ptr(known) == Arc::as_ptr(policy))
+            .map(|(_, text)| text.clone())
     }
 }
 

@@ -51,7 +51,7 @@ async fn prints_its_addresses_serves_there_and_exits_0_on_either_signal() {
 async fn wrong_settings_exit_with_a_reason() {
     for (arguments, reason) in [
         (["--place", "10.0.0.0/8=mars"], "'mars' is not in the RTT table"),
-        (["--zone", "a b"], "'a b' is no zone name"),
+        (["--zone", "a b"], "'a b' is no name"),
         (["--api", "192.0.2.1:1"], "cannot listen for the API on 192.0.2.1:1"),
         (["--place", "nowhere"], "want BLOCK=REGION"),
         (["--insync-delay", "5"], "want ms or s after the number"),
