@@ -127,13 +127,15 @@ impl NameRecord {
     /// not rest on that alone.
     ///
     /// As claimed at the first reading, but not in the future. Later the same sets keep their time, and a
-    /// change that came since the last reading is not older than that reading. So a slow clock shortens a
+    /// change that came since the last reading is not older than that reading. The same sets under another
+    /// generation may be a change that someone undid by hand in between. So a slow clock shortens a
     /// hold-down by at most the time between two readings, and a fast one lengthens it by as much; only an
     /// edge that has just started believes a slow clock.
     fn date(&self, state: &mut NameState, now: Time) {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match (&self.state, self.read_at) {
-            (Some(before), _) if same_sets(before, state) => before.changed_at,
+            (Some(before), _) if same_sets(before, state) && before.fence == state.fence => before.changed_at,
+            (Some(before), _) if same_sets(before, state) => before.changed_at.max(claimed),
             (Some(_), Some(read_at)) => claimed.map(|at| at.max(read_at)),
             _ => claimed,
         };
