@@ -8,14 +8,19 @@
 use proxima::domain::endpoint::{Endpoint, pick};
 use proxima::domain::fleet::{EndpointAnswer, Fleet, Input, Probe, Target};
 use proxima::domain::health::HealthPolicy;
-use proxima::domain::name::{RegionId, RouteId, ServiceId};
-use proxima::domain::policy::{FailoverPolicy, Policy, RegionPolicy, Steering};
+use proxima::domain::latency::Rtt;
+use proxima::domain::name::{DnsName, EntryId, RegionId, RouteId, ServiceId};
+use proxima::domain::operator::OperatorState;
+use proxima::domain::plan::{Distances, Fence, Generation, NameState, Room, Situation, Turn, judge};
+use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy, Steering};
 use proxima::domain::routing::{
     Action, Asked, ExactPath, HostPattern, PathPattern, PathPrefix, Pattern, RequestHeaders, Route,
     RouteTable, Scheme,
 };
 use proxima::domain::selection::Margin;
 use proxima::domain::time::Time;
+use proxima::domain::votes::Verdict;
+use proxima::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -99,10 +104,72 @@ fn fleet(regions: usize, endpoints: u8) -> Fleet {
 
 /// Median time to build the table of 1,000 hosts and 10,000 routes, their parsing included: milliseconds.
 fn built() -> f64 {
-    let mut millis: Vec<f64> = (0..5)
+    median_millis(5, || {
+        black_box(routes(1_000));
+    })
+}
+
+/// Median time of a whole judgement of one name: 33 entries over 33 regions of which three are down, with
+/// room for hardly more than all users, so that many move on to make room for others: milliseconds.
+fn judged() -> f64 {
+    const REGIONS: usize = 33;
+    let regions: Vec<RegionId> =
+        (0..REGIONS).map(|n| RegionId::parse(&format!("region-{n:02}")).unwrap()).collect();
+    let home: BTreeMap<EntryId, WeightedSet> =
+        regions.iter().map(|r| (EntryId::from(r), WeightedSet::only(r.clone()))).collect();
+    let mut draw = 1_u64;
+    let mut random = |below: u64| {
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (draw >> 33) % below
+    };
+    let mut distances = Distances::default();
+    let mut room = Room::default();
+    for from in &regions {
+        regions.iter().for_each(|to| distances.add(from, to, Rtt::millis(5 + random(250))));
+        room.demand.insert(EntryId::from(from), 500.0 + random(1_000) as f64);
+    }
+    let each = room.demand.values().sum::<f64>() / (REGIONS - 3) as f64 * 1.02;
+    room.capacity = regions.iter().map(|region| (region.clone(), each)).collect();
+    let verdict = |n: usize| if n % 11 == 5 { Verdict::Down } else { Verdict::Up };
+    let verdicts = regions.iter().enumerate().map(|(n, r)| (r.clone(), verdict(n))).collect();
+    let state = NameState {
+        fence: Fence { epoch: "e".into(), generation: Generation::new(1) },
+        writer: None,
+        changed_at: None,
+        operator: OperatorState::default(),
+        sets: home.clone(),
+    };
+    let now = Time::from_millis(1_000_000);
+    let turn = Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true, holds: true };
+    let (name, failover) = (DnsName::parse("www.example.com").unwrap(), FailoverPolicy::default());
+    let policy = NamePolicy { entries: home, services: BTreeSet::new() };
+    let situation = Situation {
+        name: &name,
+        own: &regions[0],
+        policy: &policy,
+        failover: &failover,
+        verdicts: &verdicts,
+        state: &state,
+        last: None,
+        drifted: 0,
+        changes: &[],
+        distances: &distances,
+        room: &room,
+        margin: Margin::default(),
+        turn,
+        now,
+    };
+    assert!(judge(&situation).plan.is_some());
+    median_millis(50, || {
+        black_box(judge(&situation));
+    })
+}
+
+fn median_millis(calls: usize, mut call: impl FnMut()) -> f64 {
+    let mut millis: Vec<f64> = (0..calls)
         .map(|_| {
             let start = Instant::now();
-            black_box(routes(1_000));
+            call();
             start.elapsed().as_secs_f64() * 1e3
         })
         .collect();
@@ -159,6 +226,7 @@ fn main() {
         })
         .collect();
     println!("{:<44} {:>9.1} ms", "route: building the table of 10,000", built());
+    println!("{:<44} {:>9.2} ms", "plan: 33 entries over 33 regions, 3 down", judged());
     println!("{:<44} {:>12} {:>10}", "", "ns a call", "x peer");
     for (job, nanos) in jobs.iter().zip(&medians) {
         println!("{:<44} {:>12.0} {:>10.2}", job.name, nanos, nanos / medians[0]);

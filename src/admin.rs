@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
+use crate::inquiry::Inquiries;
 use crate::metrics::moves::MoveMetrics;
 use crate::operators::Desk;
 use arc_swap::ArcSwap;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+mod explain;
 mod listen;
 mod operator;
 mod report;
@@ -49,6 +51,8 @@ pub struct Wiring {
     pub view: Arc<ArcSwap<View>>,
     pub registry: Registry,
     pub listeners: Arc<[Bound]>,
+    /// Questions to the core.
+    pub inquiries: Inquiries,
     /// Who may act, and on which names.
     pub config: watch::Receiver<Arc<Config>>,
     pub desk: Arc<Desk>,
@@ -65,6 +69,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/snapshot", get(snapshot))
+        .route("/explain", get(explain::explain))
         .route("/health/edge", get(|| async { "serving\n" }))
         .route("/health/gate", get(|State(wiring): State<Arc<Wiring>>| async move { gate(&wiring, None) }))
         .route(
@@ -86,6 +91,7 @@ const INDEX: &str = concat!(
     "/ready     200 while it takes traffic; 503 before the first decision, before the first look-ups (3 s at most) and while draining\n",
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
+    "/explain?host=…&path=…  what becomes of such a request, and why (method, scheme, header=name:value); /explain?dns=… of a name\n",
     "/operator  what operators have said: freezes, drains, overrides, and acts that wait to be written\n",
     "/operator/<drain|undrain|freeze|thaw|override|clear>  POST by an operator: `proxima drain --help`\n",
     "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",

@@ -4,25 +4,28 @@
 //! clear line and an exit, not half an edge. Then one loop: signals, the
 //! watched file, and the tasks, none of which may end before the process does.
 
-use crate::access_log::{self, AccessLog, Output, Writer};
+use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
 use crate::dns::{self, access::Access};
-use crate::domain::fleet::{Fleet, Input};
-use crate::domain::policy::Policy;
+use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::error_chain::chain;
+use crate::inquiry::Inquiries;
+use crate::journal::{self, Journal, Texts};
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
+use crate::metrics::journal::JournalMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
-use crate::probe;
+use crate::peer::Board;
+use crate::probe::{self, siblings};
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
 use arc_swap::ArcSwap;
@@ -76,6 +79,8 @@ enum StartError {
     AccessLog(#[from] access_log::StartError),
     #[error(transparent)]
     AccessLogOutput(#[from] access_log::OpenError),
+    #[error("the journal has no thread")]
+    Journal(#[source] io::Error),
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
 }
@@ -93,9 +98,9 @@ pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode 
         }
     };
     let source = Source { path: path.to_owned(), environment };
-    let (code, writer) = runtime.block_on(async {
+    let (code, writers) = runtime.block_on(async {
         match App::start(source, logging).await {
-            Ok((app, reloader, writer)) => (app.run(reloader).await, Some(writer)),
+            Ok((app, reloader, writers)) => (app.run(reloader).await, Some(writers)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
                 (ExitCode::FAILURE, None)
@@ -103,10 +108,19 @@ pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode 
         }
     });
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
-    if let Some(writer) = writer {
-        writer.join(RUNTIME_PATIENCE);
+    if let Some(Writers { access_log, journal }) = writers {
+        access_log.join(RUNTIME_PATIENCE);
+        if let Some(journal) = journal {
+            journal.join(RUNTIME_PATIENCE);
+        }
     }
     code
+}
+
+/// Threads that write until what they write for is gone.
+struct Writers {
+    access_log: access_log::Writer,
+    journal: Option<journal::Writer>,
 }
 
 /// A running edge.
@@ -127,18 +141,22 @@ struct Parts {
     registry: Registry,
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
+    board: Arc<Board>,
     heartbeat: Arc<Heartbeat>,
     boot: u64,
     control_metrics: ControlMetrics,
     request_metrics: Arc<RequestMetrics>,
     access_log: AccessLog,
     spans: (Exporter, otlp::Queue),
+    journal: Option<Journal>,
+    texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
     audit: Arc<Audit>,
 }
 
 impl Parts {
-    fn new(policy: &Policy) -> Result<(Self, Writer), StartError> {
+    fn new(config: &Config) -> Result<(Self, Writers), StartError> {
+        let policy = &config.policy;
         let registry = Registry::new();
         let clock = Clock::start();
         let boot = rand::random();
@@ -147,10 +165,23 @@ impl Parts {
         let heartbeat = Arc::new(Heartbeat::default());
         SnapshotCollector::register(&registry, Arc::clone(&snapshot), Arc::clone(&heartbeat), clock)?;
         let (access_log, writer) = AccessLog::start(&registry)?;
+        let texts = Texts::default();
+        texts.tell(policy, &config.text);
+        let (journal, journal_writer) = match &config.journal {
+            None => (None, None),
+            Some(wanted) => {
+                let metrics = JournalMetrics::register(&registry)?;
+                let own = policy.own.clone();
+                let process = journal::Process { clock, own, boot, texts: texts.clone(), metrics };
+                let (journal, writer) = Journal::start(wanted, process).map_err(StartError::Journal)?;
+                (Some(journal), Some(writer))
+            }
+        };
         let parts = Self {
             clock,
             snapshot,
             view: Arc::new(ArcSwap::from_pointee(first)),
+            board: Arc::default(),
             heartbeat,
             boot,
             control_metrics: ControlMetrics::register(&registry)?,
@@ -159,15 +190,17 @@ impl Parts {
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
+            journal,
+            texts,
             registry,
         };
-        Ok((parts, writer))
+        Ok((parts, Writers { access_log: writer, journal: journal_writer }))
     }
 }
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writer), StartError> {
+    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writers), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         let attempt = source.load().await;
@@ -177,14 +210,17 @@ impl App {
         attempt.tell_notes();
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
-        let (parts, writer) = Parts::new(&config.policy)?;
+        let (parts, writers) = Parts::new(&config)?;
         parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
+        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let wiring = proxy::Wiring {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
+            board: Arc::clone(&parts.board),
             outcomes: outcome_sender,
+            inputs: input_sender.clone(),
             clock: parts.clock,
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
@@ -196,7 +232,6 @@ impl App {
         let admin = admin.map_err(|source| StartError::Admin { address, source })?;
         let listeners = bound(&config, &edge, &admin)?;
 
-        let (input_sender, inputs) = mpsc::channel(INPUTS);
         let (config_sender, config) = watch::channel(config);
         let (phase, _) = watch::channel(Phase::Serving);
         let (draining, _) = watch::channel(false);
@@ -206,6 +241,7 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
+            texts: parts.texts.clone(),
             audit: Arc::clone(&parts.audit),
             logging,
         };
@@ -213,7 +249,7 @@ impl App {
         let spans = parts.spans.0.clone();
         let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining, spans };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
-        Ok((app, reloader, writer))
+        Ok((app, reloader, writers))
     }
 
     fn spawn(
@@ -224,10 +260,12 @@ impl App {
         listeners: Arc<[admin::Bound]>,
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
+        self.spawn_lease(&parts, &input_sender);
         let (plan_sender, plans) = mpsc::channel(PLANS);
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);
         let fleet = Fleet::new(Arc::clone(&self.config.borrow().policy), parts.boot);
+        let (inquiries, asked) = Inquiries::new();
         let desk = Arc::new(Desk::new(parts.clock, input_sender.clone(), parts.audit));
         let control = control::Wiring {
             clock: parts.clock,
@@ -241,6 +279,8 @@ impl App {
             heartbeat: parts.heartbeat,
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
+            inquiries: asked,
+            journal: parts.journal,
         };
         let probes = probe::Wiring {
             config: self.config.clone(),
@@ -248,11 +288,8 @@ impl App {
             published,
             inputs: input_sender.clone(),
             metrics: parts.control_metrics.clone(),
-        };
-        let resolver = resolve::Wiring {
-            config: self.config.clone(),
-            inputs: input_sender.clone(),
-            metrics: parts.control_metrics.clone(),
+            board: Arc::clone(&parts.board),
+            clock: parts.clock,
         };
         let operators = admin::Wiring {
             clock: parts.clock,
@@ -260,6 +297,7 @@ impl App {
             view: parts.view,
             registry: parts.registry,
             listeners,
+            inquiries,
             config: self.config.clone(),
             desk: Arc::clone(&desk),
             moves: parts.request_metrics.moves.clone(),
@@ -269,7 +307,6 @@ impl App {
         self.tasks.spawn("control", control::run(fleet, control));
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
-        self.tasks.spawn("resolve", resolve::run(resolver));
         let links = dns::Links {
             config,
             plans,
@@ -284,6 +321,28 @@ impl App {
         self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
+    }
+
+    /// Looks names up, and finds out who among the region's pods speaks for it.
+    fn spawn_lease(&mut self, parts: &Parts, inputs: &mpsc::Sender<Input>) {
+        let (siblings, addresses) = watch::channel(Vec::new());
+        let lease = siblings::Wiring {
+            config: self.config.clone(),
+            addresses,
+            inputs: inputs.clone(),
+            board: Arc::clone(&parts.board),
+            clock: parts.clock,
+            boot: parts.boot,
+            metrics: parts.control_metrics.clone(),
+        };
+        let resolver = resolve::Wiring {
+            config: self.config.clone(),
+            inputs: inputs.clone(),
+            siblings,
+            metrics: parts.control_metrics.clone(),
+        };
+        self.tasks.spawn("lease", siblings::run(lease));
+        self.tasks.spawn("resolve", resolve::run(resolver));
     }
 
     /// Serves until a signal or a fault.
@@ -329,7 +388,7 @@ const DNS: &str = "dns";
 struct Channels {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
-    outcomes: mpsc::Receiver<crate::domain::fleet::Outcome>,
+    outcomes: mpsc::Receiver<OutcomeRun>,
 }
 
 /// Every bound listener. The proxy has logged its own.

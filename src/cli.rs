@@ -7,7 +7,9 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dns;
+pub mod explain;
 pub mod operator;
+pub mod replay;
 pub mod run;
 pub mod simulate;
 #[cfg(feature = "demo")]
@@ -27,6 +29,10 @@ enum Command {
     Run(run::Arguments),
     /// Check a configuration file: exit 0, or 1 with every problem.
     Check(check::Arguments),
+    /// Say what becomes of a request or of a DNS name's users, and by which rule.
+    Explain(Box<explain::Arguments>),
+    /// Run a journal again: tell what happened, and the first decision that comes out differently.
+    Replay(replay::Arguments),
     /// Inspect and prepare the Route 53 records of the configured names.
     Dns(dns::Arguments),
     /// Rehearse faults in virtual time with a configuration, and check what must hold.
@@ -69,6 +75,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Drain(arguments) => operator::drain(arguments),

@@ -25,13 +25,14 @@ pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
     UnixAddress,
 };
-pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
+pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Journal, Log, Otlp, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use problems::Problem;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -57,6 +58,27 @@ pub(crate) mod reading {
 pub struct Environment {
     /// `--region` or `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
     pub region: Option<String>,
+}
+
+/// What a configuration was read from: all that makes it anew, files that it names aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigText {
+    /// The file, as problems name it.
+    pub file: String,
+    pub text: Arc<str>,
+    /// `Environment::region`.
+    pub region: Option<String>,
+}
+
+impl ConfigText {
+    /// What the core decides by.
+    ///
+    /// # Errors
+    /// Every problem of the text: of another program it may be none of this one's.
+    pub fn policy(&self) -> Result<Arc<Policy>, Problems> {
+        let environment = Environment { region: self.region.clone() };
+        Config::from_text(&self.file, &self.text, &environment).map(|config| config.policy)
+    }
 }
 
 /// Reads a configuration file.
@@ -138,7 +160,9 @@ fn parse(
     };
     let folder = folder(Path::new(file_name));
     let mut report = report::Report::new(text, damage, problems);
-    let config = convert::convert(&file, folder, environment, &mut report);
+    let source =
+        ConfigText { file: file_name.to_owned(), text: text.into(), region: environment.region.clone() };
+    let config = convert::convert(&file, folder, source, &mut report);
     if named == NamedFiles::Read {
         let found = convert::named_files(&file, folder);
         found.iter().flat_map(files::Named::problems).for_each(|problem| report.add(problem));
@@ -164,6 +188,8 @@ fn parse(
 pub struct Config {
     /// What the core decides by.
     pub policy: Arc<Policy>,
+    /// What all of this was read from.
+    pub text: ConfigText,
     pub listeners: Vec<Listener>,
     pub tls: Option<Tls>,
     /// `None` with a single region.
@@ -183,10 +209,14 @@ pub struct Config {
     pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `None`: nothing is journaled.
+    pub journal: Option<Journal>,
     /// `None`: no trace is begun here; those of clients pass as they are.
     pub tracing: Option<Tracing>,
     pub drain: Drain,
     pub trusted_proxies: TrustedProxies,
+    /// All pods of the own region by one name, this one among them; `None`: it is the only one.
+    pub siblings: Option<HostPort>,
 }
 
 impl Config {
@@ -275,6 +305,8 @@ pub struct Probes {
     pub timeout: Duration,
     /// A connection to a region is replaced at least this often.
     pub fresh_connection: Duration,
+    /// Between two probes of a region that another pod of this one measures.
+    pub sparse_interval: Duration,
 }
 
 /// A service and its endpoints in the own region.
@@ -416,6 +448,7 @@ impl Default for Probes {
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(800),
             fresh_connection: Duration::from_secs(30),
+            sparse_interval: Duration::from_secs(30),
         }
     }
 }

@@ -6,11 +6,13 @@
 //! come from and what becomes of its outputs.
 
 use crate::clock::Clock;
-use crate::domain::fleet::{Fleet, Input, Outcome, Output, Transition};
+use crate::domain::fleet::{Fleet, Input, OutcomeRun, Output, Transition, add_outcome};
 use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::view::View;
+use crate::inquiry::Inquiry;
+use crate::journal::Journal;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::snapshot::Heartbeat;
 use crate::operators::Desk;
@@ -20,11 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-/// Inputs or outcomes that are taken in one turn. Between turns the others get theirs: a flood of
-/// outcomes can't keep a probe waiting for more than this many.
+/// Inputs that are taken in one turn. Between turns the others get theirs.
 const BATCH: usize = 64;
+/// Outcomes that are taken in one turn, as one input: a flood of them can't keep a probe waiting for
+/// more than this many.
+const OUTCOMES: usize = 1024;
+/// Pause after a turn of outcomes, so that those which follow come together: at 30,000 requests a
+/// second one by one they would cost the core and the journal more than everything else.
+const OUTCOMES_PAUSE: Duration = Duration::from_millis(10);
 /// How often the load is measured; also the longest sleep.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest sleep before a deadline, so that one in the past can't spin.
@@ -34,7 +41,7 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 pub struct Wiring {
     pub clock: Clock,
     pub inputs: mpsc::Receiver<Input>,
-    pub outcomes: mpsc::Receiver<Outcome>,
+    pub outcomes: mpsc::Receiver<OutcomeRun>,
     pub plans: mpsc::Sender<Plan>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub view: Arc<ArcSwap<View>>,
@@ -46,6 +53,10 @@ pub struct Wiring {
     /// Told what becomes of operators' acts.
     pub desk: Arc<Desk>,
     pub metrics: ControlMetrics,
+    /// What people want to know.
+    pub inquiries: mpsc::Receiver<Inquiry>,
+    /// `None`: nothing is journaled.
+    pub journal: Option<Journal>,
 }
 
 /// Runs the fleet until every input is gone, which only a stopping process does.
@@ -65,10 +76,14 @@ struct Control {
 impl Control {
     async fn run(mut self) {
         let mut inputs = Vec::with_capacity(BATCH);
-        let mut outcomes = Vec::with_capacity(BATCH);
-        let mut outcomes_open = true;
+        let mut outcomes = Vec::with_capacity(OUTCOMES);
+        let (mut outcomes_open, mut outcomes_rest) = (true, Instant::now());
+        let mut inquiries_open = true;
         let mut load_tick = interval(LOAD_INTERVAL);
         load_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Some(journal) = &mut self.wiring.journal {
+            journal.begin(self.fleet.policy(), self.wiring.clock.now());
+        }
         self.handle(Input::Tick);
         loop {
             let pause = self.pause();
@@ -80,14 +95,42 @@ impl Control {
                     }
                     inputs.drain(..).for_each(|input| self.handle(input));
                 }
-                count = self.wiring.outcomes.recv_many(&mut outcomes, BATCH), if outcomes_open => {
+                count = rested(outcomes_rest, &mut self.wiring.outcomes, &mut outcomes), if outcomes_open => {
                     outcomes_open = count > 0;
-                    self.wiring.metrics.outcomes_read(count);
-                    outcomes.drain(..).for_each(|outcome| self.handle(Input::Outcome(outcome)));
+                    // A full turn means that more is waiting.
+                    let pause = if count < OUTCOMES { OUTCOMES_PAUSE } else { Duration::ZERO };
+                    outcomes_rest = Instant::now() + pause;
+                    self.outcomes(&mut outcomes);
                 }
+                inquiry = self.wiring.inquiries.recv(), if inquiries_open => match inquiry {
+                    Some(inquiry) => self.answer(inquiry),
+                    None => inquiries_open = false,
+                },
                 () = sleep(pause) => self.handle(Input::Tick),
                 _ = load_tick.tick() => self.measure(),
             }
+        }
+    }
+
+    /// Whoever asked may have gone: then the answer is nobody's.
+    fn answer(&self, inquiry: Inquiry) {
+        let now = self.wiring.clock.now();
+        match inquiry {
+            Inquiry::Request { question, answer } => {
+                answer.send(Box::new(self.fleet.explain(&question, now))).ok();
+            }
+            Inquiry::Name { name, answer } => {
+                answer.send(self.fleet.explain_name(&name, now).map(Box::new)).ok();
+            }
+        }
+    }
+
+    fn outcomes(&mut self, outcomes: &mut Vec<OutcomeRun>) {
+        self.wiring.metrics.outcomes_read(outcomes.len());
+        let mut runs = Vec::new();
+        outcomes.drain(..).for_each(|outcome| add_outcome(&mut runs, outcome));
+        if !runs.is_empty() {
+            self.handle(Input::Outcomes(runs));
         }
     }
 
@@ -117,7 +160,7 @@ impl Control {
     fn handle(&mut self, input: Input) {
         let now = self.wiring.clock.now();
         self.wiring.heartbeat.beat(now);
-        for output in self.fleet.handle(input, now) {
+        for output in self.turn(input, now) {
             match output {
                 Output::Publish(snapshot) => {
                     let number = snapshot.number;
@@ -136,6 +179,16 @@ impl Control {
         self.wiring.metrics.turned(self.wiring.clock.now().since(now));
     }
 
+    /// Has the core take an input, and both journaled.
+    fn turn(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let Some(journal) = &mut self.wiring.journal else { return self.fleet.handle(input, now) };
+        let taken = journal.take(&input);
+        let outputs = self.fleet.handle(input, now);
+        journal.turned(now, taken, &outputs);
+        journal.keep_up(&self.fleet, now);
+        outputs
+    }
+
     fn propose(&self, plan: Plan) {
         let (name, reason) = (plan.name.clone(), plan.reason);
         let taken = match self.wiring.plans.try_send(plan) {
@@ -151,6 +204,16 @@ impl Control {
         };
         self.wiring.metrics.proposed(taken);
     }
+}
+
+/// Outcomes that came until `rest`, or the first ones after it; none when there will be no more.
+async fn rested(
+    rest: Instant,
+    outcomes: &mut mpsc::Receiver<OutcomeRun>,
+    into: &mut Vec<OutcomeRun>,
+) -> usize {
+    sleep_until(rest).await;
+    outcomes.recv_many(into, OUTCOMES).await
 }
 
 /// Ejections and moves of users are what an operator is woken for; the rest is information.

@@ -7,6 +7,7 @@
 pub mod capacity;
 pub mod drift;
 pub mod endpoint;
+pub mod explain;
 pub mod fleet;
 pub mod hash;
 pub mod health;

@@ -5,6 +5,7 @@
 
 pub mod control;
 pub mod dns;
+pub mod journal;
 pub mod moves;
 pub mod request;
 pub mod snapshot;

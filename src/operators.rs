@@ -76,9 +76,12 @@ pub struct Desk {
     pending: watch::Sender<Arc<Vec<Pending>>>,
 }
 
+type Asked = (OperatorAct<Duration>, oneshot::Sender<Result<Account, ActRefusal>>);
+
 #[derive(Debug, Default)]
 struct Inner {
-    asked: BTreeMap<u64, oneshot::Sender<Result<(), ActRefusal>>>,
+    /// Acts that the core has not judged yet, and who waits for that.
+    asked: BTreeMap<u64, Asked>,
     accounts: VecDeque<Account>,
     /// Why nothing is written; `None`: it is.
     unwritable: Option<&'static str>,
@@ -107,36 +110,37 @@ impl Desk {
     /// The core's refusal, or that it is silent.
     pub async fn submit(&self, act: OperatorAct<Duration>, from: &str) -> Result<Account, SubmitError> {
         let (answer, answered) = oneshot::channel();
-        self.inner().asked.insert(act.id, answer);
         let (now, wall) = (self.clock.now(), wall_clock());
         let told = act.map(|at| now.before(wall.saturating_sub(at)) + at.saturating_sub(wall));
-        let judged = async {
-            self.inputs.send(Input::Operator(told)).await.ok()?;
-            answered.await.ok()
-        };
-        let judged = timeout(JUDGE_PATIENCE, judged).await.ok().flatten();
-        self.inner().asked.remove(&act.id);
-        match judged {
-            Some(Ok(())) => {
+        self.inner().asked.insert(act.id, (act.clone(), answer));
+        let sent = timeout(JUDGE_PATIENCE, self.inputs.send(Input::Operator(told))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            self.inner().asked.remove(&act.id);
+            self.audit.tell(&Event::of(&act, "unanswered").from(from)).await;
+            return Err(SubmitError::Silent);
+        }
+        match timeout(JUDGE_PATIENCE, answered).await {
+            Ok(Ok(Ok(account))) => {
                 self.audit.tell(&Event::of(&act, "accepted").from(from)).await;
-                Ok(self.take(act))
+                Ok(account)
             }
-            Some(Err(refusal)) => {
+            Ok(Ok(Err(refusal))) => {
                 let why = refusal.to_string();
                 self.audit.tell(&Event::of(&act, "refused").from(from).because(&why)).await;
                 Err(refusal.into())
             }
-            None => {
+            // It has the act, and may take it yet: it is then written like any other.
+            Ok(Err(_)) | Err(_) => {
                 self.audit.tell(&Event::of(&act, "unanswered").from(from)).await;
                 Err(SubmitError::Silent)
             }
         }
     }
 
-    /// The core's answer to an act.
+    /// The core's answer to an act; what it takes is to be written from now on.
     pub fn judged(&self, id: u64, result: Result<(), ActRefusal>) {
-        let asked = self.inner().asked.remove(&id);
-        if asked.is_some_and(|asked| asked.send(result).is_err()) {
+        let Some((act, asked)) = self.inner().asked.remove(&id) else { return };
+        if asked.send(result.map(|()| self.take(act))).is_err() {
             tracing::warn!(id, "nobody waits for the answer to an operator's act any more");
         }
     }

@@ -8,15 +8,16 @@
 //! It decides nothing: results go to the core as they are. One task a target,
 //! made and ended as configuration and snapshot name them.
 
+use crate::clock::Clock;
 use crate::config::{Config, Health, Service, UpstreamProtocol};
 use crate::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{ProbePace, Snapshot};
 use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::metrics::control::ControlMetrics;
-use crate::peer::{VIEW_BYTES_MAX, VIEW_PATH};
+use crate::peer::{Board, VIEW_BYTES_MAX, VIEW_PATH};
 use crate::trust::{Speech, Trusts};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 mod exchange;
 mod grpc;
 mod prober;
+pub mod siblings;
 
 use prober::{Answer, Dial, Pace, Prober};
 
@@ -43,6 +45,9 @@ pub struct Wiring {
     pub published: watch::Receiver<u64>,
     pub inputs: mpsc::Sender<Input>,
     pub metrics: ControlMetrics,
+    /// What the region's other pods are told of the results.
+    pub board: Arc<Board>,
+    pub clock: Clock,
 }
 
 /// Probes until the configuration's or the snapshot's writer is gone.
@@ -107,6 +112,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
             health: Health::Path(VIEW_PATH.to_owned()),
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
+            pace: snapshot.regions.get(region).map_or(ProbePace::Full, |status| status.pace),
         };
         if !dial.addresses.is_empty() {
             wanted.insert(Target::Region(region.clone()), dial);
@@ -131,6 +137,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
                 health: settings.health.clone(),
                 body_max: ENDPOINT_BYTES_MAX,
                 probes: config.probes.clone(),
+                pace: ProbePace::Full,
             };
             wanted.insert(Target::Endpoint(id.clone(), address), dial);
         }
@@ -158,6 +165,9 @@ impl Targets {
         self.running.retain(|target, (_, task)| {
             let keep = wanted.contains_key(target);
             if !keep {
+                if let Target::Region(region) = target {
+                    wiring.board.forget(region);
+                }
                 task.abort();
             }
             keep
@@ -174,8 +184,13 @@ impl Targets {
                 continue;
             }
             let (sender, dials) = watch::channel(dial);
-            let reporter =
-                Reporter { inputs: wiring.inputs.clone(), metrics: wiring.metrics.clone(), unfit: None };
+            let reporter = Reporter {
+                inputs: wiring.inputs.clone(),
+                metrics: wiring.metrics.clone(),
+                board: Arc::clone(&wiring.board),
+                clock: wiring.clock,
+                unfit: None,
+            };
             let task = self.tasks.spawn(probe(target.clone(), dials, reporter));
             self.running.insert(target, (sender, task));
         }
@@ -184,17 +199,26 @@ impl Targets {
 }
 
 /// Probes one target until it is aborted or nobody listens.
-async fn probe(target: Target, dials: watch::Receiver<Dial>, mut reporter: Reporter) {
+async fn probe(target: Target, mut dials: watch::Receiver<Dial>, mut reporter: Reporter) {
     let mut prober = Prober::default();
     let mut pace = Pace::start(&dials.borrow().probes);
     loop {
-        sleep_until(pace.next()).await;
+        tokio::select! {
+            () = sleep_until(pace.next()) => {}
+            changed = dials.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pace.adjust(&dials.borrow_and_update());
+                continue;
+            }
+        }
         let started = Instant::now();
-        let dial = dials.borrow().clone();
+        let dial = dials.borrow_and_update().clone();
         let (result, setup) = prober.probe(&dial).await;
         // A first answer on a fresh connection tells no round trip: ask again soon.
         let incomplete = result.as_ref().is_ok_and(|answer| !answer.warm);
-        pace.advance(started, &dial.probes, incomplete && matches!(target, Target::Region(_)));
+        pace.advance(started, &dial, incomplete && matches!(target, Target::Region(_)));
         if let Some(took) = setup
             && let Target::Region(region) = &target
         {
@@ -213,6 +237,8 @@ async fn probe(target: Target, dials: watch::Receiver<Dial>, mut reporter: Repor
 struct Reporter {
     inputs: mpsc::Sender<Input>,
     metrics: ControlMetrics,
+    board: Arc<Board>,
+    clock: Clock,
     /// What was wrong with the last view, so that it is told once and not at every probe.
     unfit: Option<&'static str>,
 }
@@ -228,6 +254,8 @@ impl Reporter {
         if let Err(failure) = &result {
             tracing::debug!(%region, failure = failure.as_str(), "probe failed");
         }
+        let told = result.as_ref().map(|(rtt, view)| (rtt.map(Rtt::new), view)).map_err(|failure| *failure);
+        self.board.probed(region, told, self.clock.now());
         let result = result.map(|(rtt, view)| RegionAnswer { rtt: rtt.map(Rtt::new), view: Box::new(view) });
         Probe::Region { region: region.clone(), result }
     }

@@ -16,12 +16,13 @@
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, Listener, Protocol};
-use crate::domain::fleet::Outcome;
+use crate::domain::fleet::{Input, OutcomeRun};
 use crate::domain::hash::HashKey;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::metrics::request::{ListenerKind, Message, RequestMetrics};
 use crate::otlp::Exporter;
+use crate::peer::Board;
 use crate::proxy::h1::Malformed;
 use crate::trust::Trusts;
 use arc_swap::ArcSwap;
@@ -43,13 +44,14 @@ mod guards;
 pub mod h1;
 mod headers;
 mod io;
-mod leaving;
 mod listen;
 mod pace;
+mod parting;
 mod pipeline;
 mod policy;
 mod progress;
 pub mod proxy_protocol;
+mod samples;
 mod session;
 mod settings;
 mod tls;
@@ -67,8 +69,12 @@ pub struct Wiring {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The own view, answered to probes.
     pub view: Arc<ArcSwap<View>>,
+    /// What the region's other pods are told.
+    pub board: Arc<Board>,
     /// Full: outcomes are dropped and counted.
-    pub outcomes: mpsc::Sender<Outcome>,
+    pub outcomes: mpsc::Sender<OutcomeRun>,
+    /// Takes samples of round trips. Full: they are dropped and counted.
+    pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.
@@ -143,7 +149,8 @@ struct Shared {
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
-    leaving: leaving::Leaving,
+    parting: parting::Parting,
+    samples: Arc<samples::Samples>,
 }
 
 /// Counts of malformed messages, by reason.
@@ -212,10 +219,11 @@ impl Edge {
         let settings = settings::Settings::new(Arc::clone(&config), &wiring.metrics, guards, tls);
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
+            samples: Arc::new(samples::Samples::new(wiring.inputs.clone(), Arc::clone(&wiring.metrics))),
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
-            leaving: leaving::Leaving::new(&config),
+            parting: parting::Parting::new(&config),
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
@@ -223,7 +231,7 @@ impl Edge {
             shared: Arc::clone(&shared),
             pipeline: Arc::new(pipeline::Pipeline {
                 shared: Arc::clone(&shared),
-                upstreams: upstream::Upstreams::default(),
+                upstreams: upstream::Upstreams::new(Arc::clone(&shared.samples)),
             }),
             closing: closed,
         };
@@ -258,7 +266,7 @@ impl Edge {
         sweeping.spawn(async move {
             let (snapshot, moves) =
                 (Arc::clone(&shared.wiring.snapshot), shared.wiring.metrics.moves.clone());
-            shared.leaving.follow(snapshot, moves).await;
+            shared.parting.follow(snapshot, moves).await;
         });
         loop {
             let now = *phase.borrow_and_update();
@@ -291,7 +299,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
-        self.shared.leaving.apply(config);
+        self.shared.parting.apply(config);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         listen::change(&self.doors, config);

@@ -32,6 +32,8 @@ const ADDRESSES_MAX: usize = 256;
 pub struct Wiring {
     pub config: watch::Receiver<Arc<Config>>,
     pub inputs: mpsc::Sender<Input>,
+    /// Addresses of the pods of the own region.
+    pub siblings: watch::Sender<Vec<SocketAddr>>,
     pub metrics: ControlMetrics,
 }
 
@@ -52,11 +54,11 @@ enum ResolveError {
 /// When a look-up task panicked: its panic is passed on, so that the process
 /// ends instead of running on with addresses that nobody renews.
 pub async fn run(mut wiring: Wiring) {
-    let mut running: BTreeMap<Target, (watch::Sender<Spec>, AbortHandle)> = BTreeMap::new();
+    let mut running: BTreeMap<Owner, (watch::Sender<Spec>, AbortHandle)> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let config = wiring.config.borrow_and_update().clone();
-        let wanted = targets(&config);
+        let wanted = owners(&config);
         running.retain(|target, (_, task)| {
             let keep = wanted.contains_key(target);
             if !keep {
@@ -79,10 +81,11 @@ pub async fn run(mut wiring: Wiring) {
             let (sender, specs) = watch::channel(spec);
             let follower = Follower {
                 label: label(&target),
-                target: target.clone(),
+                owner: target.clone(),
                 names: BTreeMap::new(),
                 sent: None,
                 inputs: wiring.inputs.clone(),
+                siblings: wiring.siblings.clone(),
                 metrics: wiring.metrics.clone(),
             };
             running.insert(target, (sender, tasks.spawn(follower.run(specs))));
@@ -107,22 +110,33 @@ pub async fn run(mut wiring: Wiring) {
     }
 }
 
-/// Services with own endpoints, and every other region.
-fn targets(config: &Config) -> BTreeMap<Target, Vec<HostPort>> {
+/// What names belong to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    /// Told to the core.
+    Core(Target),
+    /// The pods of the own region: told to the task of the lease.
+    Siblings,
+}
+
+/// Services with own endpoints, every other region, and the pods of the own one.
+fn owners(config: &Config) -> BTreeMap<Owner, Vec<HostPort>> {
     let services =
         config.services.iter().map(|(id, service)| (Target::Service(id.clone()), service.endpoints.clone()));
     let peers =
         config.regions.iter().filter(|(id, _)| **id != config.policy.own).filter_map(|(id, region)| {
             Some((Target::Peer(id.clone()), vec![region.peer.as_ref()?.at.clone()]))
         });
-    services.chain(peers).collect()
+    let core = services.chain(peers).map(|(target, hosts)| (Owner::Core(target), hosts));
+    core.chain(config.siblings.iter().map(|at| (Owner::Siblings, vec![at.clone()]))).collect()
 }
 
-/// A target as metrics and logs spell it.
-fn label(target: &Target) -> String {
-    match target {
-        Target::Service(service) => format!("service/{service}"),
-        Target::Peer(region) => format!("peer/{region}"),
+/// An owner as metrics and logs spell it.
+fn label(owner: &Owner) -> String {
+    match owner {
+        Owner::Core(Target::Service(service)) => format!("service/{service}"),
+        Owner::Core(Target::Peer(region)) => format!("peer/{region}"),
+        Owner::Siblings => "siblings".to_owned(),
     }
 }
 
@@ -143,12 +157,13 @@ struct Known {
 
 /// Keeps the addresses of one target current.
 struct Follower {
-    target: Target,
+    owner: Owner,
     label: String,
     names: BTreeMap<DnsName, Known>,
     /// What the core was told last.
     sent: Option<Vec<SocketAddr>>,
     inputs: mpsc::Sender<Input>,
+    siblings: watch::Sender<Vec<SocketAddr>>,
     metrics: ControlMetrics,
 }
 
@@ -257,7 +272,15 @@ impl Follower {
         }
         tracing::info!(owner = self.label, ?addresses, "addresses resolved");
         self.sent = Some(addresses.clone());
-        self.inputs.send(Input::Resolved { target: self.target.clone(), addresses }).await
+        match &self.owner {
+            Owner::Core(target) => {
+                self.inputs.send(Input::Resolved { target: target.clone(), addresses }).await
+            }
+            Owner::Siblings => {
+                self.siblings.send_replace(addresses);
+                Ok(())
+            }
+        }
     }
 
     fn addresses(&self, host: &HostPort) -> Vec<SocketAddr> {

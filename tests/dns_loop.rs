@@ -6,12 +6,14 @@
 mod dns_support;
 
 use arc_swap::ArcSwap;
+use aws_sdk_route53::types::ChangeAction;
 use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, region, set};
 use prometheus::{Encoder, Registry, TextEncoder};
 use proxima::clock::Clock;
 use proxima::config::Config;
 use proxima::dns::{Links, serve};
+use proxima::domain::drift::Drift;
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{NameState, Plan};
@@ -36,7 +38,6 @@ struct Provider {
     config: watch::Sender<Arc<Config>>,
     plans: mpsc::Sender<Plan>,
     inputs: mpsc::Receiver<Input>,
-    desk: Arc<Desk>,
     shutdown: watch::Sender<bool>,
     registry: Registry,
     task: JoinHandle<()>,
@@ -57,13 +58,13 @@ impl Provider {
             plans: plans_end,
             inputs: inputs_end,
             clock,
-            desk: Arc::clone(&desk),
+            desk,
             metrics,
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
             shutdown: shutdown_end,
         };
         let task = tokio::spawn(serve(links, server.access.clone()));
-        Self { config, plans, inputs, desk, shutdown, registry, task }
+        Self { config, plans, inputs, shutdown, registry, task }
     }
 
     /// The next report that `pick` wants.
@@ -237,6 +238,56 @@ async fn after_a_reload_names_are_read_though_the_health_checks_cannot_be_listed
     provider.plans.send(a_plan(&server).await).await.unwrap();
     provider.shows("proxima_dns_plans_observed_total 1").await;
     while provider.inputs.try_recv().is_ok() {}
+    provider.read().await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_done_when_the_servers_of_the_zone_answer_by_it() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    let verify = format!("mode = \"act\"\nverify = true\nservers = [\"{}\"]", server.dns.unwrap());
+    let mut provider = Provider::start(&watched, watched.config_with("us-east-1", &REGIONS, &verify));
+    provider.read().await;
+    // Slow to be INSYNC: nothing is said of answers before.
+    (0..3).for_each(|_| front.next(For::Progress, Fate::StayPending));
+    let edge = server.edge("us-east-1").await;
+    let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    plan.expires_at = Clock::start().now() + Duration::from_secs(20);
+    provider.plans.send(plan).await.unwrap();
+    provider.shows(r#"proxima_dns_answers_match{name="www.example.test"} 1"#).await;
+    provider.shows("proxima_dns_answers_seconds_count 1").await;
+    provider.shows("proxima_dns_insync_seconds_count 1").await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_edited_by_hand_are_reported_and_counted_until_they_are_repaired() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    provider.read().await;
+    let good = server.weighted("eu-west-1", "eu-west-1").await;
+    let mut edited = good.clone();
+    edited.ttl = Some(300);
+    server.change(vec![(ChangeAction::Upsert, edited)]).await;
+    let drift = provider
+        .next("drift", |report| match report {
+            DnsReport::Drifted { records, .. } => Some(records),
+            _ => None,
+        })
+        .await;
+    let expected = Drift {
+        record: "eu-west-1.www.example.test A [eu-west-1]".to_owned(),
+        expected: "TTL 60".to_owned(),
+        found: "TTL 300".to_owned(),
+    };
+    assert_eq!(drift[0], expected, "{drift:?}");
+    provider.shows(&format!(r#"proxima_dns_drift_records{{name="www.example.test"}} {}"#, drift.len())).await;
+    server.change(vec![(ChangeAction::Upsert, good)]).await;
+    provider.shows(r#"proxima_dns_drift_records{name="www.example.test"} 0"#).await;
     provider.read().await;
     provider.stop().await;
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fleet {
+    mod drift;
     pub mod edge;
+    pub mod verdicts;
     mod view_size;
     mod witnesses;
 }

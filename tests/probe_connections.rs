@@ -5,6 +5,7 @@ mod run_support;
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
+use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::domain::endpoint::Endpoint;
 use proxima::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
@@ -169,6 +170,8 @@ service = "web"
             published: receiver,
             inputs: sender,
             metrics: ControlMetrics::register(&Registry::new()).unwrap(),
+            board: Arc::default(),
+            clock: Clock::start(),
         }));
         Self { inputs, snapshot, published, config: config_sender, folder, tls }
     }

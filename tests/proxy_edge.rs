@@ -24,6 +24,8 @@ mod forwarding;
 mod handover;
 #[path = "proxy_edge/hedging.rs"]
 mod hedging;
+#[path = "proxy_edge/parting.rs"]
+mod parting;
 #[path = "proxy_edge/protection.rs"]
 mod protection;
 #[path = "proxy_edge/requests.rs"]

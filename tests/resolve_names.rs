@@ -36,6 +36,8 @@ fn record(name: &str, ttl: i64, addresses: &[&str]) -> ResourceRecordSet {
 struct Resolving {
     configs: watch::Sender<Arc<Config>>,
     inputs: mpsc::Receiver<Input>,
+    /// Addresses of the pods of the own region.
+    pods: watch::Receiver<Vec<SocketAddr>>,
     registry: Registry,
 }
 
@@ -68,8 +70,9 @@ impl Resolving {
         let metrics = ControlMetrics::register(&registry).unwrap();
         let (configs, config) = watch::channel(config);
         let (sender, inputs) = mpsc::channel(16);
-        tokio::spawn(resolve::run(resolve::Wiring { config, inputs: sender, metrics }));
-        Self { configs, inputs, registry }
+        let (siblings, pods) = watch::channel(Vec::new());
+        tokio::spawn(resolve::run(resolve::Wiring { config, inputs: sender, siblings, metrics }));
+        Self { configs, inputs, pods, registry }
     }
 
     /// The addresses that the core is told next.
@@ -200,4 +203,41 @@ async fn a_reload_adds_and_removes_endpoints_and_keeps_what_was_known() {
     assert_eq!(resolving.told().await, ["127.0.0.2:80", "127.0.0.7:80"]);
     resolving.configs.send_replace(config(dns, bounds, r#""127.0.0.7:80""#));
     assert_eq!(resolving.told().await, ["127.0.0.7:80"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pods_of_the_own_region_are_all_addresses_of_their_name_and_the_core_is_not_told() {
+    let zone = authority().await;
+    zone.accepted(vec![create(record("pods", 60, &["127.0.0.3", "127.0.0.2"]))]).await;
+    let text = format!(
+        r#"
+        [edge]
+        region = "here"
+        siblings = "pods.example.test:8443"
+        [[listeners]]
+        name = "http"
+        address = "127.0.0.1:0"
+        [peer]
+        address = "127.0.0.1:0"
+        certificate = "peer.pem"
+        key = "peer.key"
+        ca = "ca.pem"
+        [regions.here]
+        peer = "peer.here.test:8443"
+        [services.web]
+        endpoints.here = ["127.0.0.9:80"]
+        [[routes]]
+        name = "web"
+        service = "web"
+        [resolver]
+        nameservers = ["{}"]
+        "#,
+        zone.server.dns_addr()
+    );
+    let config = Config::from_text("test.toml", &text, &Environment::default());
+    let mut resolving = Resolving::start(Arc::new(config.unwrap_or_else(|p| panic!("{p}"))));
+    let pods = timeout(PATIENCE, resolving.pods.wait_for(|pods| !pods.is_empty())).await.unwrap();
+    assert_eq!(pods.unwrap().as_slice(), ["127.0.0.2:8443", "127.0.0.3:8443"].map(|a| a.parse().unwrap()));
+    assert_eq!(resolving.told().await, ["127.0.0.9:80"]);
+    zone.server.shutdown().await;
 }

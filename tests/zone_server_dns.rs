@@ -347,7 +347,10 @@ async fn check_configurations_are_held_to_route_53s_ranges() {
         ("interval 15", |config| config.request_interval = Some(15)),
         ("threshold 0", |config| config.failure_threshold = Some(0)),
         ("threshold 11", |config| config.failure_threshold = Some(11)),
-        ("no address", |config| config.ip_address = None),
+        ("neither address nor name", |config| {
+            config.ip_address = None;
+            config.fully_qualified_domain_name = None;
+        }),
         ("a path with a line break", |config| config.resource_path = Some("/\r\nX: y".into())),
     ];
     for (rule, adjust) in rows {
@@ -357,6 +360,34 @@ async fn check_configurations_are_held_to_route_53s_ranges() {
         let error = asked.send().await.expect_err(rule);
         assert!(error.as_service_error().unwrap().is_invalid_input(), "{rule}: {}", said(&error));
     }
+    fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_by_name_looks_at_the_load_balancer_and_follows_its_settings() {
+    let endpoint = Endpoint::start().await;
+    let fixture = fixture(|settings| {
+        let (name, zone_id) = ("lb.elb.example.net".to_owned(), "ZLB".to_owned());
+        let addresses = vec![endpoint.address.ip()];
+        settings.load_balancers = vec![proxima::zone_server::LoadBalancer { name, zone_id, addresses }];
+    })
+    .await;
+    let mut config = check_config(endpoint.address, "/");
+    config.ip_address = None;
+    config.fully_qualified_domain_name = Some("lb.elb.example.net".to_owned());
+    let id = create_check(&fixture, "by name", config).await;
+    endpoint.tell(503);
+    eventually("it fails", || async { !healthy(&fixture, &id).await }).await;
+    let update = fixture.client.update_health_check().health_check_id(&id).inverted(true);
+    let updated = update.send().await.unwrap().health_check.unwrap();
+    assert_eq!(updated.health_check_version, 2);
+    assert_eq!(
+        updated.health_check_config.unwrap().fully_qualified_domain_name(),
+        Some("lb.elb.example.net")
+    );
+    assert!(healthy(&fixture, &id).await, "its failure is health");
+    let update = fixture.client.update_health_check().health_check_id(&id).ip_address("127.0.0.1");
+    assert!(update.send().await.is_err(), "an address cannot be added");
     fixture.server.shutdown().await;
 }
 

@@ -192,11 +192,11 @@ struct NameReport {
     unwritten: Vec<String>,
     refusal: Option<&'static str>,
     /// Set while users are led away from this edge's region.
-    leaving: Option<LeavingReport>,
+    parting: Option<PartingReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct LeavingReport {
+struct PartingReport {
     seconds: u64,
     /// Since when no weight leads here; `null`: some does.
     seconds_moved: Option<u64>,
@@ -246,10 +246,10 @@ async fn show(State(wiring): State<Arc<Wiring>>) -> Response {
                 .collect(),
             unwritten: status.unwritten.iter().map(|id| format!("{id:016x}")).collect(),
             refusal: status.refusal,
-            leaving: status.leaving.map(|leaving| LeavingReport {
-                seconds: now.since(leaving.since).as_secs(),
-                seconds_moved: leaving.moved_since.map(|since| now.since(since).as_secs()),
-                closing: leaving.closing,
+            parting: status.parting.map(|parting| PartingReport {
+                seconds: now.since(parting.since).as_secs(),
+                seconds_moved: parting.moved_since.map(|since| now.since(since).as_secs()),
+                closing: parting.closing,
                 traffic_share: wiring.moves.share(name),
             }),
         };

@@ -38,6 +38,8 @@ struct RegionReport {
     heard: bool,
     state: State,
     witness: Witness,
+    /// How often this pod probes it itself.
+    probes: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +114,7 @@ impl From<&RegionStatus> for RegionReport {
             heard: status.heard,
             state: status.state,
             witness: status.witness,
+            probes: status.pace.as_str(),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
 use crate::access_log::{AccessLog, OpenError, Output};
 use crate::config::Config;
 use crate::domain::fleet::Input;
+use crate::journal::Texts;
 use crate::metrics::control::{ControlMetrics, Reload};
 use crate::operators::audit::Audit;
 use crate::proxy::{self, Edge};
@@ -48,6 +49,7 @@ pub(super) struct Reloader {
     edge: Arc<Edge>,
     metrics: ControlMetrics,
     access_log: AccessLog,
+    texts: Texts,
     audit: Arc<Audit>,
     logging: Logging,
     poll: Interval,
@@ -60,6 +62,8 @@ pub(super) struct Told {
     pub(super) edge: Arc<Edge>,
     pub(super) metrics: ControlMetrics,
     pub(super) access_log: AccessLog,
+    /// Told before a policy is.
+    pub(super) texts: Texts,
     pub(super) audit: Arc<Audit>,
     pub(super) logging: Logging,
 }
@@ -67,7 +71,7 @@ pub(super) struct Told {
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log, audit, logging } = told;
+        let Told { config, inputs, edge, metrics, access_log, texts, audit, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,6 +86,7 @@ impl Reloader {
             edge,
             metrics,
             access_log,
+            texts,
             audit,
             logging,
             poll,
@@ -172,6 +177,7 @@ impl Reloader {
         let output = opened(Arc::clone(&config)).await?;
         let room = self.inputs.reserve().await.map_err(|_| ReloadError::CoreGone)?;
         self.edge.apply(&config).await?;
+        self.texts.tell(&config.policy, &config.text);
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.logging.apply(&config.log);
@@ -195,6 +201,8 @@ fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
         Some("edge.region")
     } else if before.admin.address != after.admin.address {
         Some("admin.address")
+    } else if before.journal != after.journal {
+        Some("journal")
     } else {
         None
     }

@@ -19,7 +19,7 @@ use crate::config::file::{Entries, File, Placed};
 use crate::config::files::Named;
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
-use crate::config::{Config, Environment};
+use crate::config::{Config, ConfigText};
 use crate::domain::name::RegionId;
 use crate::domain::policy::{Policy, Steering};
 use std::collections::BTreeMap;
@@ -28,15 +28,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// `None` exactly when `report` holds a problem.
-pub(super) fn convert(
-    file: &File,
-    folder: &Path,
-    environment: &Environment,
-    report: &mut Report,
-) -> Option<Config> {
+pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut Report) -> Option<Config> {
     let regions_known = known("region", "regions", file.regions.as_ref());
     let services_known = known("service", "services", file.services.as_ref());
-    let own = own_region(file, environment, &regions_known, report);
+    let own = own_region(file, text.region.as_deref(), &regions_known, report);
     let several = regions_known.names.len() > 1;
 
     let listeners = listeners::listeners(file, folder, report);
@@ -46,6 +41,7 @@ pub(super) fn convert(
     let audit = operators::audit(file, folder, report);
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
+    let journal = observe::journal(file, folder, report);
     let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
@@ -63,6 +59,7 @@ pub(super) fn convert(
     let resolver = dns::resolver(file, report);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
+    let siblings = edge::siblings(file, report);
 
     let policy = Policy {
         own: own?,
@@ -78,6 +75,7 @@ pub(super) fn convert(
     };
     Some(Config {
         policy: Arc::new(policy),
+        text,
         listeners,
         tls,
         peer,
@@ -92,9 +90,11 @@ pub(super) fn convert(
         audit,
         log,
         access_log,
+        journal,
         tracing,
         drain,
         trusted_proxies,
+        siblings,
     })
 }
 
@@ -115,13 +115,13 @@ fn known<K: Display, V>(kind: &'static str, section: &'static str, entries: Opti
 /// The environment wins: all edges share one file.
 fn own_region(
     file: &File,
-    environment: &Environment,
+    environment: Option<&str>,
     known: &Known,
     report: &mut Report,
 ) -> Option<RegionId> {
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().region.as_ref());
     let from_file = stated.filter(|placed| report.refers(known, placed)).map(|placed| placed.value.clone());
-    let Some(text) = environment.region.as_deref().filter(|text| !text.is_empty()) else {
+    let Some(text) = environment.filter(|text| !text.is_empty()) else {
         if stated.is_none() {
             own_region_missing(file, report);
         }

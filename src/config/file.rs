@@ -61,10 +61,12 @@ sections! {
         audit: Option<Section<AuditSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
+        journal: Option<Section<JournalSection>>,
         tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
         region: Key<RegionId>,
+        siblings: Key<HostPort>,
         trusted_proxies: List<TrustedPeer>,
         ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
@@ -142,6 +144,7 @@ sections! {
         interval: Key<Duration>,
         timeout: Key<Duration>,
         fresh_connection: Key<Duration>,
+        sparse_interval: Key<Duration>,
         fall: Key<Whole>,
         rise: Key<Whole>,
         rtt_window: Key<Duration>,
@@ -361,6 +364,11 @@ sections! {
         timeout: Key<Duration>,
         batch_max: Key<Whole>,
         batch_delay: Key<Duration>,
+    }
+    JournalSection {
+        path: Key<FilePath>,
+        max_bytes: Key<Bytes>,
+        file_bytes: Key<Bytes>,
     }
     AccessLogSection {
         output: Key<FilePath>,

@@ -40,6 +40,17 @@ pub enum AccessLogOutput {
     File(PathBuf),
 }
 
+/// Where everything that the core is told and decides is kept, to be run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// A folder; made when it is not there.
+    pub path: PathBuf,
+    /// Of all files in the folder, whoever wrote them.
+    pub max_bytes: u64,
+    /// After which the next file is begun.
+    pub file_bytes: u64,
+}
+
 /// How requests take part in traces (W3C Trace Context).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tracing {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Step {
     Create(ResourceRecordSet),
     Delete(ResourceRecordSet),
-    Replace { found: ResourceRecordSet, wanted: ResourceRecordSet, properties: Vec<Property> },
+    Replace { found: Box<ResourceRecordSet>, wanted: Box<ResourceRecordSet>, properties: Vec<Property> },
 }
 
 /// A name's records, sorted by what is to be done with them.
@@ -56,7 +56,8 @@ impl Diff {
                     if properties.is_empty() {
                         diff.kept.push(record.clone());
                     } else {
-                        diff.steps.push(Step::Replace { found: record.clone(), wanted, properties });
+                        let (found, wanted) = (Box::new(record.clone()), Box::new(wanted));
+                        diff.steps.push(Step::Replace { found, wanted, properties });
                     }
                 }
             }
@@ -74,8 +75,8 @@ impl Diff {
                 Step::Create(record) => new.push(record.clone()),
                 Step::Delete(record) => gone.push(record.clone()),
                 Step::Replace { found, wanted, .. } => {
-                    gone.push(found.clone());
-                    new.push(wanted.clone());
+                    gone.push(ResourceRecordSet::clone(found));
+                    new.push(ResourceRecordSet::clone(wanted));
                 }
             }
         }

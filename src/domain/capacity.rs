@@ -1,9 +1,10 @@
 //! Room: shares that shrink at once when a target refuses and grow back slowly.
 
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 
 /// A share that halves on each refusal and recovers at a bounded rate.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveShare {
     share: f64,
     at: Time,
@@ -34,7 +35,7 @@ impl AdaptiveShare {
 }
 
 /// The share of its own users that a region serves itself: falls and rises at a bounded rate.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spill {
     share: f64,
     at: Time,

@@ -6,6 +6,7 @@
 
 use crate::domain::latency::peak_ewma;
 use crate::domain::time::Time;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -24,9 +25,6 @@ pub struct Endpoint {
     /// Peak EWMA in nanoseconds as `f64` bits; zero before the first sample.
     average: AtomicU64,
     updated: AtomicU64,
-    /// Good requests since they were last taken, and the sum of their latencies in nanoseconds.
-    answered: AtomicU64,
-    latency_sum: AtomicU64,
     /// Share of its requests that it should get, `f64` bits.
     share: AtomicU64,
 }
@@ -38,6 +36,19 @@ impl PartialEq for Endpoint {
     }
 }
 
+/// What it has seen is not written: nothing that the core decides hangs on it.
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.address.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        SocketAddr::deserialize(from).map(Self::new)
+    }
+}
+
 impl Endpoint {
     pub fn new(address: SocketAddr) -> Self {
         Self {
@@ -45,8 +56,6 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             average: AtomicU64::new(0f64.to_bits()),
             updated: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            latency_sum: AtomicU64::new(0),
             share: AtomicU64::new(1f64.to_bits()),
         }
     }
@@ -68,20 +77,11 @@ impl Endpoint {
     /// Adds the latency of an answered request (time to the response head).
     pub fn succeeded(&self, latency: Duration, now: Time) {
         self.add(latency, now);
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latency_sum.fetch_add(nanos, Relaxed);
-        self.answered.fetch_add(1, Relaxed);
     }
 
     /// An attempt was given up after so long, because another one had answered: it costs at least that.
     pub fn outpaced(&self, latency: Duration, now: Time) {
         self.add(latency, now);
-    }
-
-    /// Mean latency of the good requests since the last call; `None` without any.
-    pub fn take_latency(&self) -> Option<Duration> {
-        let (sum, answered) = (self.latency_sum.swap(0, Relaxed), self.answered.swap(0, Relaxed));
-        sum.checked_div(answered).map(Duration::from_nanos)
     }
 
     /// Share of its requests that it should get, 0..=1: below 1 while it starts or returns.
@@ -228,16 +228,6 @@ mod tests {
         assert!((4700..5300).contains(&turns(1.0)), "{}", turns(1.0));
         assert!((430..570).contains(&turns(0.1)), "{}", turns(0.1));
         assert_eq!(pick(&all[..1], &[], 7, Time::from_millis(2)).unwrap().address(), all[0].address());
-    }
-
-    #[test]
-    fn latencies_are_taken_once() {
-        let endpoint = Endpoint::new(SocketAddr::from(([127, 0, 0, 1], 80)));
-        endpoint.succeeded(Duration::from_millis(10), Time::ZERO);
-        endpoint.succeeded(Duration::from_millis(30), Time::ZERO);
-        endpoint.failed(Duration::from_millis(900), Time::ZERO);
-        assert_eq!(endpoint.take_latency(), Some(Duration::from_millis(20)));
-        assert_eq!(endpoint.take_latency(), None);
     }
 
     #[test]

@@ -12,19 +12,24 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
 mod demand;
-mod leave;
+mod explain;
 mod message;
 mod moves;
 mod operate;
+mod outcomes;
 mod own;
+mod part;
 mod peers;
 mod publish;
+mod saved;
+mod shared;
 mod witnesses;
 
 pub use message::{
@@ -32,9 +37,14 @@ pub use message::{
     SampleSource, ServiceLoad, Target, Transition,
 };
 
+pub use outcomes::{OutcomeRun, add_outcome};
+pub use saved::{OtherPolicy, SavedFleet};
+pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
+
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use shared::Sharing;
 use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
@@ -46,8 +56,9 @@ const EVALUATE_MAX: Duration = Duration::from_millis(250);
 const SLEPT: Duration = Duration::from_secs(1);
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Fleet {
+    #[serde(serialize_with = "saved::write_own", deserialize_with = "saved::read_own")]
     policy: Arc<Policy>,
     /// `policy.agreement_hash()`.
     agreement: u64,
@@ -60,6 +71,8 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
+    /// Whether this pod speaks for its region, and what the one that does says.
+    sharing: Sharing,
     readings: Readings,
     /// Something was noted since the last evaluation.
     dirty: bool,
@@ -70,7 +83,7 @@ pub struct Fleet {
 }
 
 /// Requests a second through this region, and the share of its own users that it can serve.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Load {
     entered_rps: f64,
     served_rps: f64,
@@ -90,6 +103,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
+            sharing: Sharing::default(),
             readings: Readings::default(),
             dirty: true,
             evaluated_at: None,
@@ -98,6 +112,11 @@ impl Fleet {
         };
         fleet.configure(policy);
         fleet
+    }
+
+    /// What it decides by.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
     /// Notes what happened and, when it is time, decides.
@@ -110,9 +129,12 @@ impl Fleet {
             Input::Probed(Probe::Endpoint { service, address, result }) => {
                 self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
-            Input::Outcome(outcome) => self.outcome(&outcome, now, &mut outputs),
+            Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
+            Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
             Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
-            Input::Zoned { .. } | Input::Sample { .. } | Input::Leaving => {}
+            Input::Lease(lease) => self.leased(lease),
+            Input::Shared(shared) => self.told(*shared, now),
+            Input::Zoned { .. } | Input::Leaving => {}
             Input::Dns(report) => self.dns_reported(report, now),
             Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
@@ -175,7 +197,7 @@ impl Fleet {
         self.rank();
         self.agree(now, outputs);
         self.plan(now, outputs);
-        self.leave(now);
+        self.part(now);
         self.publish(now, outputs);
     }
 

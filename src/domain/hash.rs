@@ -5,8 +5,13 @@
 
 /// FNV-1a, 64 bits. Source: Fowler, Noll, Vo; offset basis and prime of draft-eastlake-fnv.
 pub fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    fnv1a_of(text.as_bytes())
+}
+
+/// FNV-1a of bytes that are no text.
+pub fn fnv1a_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 

@@ -55,8 +55,22 @@ pub enum Word {
     Down,
 }
 
+/// On what ground a target is in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// Nothing was heard of it yet.
+    Unheard,
+    /// Probes, or its own word.
+    Probes,
+    /// Requests of this edge: they ejected it, or it comes back from that.
+    Outcomes,
+    /// An operator, or its own word that it is leaving.
+    Drain,
+}
+
 /// Why a target was ejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EjectionReason {
     /// Probes in a row failed.
     Probes,
@@ -141,14 +155,14 @@ const PROBATION_FAILURES: u32 = 2;
 /// A fall is forgiven after so many times the probation without another one.
 const QUIET: u32 = 4;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Active {
     Unknown,
     Up,
     Down,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Passive {
     /// Serving; counts of the current window.
     Open { window: Time, good: u32, bad: u32, in_a_row: u32 },
@@ -157,7 +171,7 @@ enum Passive {
 }
 
 /// The health of one target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Health {
     active: Active,
     /// When `active` last changed.
@@ -378,6 +392,17 @@ impl Health {
         {
             self.probation = None;
             self.ejections = 0;
+        }
+    }
+
+    /// On what ground it is in its state.
+    pub fn ground(&self) -> Ground {
+        match (self.state(), self.active, self.passive) {
+            (State::Draining, _, _) => Ground::Drain,
+            (State::Unknown, _, _) => Ground::Unheard,
+            (State::Ejected, Active::Up, _) => Ground::Outcomes,
+            (State::Probation, _, _) if self.ejections > 0 => Ground::Outcomes,
+            _ => Ground::Probes,
         }
     }
 

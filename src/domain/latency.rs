@@ -17,7 +17,7 @@ pub struct Rtt(Duration);
 impl Rtt {
     /// What is below a microsecond is left out.
     pub const fn new(duration: Duration) -> Self {
-        let nanos = duration.subsec_nanos() / 1_000 * 1_000;
+        let nanos = duration.subsec_micros() * 1_000;
         Self(Duration::new(duration.as_secs(), nanos))
     }
 
@@ -44,7 +44,7 @@ impl From<Rtt> for u32 {
 
 /// The median of the last samples of a region: at most the last `CAPACITY` (31) of them, however
 /// long the window, and none older than the window.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WindowedMedian {
     samples: VecDeque<(Time, Rtt)>,
 }
@@ -62,6 +62,11 @@ impl WindowedMedian {
         while self.samples.front().is_some_and(|(at, _)| now.since(*at) > window) {
             self.samples.pop_front();
         }
+    }
+
+    /// When the newest sample came.
+    pub fn newest(&self) -> Option<Time> {
+        self.samples.back().map(|(at, _)| *at)
     }
 
     /// The lower median; `None` before the first sample.

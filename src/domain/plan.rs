@@ -55,7 +55,7 @@ impl Generation {
 }
 
 /// What a change is conditional on: the control record as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// Random text of the bootstrap; another one means that the zone was set up anew.
     pub epoch: String,
@@ -63,7 +63,7 @@ pub struct Fence {
 }
 
 /// A name's records and control record, read in fence order (control first).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NameState {
     pub fence: Fence,
     /// Who wrote last; `None` after bootstrap.
@@ -77,7 +77,7 @@ pub struct NameState {
 }
 
 /// A change of weights to submit as one fenced batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub name: DnsName,
     pub fence: Fence,
@@ -90,7 +90,7 @@ pub struct Plan {
 }
 
 /// One entry's set as it was read, and as it shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub from: WeightedSet,
     pub to: WeightedSet,
@@ -105,7 +105,7 @@ impl Plan {
 }
 
 /// Why a plan moves users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// A confirmed-down region loses its users in one step.
     Evacuation,

@@ -105,6 +105,27 @@ impl Default for FailoverPolicy {
 }
 
 impl Policy {
+    /// A region by itself, which serves nothing.
+    pub fn alone(own: RegionId) -> Self {
+        Self {
+            regions: BTreeMap::from([(own.clone(), RegionPolicy::default())]),
+            own,
+            services: BTreeSet::new(),
+            routes: Arc::default(),
+            names: BTreeMap::new(),
+            health: HealthPolicy::default(),
+            margin: Margin::default(),
+            rtt_window: Duration::from_secs(30),
+            failover: FailoverPolicy::default(),
+            steering: Steering::default(),
+        }
+    }
+
+    /// A number that is equal for two policies exactly when they are the same in everything.
+    pub fn whole_hash(&self) -> u64 {
+        fnv1a(&format!("{self:?}"))
+    }
+
     /// A number that is equal in two regions exactly when they would move users by the same
     /// membership and rules; it travels in views.
     ///

@@ -29,6 +29,7 @@ use crate::domain::name::RouteId;
 pub use action::{Action, Backends, Forward, HostChange, PathChange, RedirectFrom, Rewrite, Scheme, Split};
 pub use action::{Redirect, RedirectStatus, Respond};
 pub use condition::{Asked, Conditions, Field, Method, Methods, Param, ParamTest, RequestHeaders, ValueTest};
+pub use explain::{Miss, RouteMatch, RouteMiss};
 pub use fields::{FieldName, FieldValue, HeaderChanges, INTERNAL_PREFIX};
 pub use overlap::{Overlap, Relation, overlaps};
 pub use path::{AmbiguousPaths, ExactPath, PathPattern, PathPrefix, PathProblem, normal_path};
@@ -38,6 +39,7 @@ pub use table::{RouteTable, TooManyPatterns};
 
 mod action;
 mod condition;
+mod explain;
 mod fields;
 mod lookup;
 mod overlap;
@@ -48,6 +50,15 @@ mod table;
 
 #[cfg(test)]
 mod properties;
+
+/// `www.example.com.:8443` -> `www.example.com` and 8443; brackets of an IPv6 address stay.
+pub fn host_of(authority: &str) -> (&str, Option<u16>) {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port.parse().ok()),
+        _ => (authority, None),
+    };
+    (host.strip_suffix('.').unwrap_or(host), port)
+}
 
 /// A host that a route answers to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,21 +6,25 @@ use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
-use crate::domain::plan::{Check, Generation, Loads};
+use crate::domain::plan::{Check, Generation, Loads, Refusal};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Counts publications, from 1; 0 before the first.
     pub number: u64,
     pub at: Time,
     pub own: RegionId,
+    /// Not written: they are the configuration's.
+    #[serde(skip)]
     pub routes: Arc<RouteTable>,
     pub services: BTreeMap<ServiceId, Arc<ServiceSnapshot>>,
     pub regions: BTreeMap<RegionId, RegionStatus>,
@@ -60,7 +64,7 @@ impl Snapshot {
 }
 
 /// Where requests for one service may go.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSnapshot {
     pub id: ServiceId,
     /// In the order to try. Never empty while any endpoint is known.
@@ -76,7 +80,7 @@ pub struct ServiceSnapshot {
 }
 
 /// One place to send a request to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub region: RegionId,
     pub place: Place,
@@ -88,21 +92,21 @@ pub struct Candidate {
 }
 
 /// Whether a candidate is served here or forwarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Place {
     Own,
     Peer,
 }
 
 /// An endpoint with its state, for probes and display.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     pub state: State,
 }
 
 /// A region as this edge sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegionStatus {
     pub rtt: Option<Rtt>,
     /// Whether its last view is fresh.
@@ -110,10 +114,30 @@ pub struct RegionStatus {
     /// Worst state of any service there.
     pub state: State,
     pub witness: Witness,
+    pub pace: ProbePace,
+}
+
+/// How often this pod probes a region itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbePace {
+    /// At every `probes.interval`.
+    Full,
+    /// At every `probes.sparse_interval`: the pod that holds the lease tells what it measures.
+    Sparse,
+}
+
+impl ProbePace {
+    /// The pace as pages spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Sparse => "sparse",
+        }
+    }
 }
 
 /// A DNS name as this edge sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NameStatus {
     pub verdicts: BTreeMap<RegionId, Verdict>,
     /// Weights last read.
@@ -122,7 +146,8 @@ pub struct NameStatus {
     pub wanted: BTreeMap<EntryId, WeightedSet>,
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
-    pub refusal: Option<&'static str>,
+    #[serde(deserialize_with = "rule_name")]
+    pub refusal: Option<RuleText>,
     /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
     pub drift: Vec<Drift>,
     pub gate: Gate,
@@ -131,7 +156,7 @@ pub struct NameStatus {
     /// Acts of it that the control record does not hold yet.
     pub unwritten: BTreeSet<u64>,
     /// Set while users are led away from the own region.
-    pub leaving: Option<Leaving>,
+    pub parting: Option<Parting>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
     /// Every rule's answer to the change that is called for, in the order in which they are asked.
@@ -153,7 +178,7 @@ impl NameStatus {
             operator: OperatorState::default(),
             unwritten: BTreeSet::new(),
             drift: Vec::new(),
-            leaving: None,
+            parting: None,
             votes: BTreeMap::new(),
             checks: Arc::new([]),
             loads: Arc::default(),
@@ -162,8 +187,8 @@ impl NameStatus {
 }
 
 /// How far a name's users have left the own region: drained, or down by verdict.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Leaving {
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Parting {
     pub since: Time,
     /// Since when no weight leads here; `None`: some does.
     pub moved_since: Option<Time>,
@@ -171,8 +196,18 @@ pub struct Leaving {
     pub closing: f64,
 }
 
+/// A rule as metrics and logs spell it. (By its own name: serde takes a bare `&str` to be borrowed.)
+type RuleText = &'static str;
+
+/// The rule of this name; a name that this build does not know is an error.
+fn rule_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<RuleText>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let rule = Refusal::ALL.into_iter().find(|rule| rule.as_str() == name);
+    rule.map(|rule| Some(rule.as_str())).ok_or_else(|| D::Error::custom("no rule of this build"))
+}
+
 /// What `/health/gate` answers for a name: the health check attached to this region's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gate {
     /// 200, the answer whenever in doubt.
     Open,

@@ -1,12 +1,13 @@
 //! Time as a plain number: nanoseconds since an origin that the caller chose.
 
+use serde::{Deserialize, Serialize};
 use std::ops::Add;
 use std::time::Duration;
 
 /// A moment on a monotonic clock, in nanoseconds since the process (or a test) began.
 ///
 /// The core never reads a clock; adapters turn theirs into this number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Time(u64);
 
 impl Time {

@@ -190,13 +190,13 @@ impl ServiceView {
 }
 
 /// Refuses views that were seen before: the last answer of each of the last processes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ReplayGuard {
     answers: VecDeque<Answer>,
 }
 
 /// The last answer of one process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Answer {
     boot: u64,
     sequence: u64,
@@ -246,7 +246,7 @@ pub enum Admission {
 }
 
 /// A view with the moment it came.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Heard {
     pub view: View,
     pub at: Time,

@@ -33,7 +33,7 @@ pub struct Ballot {
 }
 
 /// The answer for one (DNS name, region).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// Confirmed well: may receive users.
     Up,
@@ -46,7 +46,7 @@ pub enum Verdict {
 }
 
 /// Why no verdict was reached; each is a named refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Undecided {
     /// One region: nowhere to move users to; health checks act.
     SingleRegion,
@@ -171,5 +171,49 @@ mod tests {
     fn disagreement_on_policy_stops_every_verdict() {
         let disagreed = Ballot { agreed: false, ..ballot(3, &[Down, Down, Down], Down, Witness::Red) };
         assert_eq!(decide(&disagreed), Verdict::Undecided(Undecided::Disagreement));
+    }
+
+    /// Every combination of so many words.
+    fn combinations(count: usize) -> Vec<Vec<Word>> {
+        (0..count).fold(vec![Vec::new()], |sofar, _| {
+            let with = |votes: &Vec<Word>, word: Word| [votes.clone(), vec![word]].concat();
+            sofar.iter().flat_map(|votes| [Up, Down, Unknown].map(|word| with(votes, word))).collect()
+        })
+    }
+
+    #[test]
+    fn no_combination_moves_users_without_a_majority_and_evidence() {
+        for configured in 1..=6 {
+            let majority = configured / 2 + 1;
+            for votes in (1..=configured).flat_map(combinations) {
+                for (target, witness) in [Up, Down, Unknown]
+                    .into_iter()
+                    .flat_map(|t| [Witness::Unknown, Witness::Green, Witness::Red].map(|w| (t, w)))
+                {
+                    let ballot = ballot(configured, &votes, target, witness);
+                    let count = |word: Word| votes.iter().filter(|vote| **vote == word).count();
+                    // Of two, the only other voter is the target, whose evidence stands in for its vote.
+                    let (downs, ups) = match configured {
+                        2 => (ballot.own == Down, ballot.own == Up),
+                        _ => (count(Down) >= majority, count(Up) >= majority),
+                    };
+                    let evidence = target == Down || witness == Witness::Red;
+                    let several = configured > 1;
+                    let expected = match decide(&ballot) {
+                        Verdict::Down => several && downs && evidence,
+                        Verdict::Isolated => several && downs && !evidence && witness == Witness::Green,
+                        Verdict::Up => several && ups && witness != Witness::Red,
+                        Verdict::Undecided(Undecided::SingleRegion) => configured == 1,
+                        Verdict::Undecided(Undecided::NoMajority) => configured > 2 && votes.len() < majority,
+                        Verdict::Undecided(Undecided::NoEvidence) => downs && !evidence,
+                        Verdict::Undecided(Undecided::Split) => !downs || !evidence,
+                        Verdict::Undecided(Undecided::Disagreement) => false,
+                    };
+                    assert!(expected, "{ballot:?} gives {:?}", decide(&ballot));
+                    let disagreed = Ballot { agreed: false, ..ballot };
+                    assert!(matches!(decide(&disagreed), Verdict::Undecided(_)), "{disagreed:?}");
+                }
+            }
+        }
     }
 }

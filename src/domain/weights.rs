@@ -5,11 +5,12 @@
 //! regions; and reads all-zero as "everyone, equally".
 
 use crate::domain::name::RegionId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 /// A positive record weight, 1..=255. Source: Route 53 developer guide, "Weighted routing".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Weight(NonZeroU8);
 
 impl Weight {
@@ -24,8 +25,22 @@ impl Weight {
 }
 
 /// The records of one entry: never empty, never a zero.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<RegionId, Weight>")]
 pub struct WeightedSet(BTreeMap<RegionId, Weight>);
+
+/// A set without a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a weighted set has no record")]
+pub struct NoRecord;
+
+impl TryFrom<BTreeMap<RegionId, Weight>> for WeightedSet {
+    type Error = NoRecord;
+
+    fn try_from(weights: BTreeMap<RegionId, Weight>) -> Result<Self, NoRecord> {
+        Self::new(weights).ok_or(NoRecord)
+    }
+}
 
 /// In so many parts Proxima counts the users of a set. It writes hundredths where all parts are even,
 /// so that whole sets and whole percents stand at 100 in all, and two-hundredths else.

@@ -149,6 +149,17 @@ impl ControlMetrics {
         self.probing.endpoints.with_label_values(&[service.as_str(), label]).inc();
     }
 
+    /// A sibling was asked who speaks for the region.
+    pub fn sibling_asked(&self, result: Result<(), ProbeFailure>) {
+        let label = result.map_or_else(ProbeFailure::as_str, |()| "success");
+        self.probing.siblings.with_label_values(&[label]).inc();
+    }
+
+    /// Whether this pod speaks for its region.
+    pub fn lease_held(&self, held: bool) {
+        self.probing.lease.set(i64::from(held));
+    }
+
     /// How many regions and endpoints are probed.
     pub fn probe_targets(&self, count: usize) {
         self.probing.targets.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -238,6 +249,8 @@ struct ProbeMetrics {
     setup: HistogramVec,
     regions: IntCounterVec,
     endpoints: IntCounterVec,
+    siblings: IntCounterVec,
+    lease: IntGauge,
     targets: IntGauge,
 }
 
@@ -267,6 +280,19 @@ impl ProbeMetrics {
                 "proxima_endpoint_probes_total",
                 "Probes of the own region's endpoints by service and result.",
                 &["service", "result"],
+            )?,
+            siblings: counters(
+                registry,
+                "proxima_sibling_probes_total",
+                "Questions to other pods of the own region by result: success, or why it failed.",
+                &["result"],
+            )?,
+            lease: add(
+                registry,
+                IntGauge::new(
+                    "proxima_lease_held",
+                    "1 while this pod speaks for its region: probes the others at full pace, proposes DNS changes.",
+                )?,
             )?,
             targets: add(
                 registry,

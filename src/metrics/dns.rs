@@ -33,13 +33,45 @@ pub struct DnsMetrics {
     frozen: IntGaugeVec,
     read_at: GaugeVec,
     drift: IntGaugeVec,
-    answers_match: IntGaugeVec,
-    answers: Histogram,
+    answers: Answers,
     reads: IntCounterVec,
     changes: IntCounterVec,
     planned: IntCounter,
     insync: Histogram,
     api_errors: IntCounterVec,
+}
+
+/// What the zone's servers answer after a change.
+#[derive(Debug, Clone)]
+struct Answers {
+    matching: IntGaugeVec,
+    seconds: Histogram,
+}
+
+impl Answers {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let matching = Opts::new(
+            "proxima_dns_answers_match",
+            "1 when the zone's servers answered what was written when last asked (dns.verify), else 0.",
+        );
+        let seconds = HistogramOpts::new(
+            "proxima_dns_answers_seconds",
+            "Time from an accepted change to answers by it from all of the zone's servers (dns.verify).",
+        );
+        Ok(Self {
+            matching: add(registry, IntGaugeVec::new(matching, &["name"]))?,
+            seconds: add(registry, Histogram::with_opts(seconds.buckets(INSYNC_SECONDS.to_vec())))?,
+        })
+    }
+}
+
+fn add<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 impl DnsMetrics {
@@ -48,14 +80,6 @@ impl DnsMetrics {
     /// # Errors
     /// When a metric of such a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        fn add<C: prometheus::core::Collector + Clone + 'static>(
-            registry: &Registry,
-            metric: Result<C, prometheus::Error>,
-        ) -> Result<C, prometheus::Error> {
-            let metric = metric?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        }
         let gauges =
             |name, help, labels: &[&str]| add(registry, IntGaugeVec::new(Opts::new(name, help), labels));
         let floats =
@@ -65,10 +89,6 @@ impl DnsMetrics {
         let insync = HistogramOpts::new(
             "proxima_dns_insync_seconds",
             "Time from an accepted change to its presence on all of Route 53's servers.",
-        );
-        let answers = HistogramOpts::new(
-            "proxima_dns_answers_seconds",
-            "Time from an accepted change to answers by it from all of the zone's servers (dns.verify).",
         );
         let metrics = Self {
             applied: gauges(
@@ -92,12 +112,7 @@ impl DnsMetrics {
                 "Records of a name that are not what the configuration asks for, weights aside.",
                 &["name"],
             )?,
-            answers_match: gauges(
-                "proxima_dns_answers_match",
-                "1 when the zone's servers answered what was written when last asked (dns.verify), else 0.",
-                &["name"],
-            )?,
-            answers: add(registry, Histogram::with_opts(answers.buckets(INSYNC_SECONDS.to_vec())))?,
+            answers: Answers::register(registry)?,
             reads: counts("proxima_dns_reads_total", "Reads of a name's records, by result.", &["result"])?,
             changes: counts(
                 "proxima_dns_changes_total",
@@ -146,7 +161,7 @@ impl DnsMetrics {
         drop(self.frozen.remove_label_values(&label));
         drop(self.read_at.remove_label_values(&label));
         drop(self.drift.remove_label_values(&label));
-        drop(self.answers_match.remove_label_values(&label));
+        drop(self.answers.matching.remove_label_values(&label));
     }
 
     /// A name was read well, at `wall` since 1970.
@@ -167,12 +182,12 @@ impl DnsMetrics {
 
     /// Whether the zone's servers answer what was written.
     pub fn answers_match(&self, name: &DnsName, matched: bool) {
-        self.answers_match.with_label_values(&[name.as_str()]).set(i64::from(matched));
+        self.answers.matching.with_label_values(&[name.as_str()]).set(i64::from(matched));
     }
 
     /// All servers answered by a change this long after it was accepted.
     pub fn answered(&self, after: Duration) {
-        self.answers.observe(after.as_secs_f64());
+        self.answers.seconds.observe(after.as_secs_f64());
     }
 
     /// A read failed, at the API or by what it found.

@@ -11,6 +11,7 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use services::ServiceFamilies;
+use std::time::Duration;
 
 mod labels;
 mod services;
@@ -41,6 +42,8 @@ pub struct RequestMetrics {
     pub in_flight: IntGauge,
     /// Outcomes that the core did not get, because its channel was full.
     pub outcomes_dropped: IntCounter,
+    pub samples_dropped: IntCounter,
+    first_byte: HistogramVec,
     /// Requests that were sent on to TLS.
     pub https_redirects: IntCounter,
     /// Requests that no route matched.
@@ -52,26 +55,36 @@ pub struct RequestMetrics {
     pub moves: MoveMetrics,
 }
 
+fn handshake_failures(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::Error> {
+    new.counters(
+        "proxima_handshake_failures_total",
+        "Connections that did not get through their TLS handshake.",
+        &["listener"],
+    )
+}
+
+/// Of forwarded requests, and of requests by the rules of their route or service.
+fn refusals(new: &Registrar<'_>) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
+    let refused = new.counters(
+        "proxima_forwarded_refused_total",
+        "Forwarded requests that this region refused.",
+        &["reason"],
+    )?;
+    let rejected = new.counters(
+        "proxima_requests_rejected_total",
+        "Requests that the rules of their route or service kept from a service.",
+        &["reason"],
+    )?;
+    Ok((refused, rejected))
+}
+
 impl RequestMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let new = Registrar { registry };
-        let refused = new.counters(
-            "proxima_forwarded_refused_total",
-            "Forwarded requests that this region refused.",
-            &["reason"],
-        )?;
-        let rejected = new.counters(
-            "proxima_requests_rejected_total",
-            "Requests that the rules of their route or service kept from a service.",
-            &["reason"],
-        )?;
-        let handshakes = new.counters(
-            "proxima_handshake_failures_total",
-            "Connections that did not get through their TLS handshake.",
-            &["listener"],
-        )?;
+        let (refused, rejected) = refusals(&new)?;
+        let handshakes = handshake_failures(&new)?;
         let connections = new.gauges(
             "proxima_connections_active",
             "Open connections from clients and other regions.",
@@ -117,6 +130,15 @@ impl RequestMetrics {
                 "proxima_outcomes_dropped_total",
                 "Outcomes of requests that the core did not get because its channel was full.",
             )?,
+            samples_dropped: new.counter(
+                "proxima_samples_dropped_total",
+                "Round trips of forwarded traffic that the core did not get because its channel was full.",
+            )?,
+            first_byte: new.latencies(
+                "proxima_forward_first_byte_seconds",
+                "Time from a forwarded request to the head of the other region's answer.",
+                &["region"],
+            )?,
             unrouted: new.counter("proxima_requests_unrouted_total", "Requests that no route matched.")?,
             entered: new.counter(
                 "proxima_requests_entered_total",
@@ -137,6 +159,11 @@ impl RequestMetrics {
     /// Requests that this region's own endpoints have been asked for since the start.
     pub fn served_total(&self) -> u64 {
         self.served.get()
+    }
+
+    /// The head of another region's answer came so long after the request was forwarded.
+    pub fn first_byte(&self, region: &RegionId, took: Duration) {
+        self.first_byte.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
     }
 
     /// The count of refused forwarded requests.

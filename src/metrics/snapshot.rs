@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::domain::health::{State, Word};
 use crate::domain::name::DnsName;
 use crate::domain::plan::Refusal;
-use crate::domain::snapshot::{Gate, NameStatus, Snapshot};
+use crate::domain::snapshot::{Gate, NameStatus, ProbePace, Snapshot};
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict, Witness};
 use arc_swap::ArcSwap;
@@ -52,6 +52,7 @@ enum Family {
     RegionHeard,
     RegionState,
     RegionWitness,
+    RegionSparse,
     ServiceState,
     ServiceEndpoints,
     ServicePanic,
@@ -63,7 +64,7 @@ enum Family {
 }
 
 /// Name, help and labels of each `Family`, in its order.
-const FAMILIES: [(&str, &str, &[&str]); 15] = [
+const FAMILIES: [(&str, &str, &[&str]); 16] = [
     ("proxima_snapshot_number", "Decisions published since the start.", &[]),
     (
         "proxima_snapshot_age_seconds",
@@ -85,6 +86,11 @@ const FAMILIES: [(&str, &str, &[&str]); 15] = [
     (
         "proxima_region_witness",
         "What Route 53's checkers say of a region's edge: 1 green, -1 red, 0 unknown.",
+        &["region"],
+    ),
+    (
+        "proxima_region_probed_sparsely",
+        "1 while another pod of the own region measures a region for this one.",
         &["region"],
     ),
     ("proxima_service_state", "1 for the state of a service in a region.", &["service", "region", "state"]),
@@ -198,6 +204,7 @@ impl Fill<'_> {
                 Witness::Red => -1.0,
             };
             self.set(Family::RegionWitness, &[region], witness);
+            self.flag(Family::RegionSparse, &[region], status.pace == ProbePace::Sparse);
         }
     }
 

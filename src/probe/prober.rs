@@ -3,6 +3,7 @@
 use super::exchange::Link;
 use crate::config::{Health, Probes};
 use crate::domain::fleet::ProbeFailure;
+use crate::domain::snapshot::ProbePace;
 use crate::trust::{Speech, Trust, TrustId};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ pub(super) struct Dial {
     /// Longest body in bytes that is read.
     pub(super) body_max: usize,
     pub(super) probes: Probes,
+    /// Endpoints and siblings: full.
+    pub(super) pace: ProbePace,
 }
 
 impl Dial {
@@ -37,7 +40,7 @@ impl PartialEq for Dial {
         self.manner() == other.manner()
             && (&self.addresses, &self.authority, &self.health)
                 == (&other.addresses, &other.authority, &other.health)
-            && (self.body_max, &self.probes) == (other.body_max, &other.probes)
+            && (self.body_max, &self.probes, self.pace) == (other.body_max, &other.probes, other.pace)
     }
 }
 
@@ -146,13 +149,26 @@ impl Pace {
     ///
     /// `soon` hurries it, but never twice in a row: a peer that closes every
     /// connection must not be asked ten times as often.
-    pub(super) fn advance(&mut self, started: Instant, probes: &Probes, soon: bool) {
-        self.hurried = soon && !self.hurried;
-        let pause = if self.hurried { probes.interval / Self::FOLLOW_UP } else { probes.interval };
-        self.next = started + jittered(pause, 0.9, 1.1);
+    pub(super) fn advance(&mut self, started: Instant, dial: &Dial, soon: bool) {
+        // A sparse look is for whether the path works; round trips come from the holder of the lease.
+        self.hurried = soon && !self.hurried && dial.pace == ProbePace::Full;
+        self.next = started
+            + match dial.pace {
+                ProbePace::Full if self.hurried => jittered(dial.probes.interval / Self::FOLLOW_UP, 0.9, 1.1),
+                ProbePace::Full => jittered(dial.probes.interval, 0.9, 1.1),
+                // Widely, because all pods of a region became sparse at about the same time.
+                ProbePace::Sparse => jittered(dial.probes.sparse_interval, 0.8, 1.2),
+            };
+    }
+
+    /// How the target is asked has changed: at full pace the next probe is at most an interval away.
+    pub(super) fn adjust(&mut self, dial: &Dial) {
+        if dial.pace == ProbePace::Full {
+            self.next = self.next.min(Instant::now() + jittered(dial.probes.interval, 0.0, 1.0));
+        }
     }
 }
 
-fn jittered(span: Duration, from: f64, to: f64) -> Duration {
+pub(super) fn jittered(span: Duration, from: f64, to: f64) -> Duration {
     span.mul_f64(rand::random_range(from..=to))
 }

@@ -24,6 +24,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const REFUSED: HeaderName = HeaderName::from_static(peer::REFUSED);
 /// Requests a second that may still come, as a header name.
 pub const HEADROOM: HeaderName = HeaderName::from_static(peer::HEADROOM);
+/// Asks why a request went where it went, and answers it, as a header name.
+pub const EXPLAIN: HeaderName = HeaderName::from_static(peer::EXPLAIN);
 const FORWARDED_BY: HeaderName = HeaderName::from_static(peer::FORWARDED_BY);
 const SERVICE: HeaderName = HeaderName::from_static(peer::SERVICE);
 const PRIORITY: HeaderName = HeaderName::from_static(peer::PRIORITY);

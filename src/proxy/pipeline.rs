@@ -100,11 +100,11 @@ impl Pipeline {
         }
         let host = head.parts.uri.host().unwrap_or_default();
         let leaves =
-            connection.kind != ListenerKind::Peer && self.shared.leaving.closes(host, connection.lot);
+            connection.kind != ListenerKind::Peer && self.shared.parting.closes(host, connection.lot);
         let upgrading = head.upgrade.is_some().then(|| host.into());
         if matches!(&decision, Decision::Proxy(exchange) if !exchange.is_forwarded()) {
             self.shared.wiring.metrics.entered.inc();
-            self.shared.leaving.entered(host);
+            self.shared.parting.entered(host);
         }
         let mut call = Call {
             connection,
@@ -212,6 +212,8 @@ impl Pipeline {
     ) -> Decision {
         let parts = &head.parts;
         let origin = client.map_or(Origin::Peer, |c| Origin::Client { address: c.address, scheme: c.scheme });
+        let remote = connection.remote.map(|remote| remote.ip().to_canonical());
+        let trusted = progress.settings.config.trusted_proxies.contains(remote);
         let head = policy::RequestHead {
             method: &parts.method,
             version: parts.version,
@@ -220,6 +222,7 @@ impl Pipeline {
             query: parts.uri.query().unwrap_or_default(),
             length: head.framing.length(),
             proof: connection.proof(&parts.uri, progress.settings.tls.clients.as_deref()),
+            trusted: client.is_some() && trusted,
             headers: &parts.headers,
             forwarded_for: client.and_then(|client| client.forwarded_for.as_deref()),
         };
@@ -343,7 +346,7 @@ impl Pipeline {
                     debug!(%error, "an upgraded connection broke");
                 }
             }
-            () = self.shared.leaving.closed_upgrade(host, call.connection.lot) => {
+            () = self.shared.parting.closed_upgrade(host, call.connection.lot) => {
                 self.shared.wiring.metrics.moves.closed(Kind::Upgrade);
             }
         }

@@ -23,11 +23,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use explained::Explained;
+pub use own::{rejected, unproxied};
 pub use routed::{Target, TargetHost};
 pub use sticky::{SessionRule, Sticky};
 
+mod explained;
+mod own;
 mod routed;
 mod sticky;
+
+use own::{asked, error, refused, too_early, unavailable};
 
 /// Answers 200 while this process serves: the witness of Route 53's checkers.
 const HEALTH_EDGE: &str = "/health/edge";
@@ -56,6 +62,8 @@ pub struct RequestHead<'a> {
     /// Of the body, where it is told beforehand.
     pub length: Option<u64>,
     pub proof: Proof,
+    /// It came from one of `edge.trusted_proxies`.
+    pub trusted: bool,
     pub headers: &'a HeaderMap,
     /// `X-Forwarded-For` as it goes on, where trusted proxies have said one.
     pub forwarded_for: Option<&'a str>,
@@ -129,6 +137,8 @@ pub enum Content {
     Text(Box<str>),
     /// The region's view as JSON.
     View,
+    /// What this pod tells the others of its region, as JSON.
+    Sibling,
 }
 
 /// Why this edge answers itself; for the metrics.
@@ -173,6 +183,8 @@ pub struct Exchange {
     pub hedging: Repeatable,
     /// `Some`: sessions of the service stay where they are.
     pub sticky: Option<Sticky>,
+    /// `Some`: the client may know why, and wants to.
+    pub explained: Option<Explained>,
     origin: Origin,
     idempotent: bool,
     own: crate::domain::name::RegionId,
@@ -222,7 +234,12 @@ pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: R
         ),
         Origin::Peer => forwarded(head, world, &request_id),
     };
-    decision.map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)))
+    let mut decision = decision
+        .map_or_else(|answer| Decision::Respond(*answer), |exchange| Decision::Proxy(Box::new(exchange)));
+    if origin != Origin::Peer {
+        explained::explain(&mut decision, &head, &world);
+    }
+    decision
 }
 
 /// Sends a request to the same place over TLS; `None`: it has to be answered as it is.
@@ -318,23 +335,29 @@ fn forwarded(head: RequestHead<'_>, world: World<'_>, id: &HeaderValue) -> Resul
         // What its route says of it stayed behind.
         hedging: Repeatable::No,
         origin: Origin::Peer,
+        explained: None,
         idempotent: head.method.is_idempotent(),
         own: world.snapshot.own.clone(),
     })
 }
 
 fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
-    if head.path != peer::VIEW_PATH {
+    let content = match head.path {
+        peer::VIEW_PATH => Some(Content::View),
+        peer::SIBLING_PATH => Some(Content::Sibling),
+        _ => None,
+    };
+    let Some(content) = content else {
         let text = "the peer listener takes probes and forwarded requests";
         return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
-    }
+    };
     if !reads(head.method) {
         let (status, text) = METHOD_NOT_ALLOWED;
         return asked(status, text, id);
     }
     OwnAnswer {
         status: StatusCode::OK,
-        content: Content::View,
+        content,
         headers: Vec::new(),
         request_id: id.clone(),
         cause: Cause::Asked,
@@ -418,65 +441,6 @@ impl Exchange {
         };
         error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
     }
-}
-
-/// The answer to a request that broke off: the client's fault (4xx), or this edge's.
-pub fn unproxied(id: HeaderValue, status: StatusCode) -> OwnAnswer {
-    let text = match status {
-        StatusCode::REQUEST_TIMEOUT => "the request was not sent in time",
-        status if status.is_client_error() => "the request breaks the rules of HTTP",
-        _ => "the edge failed",
-    };
-    error(status, text, &id, Cause::Broken)
-}
-
-fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
-    let text = "no region can serve this now";
-    error(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
-}
-
-/// The route's rules forbid it; `status` says in which way.
-pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
-    let (status, text) = match reason {
-        RejectReason::Denied => (StatusCode::FORBIDDEN, "not from this address"),
-        RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-        RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
-        RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
-        RejectReason::NoCertificate => (StatusCode::FORBIDDEN, "a client certificate is required here"),
-        RejectReason::Misdirected => {
-            (StatusCode::MISDIRECTED_REQUEST, "this host is served on connections of its own")
-        }
-    };
-    error(status, text, id, Cause::Rejected(reason))
-}
-
-/// A request that comes too early: in `wait` it may come again, told in whole seconds.
-fn too_early(wait: Duration, id: &HeaderValue) -> OwnAnswer {
-    let mut answer = rejected(RejectReason::RateLimited, id);
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    answer.headers.push((header::RETRY_AFTER, seconds.max(1).into()));
-    answer
-}
-
-/// The typed 503: the first edge tries the next region.
-fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut answer = error(status, "not served in this region now", id, Cause::Refused(reason));
-    answer.headers.push((headers::REFUSED, HeaderValue::from_static(reason.as_str())));
-    answer
-}
-
-/// What is wrong, in words that tell nothing of the inside.
-fn error(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
-    let content = Content::Error(text.into());
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
-}
-
-/// What was asked of this edge itself.
-fn asked(status: StatusCode, text: &str, id: &HeaderValue) -> OwnAnswer {
-    let content = Content::Text(format!("{text}\n").into());
-    let cause = Cause::Asked;
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! edge itself failed: then nothing is learned about the upstream.
 
 use crate::access_log::AttemptResult;
-use crate::domain::fleet::{Outcome, OutcomeResult};
+use crate::domain::fleet::{Outcome, OutcomeResult, OutcomeRun};
 use crate::domain::limit::concurrency::{Permit, Served, Shed};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
@@ -67,8 +67,8 @@ struct Running {
 enum Phase {
     /// No head of an answer yet.
     Waiting,
-    /// A good head came; the outcome is told at the end.
-    Answering,
+    /// A good head came, after so long; the outcome is told at the end.
+    Answering { latency: Duration },
     /// The outcome was told, or there is none.
     Told,
 }
@@ -187,6 +187,10 @@ impl Progress {
         if running.phase == Phase::Told {
             return;
         }
+        let latency = match running.phase {
+            Phase::Answering { latency } if result == OutcomeResult::Success => latency,
+            _ => Duration::ZERO,
+        };
         running.phase = Phase::Told;
         let outcome = Outcome {
             service: exchange.service.clone(),
@@ -194,7 +198,7 @@ impl Progress {
             address: running.attempt.endpoint.endpoint().address(),
             result,
         };
-        if shared.wiring.outcomes.try_send(outcome).is_err() {
+        if shared.wiring.outcomes.try_send(OutcomeRun::one(outcome, latency)).is_err() {
             shared.wiring.metrics.outcomes_dropped.inc();
         }
     }
@@ -291,6 +295,9 @@ impl Progress {
         if let Some(trail) = &mut self.trail {
             trail.attempt(&running.attempt, times, AttemptResult::Answered(status.as_u16()));
         }
+        if running.attempt.place == Place::Peer {
+            shared.samples.first_byte(&running.attempt.region, latency);
+        }
         self.learn(running.attempt.place, latency);
         let again = self.exchange.as_ref().is_some_and(|e| e.attempts.rejects(status.as_u16(), body));
         if again && self.failed(Failure::Status, body, shared) {
@@ -317,7 +324,7 @@ impl Progress {
             self.tell(OutcomeResult::Failure, shared);
         } else {
             endpoint.succeeded(latency, now);
-            running.phase = Phase::Answering;
+            running.phase = Phase::Answering { latency };
         }
         false
     }
@@ -339,7 +346,7 @@ impl Progress {
                 trail.attempt(&running.attempt, times, AttemptResult::Abandoned);
             }
         }
-        if self.running.as_ref().is_some_and(|running| running.phase == Phase::Answering) {
+        if self.running.as_ref().is_some_and(|running| matches!(running.phase, Phase::Answering { .. })) {
             self.tell(OutcomeResult::Success, shared);
         }
         for running in self.running.iter_mut().chain(&mut self.beside) {

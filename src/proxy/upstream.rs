@@ -4,12 +4,14 @@
 //! configuration verified never serves under another.
 
 use crate::config::{Service, UpstreamProtocol};
+use crate::domain::name::RegionId;
 use crate::domain::snapshot::Place;
 use crate::metrics::request::Distrust;
 use crate::proxy::attempts::{Attempt, Failure};
 use crate::proxy::h1::{Framing, Malformed};
 use crate::proxy::io::Conn;
 use crate::proxy::policy::{Exchange, Timeouts};
+use crate::proxy::samples::{RoundTrips, Samples};
 use crate::proxy::session::Piece;
 use crate::proxy::settings::Settings;
 use crate::trust::{Speech, Trust};
@@ -52,6 +54,8 @@ pub(super) enum Upgrade {
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     goal: Goal,
+    /// The other region that it is in; `None`: the own one.
+    region: Option<RegionId>,
     way: Way,
     /// For TCP.
     dial: Duration,
@@ -102,7 +106,7 @@ fn own(attempt: &Attempt, service: &Service, trust: Option<Arc<Trust>>, timeouts
         UpstreamProtocol::Http1 => Way::Http1(service.connections_max),
         UpstreamProtocol::Http2 => Way::Http2(SERVICE),
     };
-    Target { goal, way, dial: connect, connect, first_byte, between_bytes }
+    Target { goal, region: None, way, dial: connect, connect, first_byte, between_bytes }
 }
 
 /// HTTP/2 carries many requests, trailers among them, over one verified
@@ -117,7 +121,8 @@ fn forward(attempt: &Attempt, timeouts: &Timeouts, trust: &Arc<Trust>, upgrade: 
     };
     // The peer gives up on its service first, so that its answer arrives, not our timeout.
     let (first_byte, between_bytes) = (timeouts.first_byte + connect, timeouts.between_bytes + connect);
-    Target { goal, way, dial: timeouts.connect, connect, first_byte, between_bytes }
+    let region = Some(attempt.region.clone());
+    Target { goal, region, way, dial: timeouts.connect, connect, first_byte, between_bytes }
 }
 
 /// The head of an answer.
@@ -177,11 +182,12 @@ impl UpstreamError {
 }
 
 /// Where connections to upstreams come from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Upstreams {
     pool: pool::Pool,
     shared: shared::Shared,
     seats: seats::Seats,
+    samples: Arc<Samples>,
 }
 
 /// A connection that waits for a request.
@@ -210,6 +216,11 @@ impl Open {
 }
 
 impl Upstreams {
+    pub(super) fn new(samples: Arc<Samples>) -> Self {
+        let (pool, shared, seats) = Default::default();
+        Self { pool, shared, seats, samples }
+    }
+
     /// Closes idle connections whose time is up; never returns.
     pub(super) async fn sweep(&self) {
         tokio::join!(self.pool.sweep(), self.shared.sweep(), self.seats.sweep());
@@ -228,7 +239,7 @@ impl Upstreams {
     /// # Errors
     /// `Connect`, `Distrusted`, `Busy` or `Local`.
     pub(super) async fn open(&self, target: &Target) -> Result<Open, UpstreamError> {
-        let Target { goal, way, dial, connect, .. } = target;
+        let Target { goal, region, way, dial, connect, .. } = target;
         match way {
             Way::Http1(most) => {
                 let home = goal.key();
@@ -251,14 +262,22 @@ impl Upstreams {
                 Ok(Open::Http1 { conn, reused: false, home: None })
             }
             Way::Http2(manner) => {
-                let open = timeout(*connect, self.stream(goal, *dial, *manner)).await;
+                let samples = || Arc::clone(&self.samples);
+                let watched = region.clone().map(|region| RoundTrips { region, samples: samples() });
+                let open = timeout(*connect, self.stream(goal, *dial, *manner, watched)).await;
                 open.map_err(|_| UpstreamError::Connect)?
             }
         }
     }
 
     /// A place on a shared connection.
-    async fn stream(&self, goal: &Goal, dial: Duration, manner: Manner) -> Result<Open, UpstreamError> {
+    async fn stream(
+        &self,
+        goal: &Goal,
+        dial: Duration,
+        manner: Manner,
+        watched: Option<RoundTrips>,
+    ) -> Result<Open, UpstreamError> {
         let (key, encrypted) = (goal.key(), goal.trust.is_some());
         // Ends: a connection that takes no stream any more is not claimed again.
         let making = loop {
@@ -272,7 +291,7 @@ impl Upstreams {
             }
         };
         let stream = goal.connect(Speech::Http2, dial).await?;
-        let claim = self.shared.begin(key, stream, manner).await?;
+        let claim = self.shared.begin(key, stream, manner, watched).await?;
         drop(making);
         let sender = claim.ready().await.ok_or(UpstreamError::Connect)?;
         Ok(Open::Http2 { claim, sender, encrypted, reused: false })

@@ -4,7 +4,7 @@ use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::run::Run;
 use crate::domain::fleet::{
-    EndpointAnswer, Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer,
+    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer,
 };
 use crate::domain::latency::Rtt;
 use crate::domain::time::Time;
@@ -151,7 +151,8 @@ impl Run<'_> {
             let attempt = self.attempt(edge, &one, index, self.offered());
             let draw = self.dice[edge].below(1000) as f64 / 1000.0;
             let (region, result) = (candidate.region.clone(), attempt.outcome(draw));
-            self.feed(edge, Input::Outcome(Outcome { service: id, region, address, result }))?;
+            let outcome = Outcome { service: id, region, address, result };
+            self.feed(edge, Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]))?;
         }
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Run<'_> {
                 address,
                 result: OutcomeResult::Failure,
             };
-            self.feed(edge, Input::Outcome(outcome))?;
+            self.feed(edge, Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]))?;
         }
         Ok(())
     }

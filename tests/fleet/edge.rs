@@ -1,7 +1,7 @@
 //! Region `a`'s fleet, and the words to tell it what happens.
 
 use proxima::domain::fleet::{
-    DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure,
+    DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, OutcomeRun, Output, Probe, ProbeFailure,
     RegionAnswer, Target,
 };
 use proxima::domain::health::{HealthPolicy, Word};
@@ -184,7 +184,8 @@ impl Edge {
     }
 
     pub fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
-        self.tell(Input::Outcome(Outcome { service: web(), region: region(name), address, result }));
+        let outcome = Outcome { service: web(), region: region(name), address, result };
+        self.tell(Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]));
     }
 
     /// A second in which everyone is well.

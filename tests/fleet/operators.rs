@@ -167,23 +167,23 @@ fn an_override_sets_a_rule_aside_for_its_time_and_only_rules_that_may_be() {
 fn connections_are_let_go_after_dns_has_led_away_and_not_when_only_this_edge_drains() {
     let mut edge = Edge::steady(policy());
     edge.records(1, home());
-    let leaving = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].leaving;
+    let parting = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].parting;
     assert_eq!(operate(&mut edge, act(1, drain("a"), None)), Ok(()));
     edge.second(600, Edge::all_well);
-    let left = leaving(&edge).unwrap();
+    let left = parting(&edge).unwrap();
     assert_eq!((left.moved_since, left.closing), (None, 0.0), "the weights still lead here");
     let mut sets = home();
     sets.insert(EntryId::parse("a").unwrap(), WeightedSet::only(region("b")));
     edge.records_with(2, sets, &["a"]);
     edge.second(170, Edge::all_well);
-    assert_eq!(leaving(&edge).unwrap().closing, 0.0, "users may not have asked DNS again");
+    assert_eq!(parting(&edge).unwrap().closing, 0.0, "users may not have asked DNS again");
     edge.second(160, Edge::all_well);
-    let half = leaving(&edge).unwrap().closing;
+    let half = parting(&edge).unwrap().closing;
     assert!((0.4..0.6).contains(&half), "{half}");
     edge.second(170, Edge::all_well);
-    assert_eq!(leaving(&edge).unwrap().closing, 1.0);
+    assert_eq!(parting(&edge).unwrap().closing, 1.0);
     edge.records(3, home());
     edge.tell(Input::Operator(act(2, Order::Undrain { region: region("a") }, None)));
     edge.second(1, Edge::all_well);
-    assert_eq!(leaving(&edge), None);
+    assert_eq!(parting(&edge), None);
 }

@@ -4,12 +4,14 @@ use crate::client::{curl, get, identity, parse, post};
 use crate::origin::{Origin, Refusing, Relay, Reply, http2, ok};
 use crate::support::{Authority, Plan, Running, region, start, start_with};
 use proxima::config::{Config, Environment};
-use proxima::domain::fleet::OutcomeResult;
+use proxima::domain::fleet::{Input, OutcomeResult, SampleSource};
 use proxima::domain::health::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Edges of two regions under one authority.
 async fn two(authority: &Authority) -> (Running, Running) {
@@ -359,6 +361,56 @@ async fn an_answer_without_a_body_by_its_nature_passes_between_regions_and_the_c
         assert!(!block.contains("transfer-encoding"), "{answers}");
     }
     assert_eq!(blocks[4], "last");
+    home.close().await;
+    away.close().await;
+}
+
+/// The next round trip of this kind that the core is told.
+#[cfg(target_os = "linux")]
+async fn sampled(home: &mut Running, wanted: SampleSource) -> Duration {
+    loop {
+        let sample = timeout(Duration::from_secs(10), home.samples.recv()).await.expect("no sample");
+        let Some(Input::Sample { region: of, rtt, source }) = sample else { panic!("{sample:?}") };
+        assert_eq!(of, region("away"));
+        if source == wanted {
+            return rtt.duration();
+        }
+    }
+}
+
+/// The way to the other region goes over a relay that ends the connection and adds a delay, so that the kernel
+/// measures this machine, and the first byte the distance.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_traffic_tells_the_kernel_s_round_trip_apart_from_the_time_to_the_first_byte() {
+    const FAR: Duration = Duration::from_millis(80);
+    let authority = Authority::new();
+    let (mut home, away) = two(&authority).await;
+    let origin = Origin::start(|_, _| ok("far")).await;
+    away.route(&[("away", &[origin.address])]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = listener.local_addr().unwrap();
+    let way = proxima::demo::relay::Relay {
+        listener,
+        target: away.peer(),
+        rtt: Arc::new(|_| FAR),
+        silences: Vec::new(),
+    };
+    let relaying = tokio::spawn(way.run());
+    home.route(&[("away", &[relay])]);
+    assert_eq!(get(home.http(), "/", "").await.status, 200);
+    let kernel = sampled(&mut home, SampleSource::Tcp).await;
+    assert!(kernel > Duration::ZERO && kernel < FAR, "of the connection to the relay: {kernel:?}");
+    // Its pause is over when another one is told.
+    let first_byte = loop {
+        assert_eq!(get(home.http(), "/", "").await.status, 200);
+        if let Ok(Input::Sample { rtt, source: SampleSource::FirstByte, .. }) = home.samples.try_recv() {
+            break rtt.duration();
+        }
+    };
+    assert!(first_byte >= FAR, "{first_byte:?}");
+    assert!(home.metric("proxima_forward_first_byte_seconds_count{region=\"away\"}") >= 2.0);
+    relaying.abort();
     home.close().await;
     away.close().await;
 }

@@ -4,7 +4,7 @@ use arc_swap::ArcSwap;
 use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::domain::endpoint::Endpoint;
-use proxima::domain::fleet::{Fleet, Input, Outcome, OutcomeResult, Output};
+use proxima::domain::fleet::{Fleet, Input, OutcomeResult, OutcomeRun, Output};
 use proxima::domain::health::State;
 use proxima::domain::name::{RegionId, ServiceId};
 use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
@@ -175,7 +175,9 @@ pub struct Running {
     pub registry: prometheus::Registry,
     pub phase: watch::Sender<Phase>,
     pub served: JoinHandle<()>,
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<OutcomeRun>,
+    /// Round trips of forwarded traffic.
+    pub samples: mpsc::Receiver<Input>,
     own: RegionId,
 }
 
@@ -190,10 +192,13 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let metrics = Arc::new(RequestMetrics::register(&registry).unwrap());
     let (snapshot, view) = first_words(&config);
     let (outcomes, received) = mpsc::channel(64);
+    let (inputs, samples) = mpsc::channel(64);
     let wiring = Wiring {
         snapshot: Arc::clone(&snapshot),
         view: Arc::clone(&view),
+        board: Arc::default(),
         outcomes,
+        inputs,
         clock: Clock::start(),
         metrics: Arc::clone(&metrics),
         access_log: None,
@@ -203,7 +208,19 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let serving = Arc::clone(&edge);
     let served = tokio::spawn(async move { serving.serve(phases).await });
-    Ok(Running { edge, config, snapshot, view, metrics, registry, phase, served, outcomes: received, own })
+    Ok(Running {
+        edge,
+        config,
+        snapshot,
+        view,
+        metrics,
+        registry,
+        phase,
+        served,
+        outcomes: received,
+        samples,
+        own,
+    })
 }
 
 /// The snapshot and the view of a fleet that has heard nothing.
@@ -260,7 +277,8 @@ impl Running {
 
     /// The next outcome: region and result.
     pub async fn outcome(&mut self) -> (String, OutcomeResult) {
-        let outcome = timeout(SOON, self.outcomes.recv()).await.expect("an outcome").unwrap();
+        let OutcomeRun { outcome, .. } =
+            timeout(SOON, self.outcomes.recv()).await.expect("an outcome").unwrap();
         (outcome.region.to_string(), outcome.result)
     }
 

@@ -36,6 +36,9 @@ fn latency(region: &str, address: &str) -> ResourceRecordSet {
 /// In a row, the id of the zone that the row runs in.
 const OWN_ZONE: &str = "OWN-ZONE";
 
+/// A load balancer that every row's server knows: its name and zone.
+pub const BALANCER: (&str, &str) = ("lb.elb.example.net", "ZLB");
+
 /// The whole table, for the zone with this id.
 pub fn table(zone: &str) -> Vec<Row> {
     let mut rows: Vec<Row> =
@@ -263,6 +266,13 @@ fn content_rows() -> Vec<Row> {
             set.set_identifier = None;
         })
     };
+    let to_balancer = |kind: RrType| {
+        adjusted(alias("x", "one"), |set| {
+            set.r#type = kind;
+            let target = set.alias_target.as_mut().unwrap();
+            (target.hosted_zone_id, target.dns_name) = (BALANCER.1.to_owned(), BALANCER.0.to_owned());
+        })
+    };
     vec![
         row(
             "a TTL is required without an alias",
@@ -304,6 +314,12 @@ fn content_rows() -> Vec<Row> {
                 set.alias_target.as_mut().unwrap().hosted_zone_id = "Z2FDTNDATAQYW2".into();
             }))],
             Refused(BATCH, "the alias target name does not lie within the target zone"),
+        ),
+        row("an alias to a load balancer passes", vec![create(to_balancer(RrType::A))], Accepted),
+        row(
+            "an alias to a load balancer is of type A or AAAA",
+            vec![create(to_balancer(RrType::Cname))],
+            Refused(BATCH, "the alias target is a load balancer"),
         ),
         row(
             "a name outside the zone is refused",

@@ -6,7 +6,7 @@ use crate::config::files::{Named, NamedFile};
 use crate::config::listener::TrustedPeer;
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::{Admin, Drain, ListenAddress, Peer, TrustedProxies};
+use crate::config::{Admin, Drain, HostPort, ListenAddress, Peer, TrustedProxies};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +31,18 @@ pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Repor
         key: folder.join(key?.0),
         ca: folder.join(ca?.0),
     })
+}
+
+/// The pods of a region meet at their peer listeners, by the name of the own region.
+pub(super) fn siblings(file: &File, report: &mut Report) -> Option<HostPort> {
+    let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().siblings.as_ref())?;
+    if file.peer.is_none() && !report.damaged("peer") {
+        let problem = Problem::at(&stated.span, "`edge.siblings` without [peer]").here("they could not meet");
+        let right = "expected [peer], whose listener the pods of a region ask one another at, and `peer` in \
+                     each region";
+        report.add(problem.right(right));
+    }
+    Some(stated.value.clone())
 }
 
 pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> TrustedProxies {

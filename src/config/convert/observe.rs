@@ -3,7 +3,7 @@
 use crate::config::file::{File, OtlpSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
-use crate::config::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
+use crate::config::{AccessLog, AccessLogOutput, ClientTraces, Journal, Log, Otlp, Tracing};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +17,12 @@ const BATCH_MAX: u32 = 512;
 const BATCH_DELAY: Duration = Duration::from_secs(5);
 /// Source: OTLP specification, OTLP/HTTP default port.
 const PORT: u16 = 4318;
+
+/// A few days of an edge of a small fleet.
+const JOURNAL_BYTES: u64 = 1024 * 1024 * 1024;
+const JOURNAL_FILE_BYTES: u64 = 64 * 1024 * 1024;
+const JOURNAL_BYTES_MIN: u64 = 64 * 1024;
+const JOURNAL_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 
 pub(super) fn log(file: &File) -> Log {
     let filter = file.log.as_ref().and_then(|log| log.get_ref().filter.as_ref());
@@ -46,6 +52,25 @@ fn unlogged(file: &File, report: &mut Report) {
         let note = Problem::note(&placed.span, "`sample` without [access_log]: nothing is logged");
         report.add(note.here("of no use").right("expected an [access_log] section with output"));
     }
+}
+
+pub(super) fn journal(file: &File, folder: &Path, report: &mut Report) -> Option<Journal> {
+    let section = file.journal.as_ref()?;
+    let (span, stated) = (section.span(), section.get_ref());
+    let range = JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX;
+    let max_bytes = report.bytes("journal.max_bytes", &stated.max_bytes, range.clone(), JOURNAL_BYTES);
+    let file_bytes = report.bytes("journal.file_bytes", &stated.file_bytes, range, JOURNAL_FILE_BYTES);
+    let path = report.required(&span, "path", &stated.path, "path = \"/var/lib/proxima/journal\"")?;
+    // With room for one file alone nothing of before the last rotation would be left.
+    if file_bytes > max_bytes / 2 {
+        let place =
+            stated.file_bytes.as_ref().map(|p| &p.span).or(stated.max_bytes.as_ref().map(|p| &p.span));
+        let problem =
+            Problem::at(place.unwrap_or(&span), "`journal.file_bytes` is more than half of `max_bytes`");
+        report
+            .add(problem.here("a whole file before this one must fit").right("expected half of it at most"));
+    }
+    Some(Journal { path: folder.join(path.0), max_bytes, file_bytes })
 }
 
 pub(super) fn tracing(file: &File, report: &mut Report) -> Option<Tracing> {

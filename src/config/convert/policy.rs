@@ -1,7 +1,7 @@
 //! The rules of probing, ejection, ranking and failover.
 
 use crate::config::Probes;
-use crate::config::file::{EjectionSection, File, Key};
+use crate::config::file::{EjectionSection, File, Key, ProbesSection};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::spell;
@@ -60,7 +60,25 @@ pub(super) fn probes(file: &File, report: &mut Report) -> Probes {
         );
         blame(&probes.fresh_connection, &probes.interval, wrong, right, report);
     }
-    Probes { interval, timeout, fresh_connection }
+    let sparse_interval = sparse_interval(probes, interval, report);
+    Probes { interval, timeout, fresh_connection, sparse_interval }
+}
+
+fn sparse_interval(probes: &ProbesSection, interval: Duration, report: &mut Report) -> Duration {
+    let default = Probes::default().sparse_interval;
+    let range = ms(20)..=s(3600);
+    let sparse =
+        report.duration("probes.sparse_interval", &probes.sparse_interval, range, default.max(interval));
+    if sparse < interval {
+        let wrong = format!(
+            "`probes.sparse_interval` ({}) is shorter than `probes.interval` ({})",
+            spell(sparse),
+            spell(interval)
+        );
+        let right = format!("expected {} or more", spell(interval));
+        blame(&probes.sparse_interval, &probes.interval, wrong, right, report);
+    }
+    sparse
 }
 
 /// Marks the value that breaks a rule between two, or the other where this one is a default.

@@ -1,5 +1,7 @@
 //! What goes into the fleet and what comes out.
 
+use super::OutcomeRun;
+use super::shared::{Lease, Shared};
 use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
@@ -12,14 +14,13 @@ use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Input {
-    /// A new configuration; what it leaves out is forgotten, the rest is kept.
-    Configure(Arc<Policy>),
     /// Addresses were resolved. None for a service: the configuration has none any more (a look-up
     /// that fails is not told).
     Resolved {
@@ -39,8 +40,8 @@ pub enum Input {
         rtt: Rtt,
         source: SampleSource,
     },
-    /// What a request of this edge met. Dropped and counted when the channel is full.
-    Outcome(Outcome),
+    /// What requests of this edge met, in order. Dropped and counted when the channel is full.
+    Outcomes(Vec<OutcomeRun>),
     /// Requests a second over the last tick: sent by clients, and served in this region. Of services
     /// that are left out nothing is known.
     Load {
@@ -48,16 +49,24 @@ pub enum Input {
         served_rps: f64,
         services: BTreeMap<ServiceId, ServiceLoad>,
     },
+    /// Whether this pod speaks for its region.
+    Lease(Lease),
+    /// What the pod that does has measured.
+    Shared(Box<Shared>),
     /// This process was asked to end: it finishes what it has and should get nothing new.
     Leaving,
     Dns(DnsReport),
     /// An operator's command; answered by `Output::Operated`.
     Operator(OperatorAct),
     Tick,
+    /// A new configuration; what it leaves out is forgotten, the rest is kept. The last one here, since
+    /// it is not written: a journal has the text that it is made from.
+    #[serde(skip)]
+    Configure(Arc<Policy>),
 }
 
 /// What addresses belong to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// Pods of a service in the own region.
     Service(ServiceId),
@@ -66,7 +75,7 @@ pub enum Target {
 }
 
 /// The result of one probe.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Probe {
     /// A region's peer listener: its view, and the sample of the exchange on a warm connection.
     Region { region: RegionId, result: Result<RegionAnswer, ProbeFailure> },
@@ -84,7 +93,7 @@ pub enum EndpointAnswer {
 }
 
 /// What a passive sample was taken of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SampleSource {
     /// The kernel's smoothed round trip of a connection that requests are forwarded on.
@@ -108,7 +117,7 @@ pub struct ServiceLoad {
 }
 
 /// A region's good answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RegionAnswer {
     /// `None` when the answer came on a fresh connection and would count set-up.
     pub rtt: Option<Rtt>,
@@ -116,7 +125,8 @@ pub struct RegionAnswer {
 }
 
 /// Why a probe did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProbeFailure {
     Connect,
     Tls,
@@ -147,7 +157,7 @@ impl ProbeFailure {
 }
 
 /// What a request met at one endpoint of one region.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub service: ServiceId,
     pub region: RegionId,
@@ -157,7 +167,7 @@ pub struct Outcome {
 }
 
 /// The passive signal of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutcomeResult {
     /// A response that is no 502, 503 or 504.
     Success,
@@ -168,7 +178,7 @@ pub enum OutcomeResult {
 }
 
 /// What the DNS side reports.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DnsReport {
     /// A name's control record and sets, as read.
     Read { name: DnsName, state: NameState },
@@ -204,7 +214,7 @@ pub enum Output {
 }
 
 /// A change worth a log line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transition {
     Service {
         service: ServiceId,
@@ -241,4 +251,33 @@ pub enum Transition {
         name: DnsName,
         closed: bool,
     },
+}
+
+/// One line, for people.
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { service, region, from, to } => {
+                write!(f, "{service} in {region}: {} -> {}", from.as_str(), to.as_str())
+            }
+            Self::Endpoint { service, address, from, to, ejected } => {
+                write!(f, "{service} at {address}: {} -> {}", from.as_str(), to.as_str())?;
+                ejected.map_or(Ok(()), |reason| write!(f, " ({})", reason.as_str()))
+            }
+            Self::Vote { name, region, from, to } => {
+                write!(f, "own vote on {region} for {name}: {from:?} -> {to:?}")
+            }
+            Self::Verdict { name, region, from, to } => {
+                let from = from.map_or("none", Verdict::as_str);
+                write!(f, "verdict on {region} for {name}: {from} -> {}", to.as_str())
+            }
+            Self::Refused { name, refusal: Some(rule) } => {
+                write!(f, "a change of {name} is held back by {}", rule.as_str())
+            }
+            Self::Refused { name, refusal: None } => write!(f, "no change of {name} is held back"),
+            Self::Gate { name, closed } => {
+                write!(f, "the gate of {name} is {}", if *closed { "closed" } else { "open" })
+            }
+        }
+    }
 }

@@ -11,10 +11,11 @@ use crate::domain::plan::{
     Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Room,
     Situation, Turn, judge,
 };
-use crate::domain::snapshot::{Gate, Leaving};
+use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,11 @@ use std::time::Duration;
 /// Most changes of a name that are remembered; `failover.max_changes_per_hour` is at most as many.
 const CHANGES_MAX: usize = 1000;
 
+/// Two readings of one wall-clock time differ by less on the process's clock.
+const CLOCK_JITTER: Duration = Duration::from_secs(1);
+
 /// A DNS name as this edge knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
     /// What operators have said: as read, with the acts that wait on top.
@@ -31,10 +35,14 @@ pub(super) struct NameRecord {
     /// Acts that are not in the control record yet.
     pub(super) waiting: Vec<Waiting>,
     /// Set while users are led away from the own region.
-    pub(super) leaving: Option<Leaving>,
+    pub(super) parting: Option<Parting>,
     last: Option<LastChange>,
     /// When the records were last read.
     read_at: Option<Time>,
+    /// Since when the sets are as they are: by the control record, or since a hand has edited them.
+    pub(super) sets_since: Time,
+    /// When their last writer claims to have changed them.
+    claimed: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
     changes: Vec<Time>,
     /// Records that something else has changed, as last read.
@@ -57,7 +65,7 @@ pub(super) struct NameRecord {
 }
 
 /// A plan that was handed out and has not come back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     generation: Generation,
     until: Time,
@@ -69,9 +77,11 @@ impl Default for NameRecord {
             state: None,
             operator: OperatorState::default(),
             waiting: Vec::new(),
-            leaving: None,
+            parting: None,
             last: None,
             read_at: None,
+            sets_since: Time::ZERO,
+            claimed: None,
             changes: Vec::new(),
             drift: Vec::new(),
             must_read: true,
@@ -102,8 +112,13 @@ impl NameRecord {
 
     fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
         self.must_read = false;
-        self.date(&mut state, now);
-        self.count(&state, hold_down, now);
+        let unmoved = self.unmoved(&state);
+        self.claimed = state.changed_at;
+        self.date(&mut state, unmoved, now);
+        self.count(&state, unmoved, hold_down, now);
+        let edited = self.state.as_ref().is_some_and(|before| before.sets != state.sets);
+        self.sets_since =
+            if edited { now } else { self.sets_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
         self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
@@ -123,19 +138,29 @@ impl NameRecord {
         self.forget_written();
     }
 
+    /// Whether nobody was moved since the last reading: nothing was written, or only operators have spoken,
+    /// whose acts leave the sets and the time of their last change as they are.
+    fn unmoved(&self, state: &NameState) -> bool {
+        let Some(before) = &self.state else { return false };
+        let same_claim = match (self.claimed, state.changed_at) {
+            (Some(before), Some(after)) => before.since(after).max(after.since(before)) < CLOCK_JITTER,
+            (before, after) => before == after,
+        };
+        let spoken = before.fence.epoch == state.fence.epoch && before.sets == state.sets && same_claim;
+        before.fence == state.fence || spoken
+    }
+
     /// Sets right when the last change was: its writer says so by its own wall clock, and hold-downs must
     /// not rest on that alone.
     ///
     /// As claimed at the first reading, but not in the future. Later the same sets keep their time, and a
-    /// change that came since the last reading is not older than that reading. The same sets under another
-    /// generation may be a change that someone undid by hand in between. So a slow clock shortens a
+    /// change that came since the last reading is not older than that reading. So a slow clock shortens a
     /// hold-down by at most the time between two readings, and a fast one lengthens it by as much; only an
     /// edge that has just started believes a slow clock.
-    fn date(&self, state: &mut NameState, now: Time) {
+    fn date(&self, state: &mut NameState, unmoved: bool, now: Time) {
         let claimed = state.changed_at.map(|at| at.min(now));
         state.changed_at = match (&self.state, self.read_at) {
-            (Some(before), _) if same_sets(before, state) && before.fence == state.fence => before.changed_at,
-            (Some(before), _) if same_sets(before, state) => before.changed_at.max(claimed),
+            (Some(before), _) if unmoved => before.changed_at,
             (Some(_), Some(read_at)) => claimed.map(|at| at.max(read_at)),
             _ => claimed,
         };
@@ -145,12 +170,12 @@ impl NameRecord {
     ///
     /// Of those before its first reading an edge knows the last one only, and takes it that they came as
     /// fast as ramps may.
-    fn count(&mut self, state: &NameState, hold_down: Duration, now: Time) {
+    fn count(&mut self, state: &NameState, unmoved: bool, hold_down: Duration, now: Time) {
         let Some(last) = state.changed_at else { return };
         let known = self.state.as_ref().filter(|before| before.fence.epoch == state.fence.epoch);
         let generation = state.fence.generation.get();
         let (new, pace) = match known {
-            Some(before) if same_sets(before, state) => (0, Duration::ZERO),
+            Some(_) if unmoved => (0, Duration::ZERO),
             Some(before) => (generation.saturating_sub(before.fence.generation.get()), Duration::ZERO),
             None => {
                 self.changes.clear();
@@ -176,11 +201,6 @@ impl NameRecord {
             outputs.push(Output::Moved(Transition::Refused { name: name.clone(), refusal }));
         }
     }
-}
-
-/// Whether nobody was moved between two readings: nothing was written, or only operators have spoken.
-fn same_sets(before: &NameState, after: &NameState) -> bool {
-    before.fence.epoch == after.fence.epoch && before.sets == after.sets
 }
 
 impl Fleet {
@@ -247,6 +267,7 @@ impl Fleet {
                     rank,
                     waiting_since: record.needed_since,
                     awake_since: self.awake_since,
+                    holds: self.sharing.lease.held,
                     read: !record.must_read,
                 },
                 now,
@@ -256,7 +277,7 @@ impl Fleet {
     }
 
     /// How many live regions stand before this one in the order of writers.
-    fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
+    pub(super) fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
         let Some(record) = self.names.get(name) else { return 0 };
         let live = |region: &RegionId, peer: &super::Peer| {
             peer.fresh(&self.policy, now).is_some() && record.verdicts.get(region) != Some(&Verdict::Down)
@@ -307,5 +328,97 @@ impl NameRecord {
         }
         self.pending = Some(Pending { generation: plan.fence.generation.next(), until: plan.expires_at });
         outputs.push(Output::Propose(plan));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::Fence;
+
+    const HOLD_DOWN: Duration = Duration::from_secs(180);
+
+    fn state(generation: u64, changed_at: Option<Time>) -> NameState {
+        let region = RegionId::parse(&format!("r{generation}")).unwrap();
+        NameState {
+            fence: Fence { epoch: "e".to_owned(), generation: Generation::new(generation) },
+            writer: None,
+            changed_at,
+            operator: OperatorState::default(),
+            sets: BTreeMap::from([(EntryId::parse("all").unwrap(), WeightedSet::only(region))]),
+        }
+    }
+
+    #[test]
+    fn a_wrong_wall_clock_of_a_writer_moves_no_change_past_what_was_seen() {
+        let at = Time::from_millis;
+        // (case, the generation read, when, the time that its writer claims, the time that counts)
+        type Row = (&'static str, u64, Time, Option<Time>, Option<Time>);
+        let cases: [&[Row]; 4] = [
+            &[
+                ("no time after bootstrap", 1, at(1_000), None, None),
+                ("a slow writer: not before the last reading", 2, at(2_000), Some(at(10)), Some(at(1_000))),
+                ("it ages", 2, at(9_000), Some(at(10)), Some(at(1_000))),
+            ],
+            &[
+                ("the first reading believes", 5, at(5_000), Some(at(1_000)), Some(at(1_000))),
+                ("a good clock", 6, at(7_000), Some(at(6_000)), Some(at(6_000))),
+            ],
+            &[
+                ("a fast writer, first reading: now", 5, at(5_000), Some(at(99_000)), Some(at(5_000))),
+                ("it stays there", 5, at(6_000), Some(at(99_000)), Some(at(5_000))),
+                ("and when time has caught up", 5, at(100_000), Some(at(99_000)), Some(at(5_000))),
+            ],
+            &[
+                ("anything", 1, at(1_000), Some(at(500)), Some(at(500))),
+                ("a fast writer, seen later", 2, at(2_000), Some(at(99_000)), Some(at(2_000))),
+                ("it stays there", 2, at(3_000), Some(at(99_000)), Some(at(2_000))),
+            ],
+        ];
+        for case in cases {
+            let mut record = NameRecord::default();
+            for (what, generation, now, claimed, counts) in case {
+                record.read(state(*generation, *claimed), HOLD_DOWN, *now);
+                assert_eq!(record.state.as_ref().unwrap().changed_at, *counts, "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_operators_word_is_no_change_and_there_and_back_are_two() {
+        let at = Time::from_millis;
+        let mut record = NameRecord::default();
+        record.read(state(3, Some(at(500))), HOLD_DOWN, at(1_000));
+        let (known, counts) = (record.changes.len(), record.state.as_ref().unwrap().changed_at);
+        let spoken = NameState { sets: state(3, None).sets, ..state(4, Some(at(501))) };
+        record.read(spoken.clone(), HOLD_DOWN, at(9_000));
+        assert_eq!((record.changes.len(), record.state.as_ref().unwrap().changed_at), (known, counts));
+        let back =
+            NameState { changed_at: Some(at(12_000)), ..NameState { fence: state(6, None).fence, ..spoken } };
+        record.read(back, HOLD_DOWN, at(15_000));
+        assert_eq!(record.changes.len(), known + 2);
+        assert_eq!(record.state.as_ref().unwrap().changed_at, Some(at(12_000)));
+    }
+
+    #[test]
+    fn after_a_restart_changes_are_taken_to_have_come_as_fast_as_ramps_may() {
+        let now = Time::from_millis(100_000_000);
+        let ago = |minutes: u64| now.before(Duration::from_secs(60 * minutes));
+        for (what, generation, changed, counted) in [
+            ("bootstrap only", 1, None, 0),
+            ("two in all", 2, Some(ago(10)), 2),
+            ("many, the last one ten minutes ago: one each three minutes before", 500, Some(ago(10)), 17),
+            ("the last one is two hours old", 500, Some(ago(120)), 0),
+        ] {
+            let mut record = NameRecord::default();
+            record.read(state(generation, changed), HOLD_DOWN, now);
+            assert_eq!(record.changes.len(), counted, "{what}");
+            assert!(record.changes.is_sorted(), "{what}");
+        }
+        // Its own readings count one a generation from then on.
+        let mut record = NameRecord::default();
+        record.read(state(1, None), HOLD_DOWN, ago(3));
+        record.read(state(4, Some(ago(1))), HOLD_DOWN, now);
+        assert_eq!(record.changes.len(), 3);
     }
 }

@@ -10,12 +10,13 @@ use crate::domain::operator::{ActRefusal, OperatorAct, OperatorState, Order};
 use crate::domain::plan::{Generation, Refusal};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
+use serde::{Deserialize, Serialize};
 
 /// Acts on one name that may wait to be written. More are refused.
 const WAITING_MAX: usize = 64;
 
 /// An act that the control record, as last read, does not hold yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) act: OperatorAct,
     /// The generation that holds it, once written.

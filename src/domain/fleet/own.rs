@@ -1,19 +1,23 @@
 //! Services in the own region: endpoints, and what they add up to.
 
-use super::{EndpointAnswer, Fleet, Outcome, OutcomeResult, Output, ProbeFailure, Target, Transition, watch};
+use super::{
+    EndpointAnswer, Fleet, Outcome, OutcomeResult, OutcomeRun, Output, ProbeFailure, Target, Transition,
+    watch,
+};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{EjectionReason, Health, HealthPolicy, Room, State, Word};
 use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
 use crate::domain::name::ServiceId;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// One service in the own region.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct OwnService {
     pub(super) endpoints: BTreeMap<SocketAddr, OwnEndpoint>,
     /// Active side: from the endpoints' probes. Passive side: from outcomes of all of them.
@@ -23,18 +27,20 @@ pub(super) struct OwnService {
     compared: Time,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct OwnEndpoint {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) health: Health,
     /// Outcomes since the endpoints were last compared.
     good: u32,
     bad: u32,
+    /// Of the good ones.
+    latency_sum: Duration,
     start: Start,
 }
 
 /// Whether an endpoint starts slowly.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Start {
     /// It was there first, or has started: nobody else could take its part.
     Done,
@@ -48,7 +54,7 @@ enum Start {
 impl OwnEndpoint {
     fn new(address: SocketAddr, start: Start) -> Self {
         let endpoint = Arc::new(Endpoint::new(address));
-        Self { endpoint, health: Health::default(), good: 0, bad: 0, start }
+        Self { endpoint, health: Health::default(), good: 0, bad: 0, latency_sum: Duration::ZERO, start }
     }
 
     /// Hands its share to those who pick: of a return, or of a first start.
@@ -74,8 +80,8 @@ impl OwnEndpoint {
 
     /// What was seen since the last call; nothing of one that does not serve.
     fn observe(&mut self) -> Observation {
-        let latency = self.endpoint.take_latency();
         let (good, bad) = (std::mem::take(&mut self.good), std::mem::take(&mut self.bad));
+        let latency = std::mem::take(&mut self.latency_sum).checked_div(good);
         if self.health.state().usable() { Observation { good, bad, latency } } else { Observation::default() }
     }
 }
@@ -231,7 +237,22 @@ impl Fleet {
         tell_endpoint(service, address, (from, to), Some(EjectionReason::Probes), outputs);
     }
 
-    pub(super) fn outcome(&mut self, outcome: &Outcome, now: Time, outputs: &mut Vec<Output>) {
+    /// The same as each of them by itself, in order.
+    pub(super) fn outcomes(&mut self, runs: &[OutcomeRun], now: Time, outputs: &mut Vec<Output>) {
+        for run in runs {
+            let own = self.services.get_mut(&run.outcome.service);
+            let endpoint = own.and_then(|own| own.endpoints.get_mut(&run.outcome.address));
+            let own_region = run.outcome.region == self.policy.own;
+            if let Some(endpoint) = endpoint.filter(|_| own_region && run.is_success()) {
+                endpoint.latency_sum = endpoint.latency_sum.saturating_add(run.latency);
+            }
+            for _ in 0..run.count {
+                self.outcome(&run.outcome, now, outputs);
+            }
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome, now: Time, outputs: &mut Vec<Output>) {
         let policy = &self.policy.health;
         let success = outcome.result == OutcomeResult::Success;
         if outcome.region != self.policy.own {
@@ -331,16 +352,10 @@ mod tests {
         }
 
         fn outcome(&mut self, n: u8, latency: Option<u64>) {
-            let result = match latency {
-                Some(millis) => {
-                    let endpoint = &self.fleet.services[&web()].endpoints[&address(n)].endpoint;
-                    endpoint.succeeded(Duration::from_millis(millis), self.now);
-                    OutcomeResult::Success
-                }
-                None => OutcomeResult::Failure,
-            };
+            let result = if latency.is_some() { OutcomeResult::Success } else { OutcomeResult::Failure };
             let outcome = Outcome { service: web(), region: here(), address: address(n), result };
-            self.handle(Input::Outcome(outcome));
+            let latency = Duration::from_millis(latency.unwrap_or_default());
+            self.handle(Input::Outcomes(vec![OutcomeRun::one(outcome, latency)]));
         }
 
         fn ejected(&self) -> Vec<u8> {

@@ -1,32 +1,35 @@
 //! Other regions: what their probes say, how far they are, whether they have room.
 
-use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, Transition, watch};
+use super::shared::SharedPeer;
+use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, SampleSource, Transition, watch};
 use crate::domain::capacity::AdaptiveShare;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{Health, HealthPolicy, State, Word};
-use crate::domain::latency::WindowedMedian;
+use crate::domain::latency::{Rtt, WindowedMedian};
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Another region as this edge knows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Peer {
     /// Nodes of its peer listener.
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
     pub(super) latency: WindowedMedian,
     pub(super) heard: Option<Heard>,
-    guard: ReplayGuard,
+    pub(super) guard: ReplayGuard,
+    pub(super) shared: SharedPeer,
     pub(super) services: BTreeMap<ServiceId, RemoteService>,
 }
 
 /// A service in another region.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RemoteService {
     pub(super) health: Health,
     /// Shrinks when the region refuses forwarded requests.
@@ -41,6 +44,7 @@ impl Default for Peer {
             latency: WindowedMedian::default(),
             heard: None,
             guard: ReplayGuard::default(),
+            shared: SharedPeer::default(),
             services: BTreeMap::new(),
         }
     }
@@ -70,7 +74,7 @@ impl Peer {
     }
 
     /// Returns whether any state moved.
-    fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
+    pub(super) fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
         if let Some(rtt) = answer.rtt {
             self.latency.add(rtt, now, policy.rtt_window);
         }
@@ -89,6 +93,8 @@ impl Peer {
                     self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
                 }
             }
+            // A later one is known already: views come by two ways.
+            Admission::New if self.heard.as_ref().is_some_and(|heard| heard.recent && heard.at > now) => {}
             Admission::New => self.heard = Some(Heard { view: *answer.view, at: now, recent: true }),
         }
         let mut moved = false;
@@ -110,7 +116,7 @@ impl Peer {
         moved
     }
 
-    fn failed(&mut self, policy: &Policy, now: Time) -> bool {
+    pub(super) fn failed(&mut self, policy: &Policy, now: Time) -> bool {
         let mut moved = false;
         for service in self.services.values_mut() {
             moved |= watch(&mut service.health, |health| health.probe_failed(now, &policy.health));
@@ -167,12 +173,22 @@ impl Fleet {
     ) {
         let policy = Arc::clone(&self.policy);
         let Some(peer) = self.peers.get_mut(region) else { return };
+        let well = matches!(&result, Ok(answer) if answer.view.region == *region);
+        peer.shared.probed(well, now);
         let moved = match result {
             Ok(answer) if answer.view.region == *region => peer.answered(answer, &policy, now),
             // Someone else answers at that address: as good as nobody.
             Ok(_) | Err(_) => peer.failed(&policy, now),
         };
         self.dirty |= moved;
+    }
+
+    /// A round trip that forwarded traffic showed. The first byte counts the service's work: for show only.
+    pub(super) fn sampled(&mut self, region: &RegionId, rtt: Rtt, source: SampleSource, now: Time) {
+        let window = self.policy.rtt_window;
+        if let Some(peer) = self.peers.get_mut(region).filter(|_| source == SampleSource::Tcp) {
+            peer.latency.add(rtt, now, window);
+        }
     }
 
     pub(super) fn rank(&mut self) {

@@ -5,7 +5,7 @@ use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{
-    Candidate, EndpointStatus, NameStatus, Place, RegionStatus, ServiceSnapshot, Snapshot,
+    Candidate, EndpointStatus, NameStatus, Place, ProbePace, RegionStatus, ServiceSnapshot, Snapshot,
 };
 use crate::domain::time::Time;
 use crate::domain::view::{LoadView, ServiceView, View};
@@ -60,7 +60,7 @@ impl Fleet {
                         drift: record.drift.clone(),
                         gate: record.gate,
                         operator: record.operator.clone(),
-                        leaving: record.leaving,
+                        parting: record.parting,
                         unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
                         votes: record.votes.clone(),
                         checks: Arc::clone(&record.checks),
@@ -157,13 +157,15 @@ impl Fleet {
         let state =
             self.policy.services.iter().map(|s| self.state(s, region)).max().unwrap_or(State::Unknown);
         let Some(peer) = self.peers.get(region) else {
-            return RegionStatus { rtt: None, heard: true, state, witness: self.witness(region, now) };
+            let (rtt, pace, witness) = (None, ProbePace::Full, self.witness(region, now));
+            return RegionStatus { rtt, heard: true, state, witness, pace };
         };
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
             heard: peer.fresh(&self.policy, now).is_some(),
             state,
             witness: self.witness(region, now),
+            pace: self.pace(peer, now),
         }
     }
 
@@ -185,7 +187,7 @@ impl Fleet {
                 .iter()
                 .filter_map(|(region, peer)| Some((region.clone(), peer.latency.median()?)))
                 .collect(),
-            votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
+            votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
             headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
             witnesses: self.readings.said(now),

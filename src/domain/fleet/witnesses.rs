@@ -10,6 +10,7 @@ use crate::domain::name::RegionId;
 use crate::domain::time::Time;
 use crate::domain::view::WitnessView;
 use crate::domain::votes::Witness;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 const OLD: Duration = Duration::from_secs(60);
 
 /// What this edge has read itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Readings(BTreeMap<RegionId, (Witness, Time)>);
 
 impl Readings {

@@ -2,9 +2,10 @@
 
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
 
 /// The rule that forbids a change now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Refusal {
     /// The records do not match the configuration: an entry is missing or foreign.
     Foreign,
@@ -34,6 +35,8 @@ pub enum Refusal {
     UndoesOther,
     /// This edge has just started, or did not run for a while: it must look again first.
     JustWoke,
+    /// Another pod of the region holds the lease: that one proposes.
+    NotHolder,
     /// Another region ranks before this one and is given time to write.
     NotWriter,
     /// The last plan failed or met a conflict: the records must be read again first.
@@ -42,7 +45,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// In the order in which they are asked: the first that refuses is the refusal that is shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Foreign,
         Self::Disagreement,
         Self::NoMajority,
@@ -57,6 +60,7 @@ impl Refusal {
         Self::MaxChangesPerHour,
         Self::UndoesOther,
         Self::JustWoke,
+        Self::NotHolder,
         Self::NotWriter,
         Self::Unread,
     ];
@@ -81,6 +85,7 @@ impl Refusal {
             | Self::Frozen
             | Self::NeverEmpty
             | Self::JustWoke
+            | Self::NotHolder
             | Self::NotWriter
             | Self::Unread => false,
         }
@@ -103,6 +108,7 @@ impl Refusal {
             Self::MaxChangesPerHour => "max_changes_per_hour",
             Self::UndoesOther => "undoes_other",
             Self::JustWoke => "just_woke",
+            Self::NotHolder => "not_holder",
             Self::NotWriter => "not_writer",
             Self::Unread => "unread",
         }
@@ -110,14 +116,14 @@ impl Refusal {
 }
 
 /// One rule's answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     pub rule: Refusal,
     pub outcome: CheckOutcome,
 }
 
 /// What a rule says of the change that the verdicts call for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum CheckOutcome {
     Passed,
     /// It has no say here: nothing is to be changed, or it does not bind such a change.
@@ -148,7 +154,7 @@ impl CheckOutcome {
 }
 
 /// The numbers behind a refusal; they change only when the refusal does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Detail {
     /// The name of the rule says it all.
     Plain,
@@ -213,6 +219,7 @@ mod tests {
             "frozen",
             "never_empty",
             "just_woke",
+            "not_holder",
             "not_writer",
             "unread",
         ];

@@ -5,10 +5,11 @@ use super::shift::Room;
 use super::{Change, Situation};
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::weights::{ERROR_MAX, WeightedSet};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Requests a second as a plan sees them, to a tenth.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loads {
     /// Of each entry.
     pub demand: BTreeMap<EntryId, f64>,
@@ -18,7 +19,7 @@ pub struct Loads {
 }
 
 /// One region's load, in requests a second.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RegionLoad {
     /// `None`: no bound known.
     pub capacity_rps: Option<f64>,

@@ -67,6 +67,7 @@ fn answer(rule: Refusal, question: &Question<'_>) -> Answer {
         Refusal::MaxChangesPerHour => max_changes_per_hour,
         Refusal::UndoesOther => undoes_other,
         Refusal::JustWoke => just_woke,
+        Refusal::NotHolder => not_holder,
         Refusal::NotWriter => not_writer,
         Refusal::Unread => unread,
     };
@@ -218,6 +219,11 @@ fn just_woke(question: &Question<'_>) -> Answer {
     let situation = question.situation;
     let until = situation.turn.awake_since + situation.failover.view_fresh;
     if situation.now < until { Against(Detail::Until(until)) } else { Fine }
+}
+
+/// One pod of a region speaks for it.
+fn not_holder(question: &Question<'_>) -> Answer {
+    if question.situation.turn.holds { Fine } else { Against(Detail::Plain) }
 }
 
 /// Those who stand before this region have had their time.

@@ -7,6 +7,7 @@ use crate::domain::policy::{FailoverPolicy, NamePolicy};
 use crate::domain::selection::Margin;
 use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known when a plan is asked for.
@@ -40,12 +41,14 @@ pub struct Turn {
     pub waiting_since: Option<Time>,
     /// Since when this edge has run without a pause.
     pub awake_since: Time,
+    /// Whether this pod holds its region's lease.
+    pub holds: bool,
     /// Whether the records were read since the last plan of this edge failed.
     pub read: bool,
 }
 
 /// A change of a name's sets, as the difference of two reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastChange {
     pub writer: Option<RegionId>,
     pub at: Option<Time>,

@@ -102,6 +102,15 @@ impl Split {
         self.sums.get(at).map_or(&self.last, |(service, _)| service)
     }
 
+    /// Each service with its share of the requests; together 1.
+    pub fn shares(&self) -> Vec<(ServiceId, f64)> {
+        let before = std::iter::once(0).chain(self.sums.iter().map(|(_, sum)| *sum));
+        let share = |((service, sum), before): (&(ServiceId, u64), u64)| {
+            (service.clone(), (sum - before) as f64 / self.total as f64)
+        };
+        self.sums.iter().zip(before).map(share).collect()
+    }
+
     pub fn services(&self) -> impl Iterator<Item = &ServiceId> {
         self.sums.iter().map(|(service, _)| service)
     }

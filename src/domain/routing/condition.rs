@@ -121,6 +121,29 @@ impl Conditions {
             && self.query.iter().all(|param| param.holds(asked.query))
     }
 
+    /// The first condition that a request does not fulfil, in words.
+    pub(super) fn broken_by(&self, asked: &Asked<'_>) -> Option<String> {
+        if let Some(scheme) = self.scheme.filter(|scheme| *scheme != asked.scheme) {
+            return Some(format!("scheme {}", scheme.as_str()));
+        }
+        if let Some(methods) = self.methods.as_ref().filter(|methods| !methods.contains(asked.method)) {
+            let names: Vec<&str> = methods.0.iter().map(Method::as_str).collect();
+            return Some(format!("method {}", names.join(" or ")));
+        }
+        if let Some(field) = self.headers.iter().find(|field| !field.holds(asked.headers)) {
+            return Some(match &field.test {
+                ValueTest::Present => format!("header {}", field.name),
+                ValueTest::Exact(value) => format!("header {}: {}", field.name, value.as_str()),
+                ValueTest::Regex(pattern) => format!("header {} matching {}", field.name, pattern.as_str()),
+            });
+        }
+        let param = self.query.iter().find(|param| !param.holds(asked.query))?;
+        Some(match &param.test {
+            ParamTest::Present => format!("parameter {}", param.name),
+            ParamTest::Exact(value) => format!("parameter {}={value}", param.name),
+        })
+    }
+
     /// Whether every request that passes these passes `other`, too; `false` also when that is not known.
     pub(super) fn imply(&self, other: &Self) -> bool {
         let methods = match (&self.methods, &other.methods) {

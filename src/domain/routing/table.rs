@@ -98,7 +98,7 @@ impl RouteTable {
     }
 
     /// The routes whose host and path are those of a request, in the order to try.
-    fn candidates<'t>(&'t self, host: &str, path: &str) -> impl Iterator<Item = &'t Arc<Route>> {
+    pub(super) fn candidates<'t>(&'t self, host: &str, path: &str) -> impl Iterator<Item = &'t Arc<Route>> {
         let indices = self.hosts(host).flat_map(|of| of.leaves(path)).flatten();
         indices.filter_map(|index| self.routes.get(*index as usize))
     }

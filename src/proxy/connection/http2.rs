@@ -160,7 +160,7 @@ impl Server {
         let deadlines = connection.rules.deadlines;
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
         let mut malformed = 0;
-        let mut leaving: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+        let mut parting: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         let mut idle = Idle { until: Instant::now() + deadlines.idle, closing: false, deadlines };
         loop {
             tokio::select! {
@@ -170,7 +170,7 @@ impl Server {
                     conn.graceful_shutdown();
                     idle.since(Instant::now());
                 }
-                () = poll_fn(|context| poll_leaving(&mut leaving, context)), if !idle.closing => {
+                () = poll_fn(|context| poll_parting(&mut parting, context)), if !idle.closing => {
                     self.shared.wiring.metrics.moves.closed(Kind::Http2);
                     idle.closing = true;
                     conn.graceful_shutdown();
@@ -178,8 +178,8 @@ impl Server {
                 }
                 asked = poll_fn(|context| poll_asked(conn, seen, context)) => match asked {
                     Ok((request, respond)) => {
-                        if leaving.is_none() {
-                            leaving = self.left(connection, &request);
+                        if parting.is_none() {
+                            parting = self.left(connection, &request);
                         }
                         malformed += u32::from(!self.stream(request, respond, connection, streams));
                         if malformed > MALFORMED_MAX {
@@ -227,7 +227,7 @@ impl Server {
         }
         let host = request.uri().host()?.to_owned();
         let (shared, lot) = (Arc::clone(&self.shared), connection.lot);
-        Some(Box::pin(async move { shared.leaving.closed(&host, lot).await }))
+        Some(Box::pin(async move { shared.parting.closed(&host, lot).await }))
     }
 
     /// Takes up a stream; `false`: it breaks the rules, and was told so.
@@ -260,11 +260,11 @@ impl Server {
     }
 }
 
-fn poll_leaving(
-    leaving: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+fn poll_parting(
+    parting: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     context: &mut Context<'_>,
 ) -> Poll<()> {
-    leaving.as_mut().map_or(Poll::Pending, |leaving| leaving.as_mut().poll(context))
+    parting.as_mut().map_or(Poll::Pending, |parting| parting.as_mut().poll(context))
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, status: StatusCode) -> Result<(), h2::Error> {

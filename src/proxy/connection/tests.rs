@@ -64,7 +64,9 @@ async fn bound() -> Edge {
     let wiring = Wiring {
         snapshot: Arc::new(ArcSwap::new(snapshot.unwrap())),
         view: Arc::new(ArcSwap::new(view.unwrap())),
+        board: Arc::default(),
         outcomes: mpsc::channel(1).0,
+        inputs: mpsc::channel(1).0,
         clock: Clock::start(),
         metrics: Arc::new(RequestMetrics::register(&prometheus::Registry::new()).unwrap()),
         access_log: None,

@@ -2,6 +2,7 @@
 
 use super::{Call, Pipeline, front};
 use crate::metrics::request::{Class, ListenerKind, Message, RejectReason};
+use crate::proxy::Wiring;
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
 use crate::proxy::headers;
@@ -10,6 +11,7 @@ use crate::proxy::session::{ClientError, Piece};
 use crate::proxy::upstream::UpstreamError;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, response};
+use serde::Serialize;
 use std::future::poll_fn;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -54,6 +56,7 @@ impl Pipeline {
         let mut parts = Response::new(()).into_parts().0;
         parts.status = answer.status;
         front::insist(call, &mut parts);
+        front::explain(call, &mut parts);
         let plain = |content_type| {
             vec![
                 (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -62,7 +65,8 @@ impl Pipeline {
         };
         let (head, body) = match answer.content {
             Content::Text(text) => (plain("text/plain; charset=utf-8"), Bytes::from(String::from(text))),
-            Content::View => (plain("application/json"), self.view()),
+            Content::View => (plain("application/json"), json(self.shared.wiring.view.load().as_ref())),
+            Content::Sibling => (plain("application/json"), self.sibling()),
             Content::Error(text) => {
                 let told = errors::tell(answer.status, &text, &answer.request_id, call.style);
                 parts.status = told.status;
@@ -103,16 +107,9 @@ impl Pipeline {
         }
     }
 
-    fn view(&self) -> Bytes {
-        let view = self.shared.wiring.view.load();
-        serde_json::to_vec(view.as_ref()).map_or_else(
-            |e| {
-                // A probe that reads nothing counts as failed, which is right.
-                warn!(error = %e, "the view cannot be written");
-                Bytes::new()
-            },
-            Bytes::from,
-        )
+    fn sibling(&self) -> Bytes {
+        let Wiring { board, view, clock, .. } = &self.shared.wiring;
+        json(&board.word(&view.load(), clock.now()))
     }
 
     /// What every passed-on answer gets.
@@ -121,6 +118,7 @@ impl Pipeline {
             parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
         }
         front::insist(call, parts);
+        front::explain(call, parts);
         self.headroom(call, parts);
     }
 
@@ -172,4 +170,15 @@ impl Pipeline {
 
 fn id(exchange: Option<&policy::Exchange>) -> HeaderValue {
     exchange.map_or(HeaderValue::from_static("-"), |exchange| exchange.request_id.clone())
+}
+
+fn json(content: &impl Serialize) -> Bytes {
+    serde_json::to_vec(content).map_or_else(
+        |e| {
+            // A probe that reads nothing counts as failed, which is right.
+            warn!(error = %e, "an answer to a probe cannot be written");
+            Bytes::new()
+        },
+        Bytes::from,
+    )
 }

@@ -49,6 +49,15 @@ pub(super) fn sender(call: &Call<'_>) -> PaceRule {
     if call.style == Style::Grpc { PaceRule { rate: None, ..pace } } else { pace }
 }
 
+/// Tells a client that may know and wants to why its request went where it went.
+pub(super) fn explain(call: &Call<'_>, parts: &mut response::Parts) {
+    let Some(exchange) = &call.progress.exchange else { return };
+    let region = call.progress.current().map(|(_, attempt)| &attempt.region);
+    if let Some(value) = exchange.explained.as_ref().and_then(|told| told.value(region)) {
+        parts.headers.insert(headers::EXPLAIN, value);
+    }
+}
+
 /// Tells a client that came by TLS to come by TLS only, unless the answer says something of its own.
 pub(super) fn insist(call: &Call<'_>, parts: &mut response::Parts) {
     let tls = call.progress.settings.config.tls.as_ref();

@@ -5,7 +5,7 @@ use super::{Timeouts, error, rejected, too_early, unavailable, unproxied};
 use crate::domain::limit::hedge::Repeatable;
 use crate::domain::routing::{
     Action, Asked, ClientCertificate, Forward, HostChange, Redirect, RedirectFrom, RequestHeaders, Respond,
-    Route, RouteHedging, RoutePolicy,
+    Route, RouteHedging, RoutePolicy, host_of,
 };
 use crate::metrics::request::RejectReason;
 use crate::proxy::attempts::{Attempts, Budget};
@@ -132,6 +132,7 @@ fn forward(
             RouteHedging::AsService | RouteHedging::Never => Repeatable::No,
         },
         origin: Origin::Client { address: client.address, scheme: client.scheme },
+        explained: None,
         idempotent,
         own: world.snapshot.own.clone(),
     })
@@ -213,15 +214,6 @@ fn response_edits(route: &Route) -> HeaderEdits {
 
 fn bad_path(text: &str, id: &HeaderValue) -> OwnAnswer {
     error(StatusCode::BAD_REQUEST, text, id, Cause::Unrouted)
-}
-
-/// `www.example.com.:8443` -> `www.example.com` and 8443; brackets of an IPv6 address stay.
-fn host_of(authority: &str) -> (&str, Option<u16>) {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port.parse().ok()),
-        _ => (authority, None),
-    };
-    (host.strip_suffix('.').unwrap_or(host), port)
 }
 
 fn lower_case(host: &str) -> Cow<'_, str> {

@@ -98,6 +98,7 @@ impl Fixture {
             length: Some(0),
             proof: Proof::None,
             headers: &map,
+            trusted: false,
             forwarded_for: None,
         };
         decide(

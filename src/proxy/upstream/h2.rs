@@ -135,6 +135,7 @@ impl Exchange {
             Err(e) => return Poll::Ready(Err(of_h2(&e))),
         };
         let framing = framing(&mut parts, &self.method, body.is_end_stream())?;
+        self.claim.head();
         self.answer = Answer::Body(body);
         Poll::Ready(Ok(Head::Final { parts, framing }))
     }

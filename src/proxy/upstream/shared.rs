@@ -7,11 +7,13 @@
 
 use super::UpstreamError;
 use super::connect::Key;
+use crate::proxy::samples::{RoundTrips, Socket};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
 use pingora::protocols::Stream;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -55,6 +57,8 @@ struct Line {
     usage: Mutex<Usage>,
     /// It has ended, or takes no streams any more.
     gone: Arc<AtomicBool>,
+    /// Told of each head of an answer.
+    heads: Arc<Notify>,
     idle: Duration,
 }
 
@@ -110,6 +114,13 @@ impl Claim {
     /// The other side said nothing in time: others go on, and whoever comes uses another connection.
     pub(in super::super) fn doubt(&self) {
         self.0.gone.store(true, Relaxed);
+    }
+}
+
+impl Claim {
+    /// The head of an answer has come.
+    pub(in super::super) fn head(&self) {
+        self.0.heads.notify_one();
     }
 }
 
@@ -222,7 +233,9 @@ impl Shared {
         key: Key,
         stream: Stream,
         manner: Manner,
+        watched: Option<RoundTrips>,
     ) -> Result<Claim, UpstreamError> {
+        let socket = Socket::of(&stream);
         let begun = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(STREAMS_MAX)
@@ -237,10 +250,17 @@ impl Shared {
             debug!(address = %key.address, %error, "no HTTP/2 connection");
             UpstreamError::Connect
         })?;
-        let gone = Arc::new(AtomicBool::new(false));
-        tokio::spawn(drive(key, connection, manner.ping, Arc::clone(&gone)));
+        let (gone, heads) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let told = Arc::clone(&heads);
+        let watch = async move {
+            match watched {
+                Some(watched) => watched.watch(socket, told).await,
+                None => pending().await,
+            }
+        };
+        tokio::spawn(drive(key, connection, (manner.ping, watch), Arc::clone(&gone)));
         let usage = Mutex::new(Usage { streams: 0, since: Instant::now() });
-        let line = Arc::new(Line { sender, usage, gone, idle: manner.idle });
+        let line = Arc::new(Line { sender, usage, gone, heads, idle: manner.idle });
         let claim = Claim::of(&line).ok_or(UpstreamError::Connect)?;
         self.lock().entry(key).or_default().open.push(line);
         Ok(claim)
@@ -275,7 +295,7 @@ impl Shared {
 async fn drive(
     key: Key,
     mut connection: Connection<Stream, Bytes>,
-    every: Option<Duration>,
+    (every, watch): (Option<Duration>, impl Future<Output = Infallible>),
     gone: Arc<AtomicBool>,
 ) {
     let pings = every.zip(connection.ping_pong());
@@ -284,6 +304,8 @@ async fn drive(
             Ok(()) => debug!(address = %key.address, "an HTTP/2 connection has ended"),
             Err(error) => debug!(address = %key.address, %error, "an HTTP/2 connection broke"),
         },
+        // Only while the connection is there: it looks at its socket.
+        never = watch => match never {},
         () = silence(pings) => {
             warn!(address = %key.address, "the other side of an HTTP/2 connection is silent: closed");
         }
@@ -322,7 +344,7 @@ mod tests {
                 while let Some(Ok(_)) = connection.accept().await {}
             })
         });
-        (shared.begin(key(1), Box::new(near), MANNER).await.unwrap(), server)
+        (shared.begin(key(1), Box::new(near), MANNER, None).await.unwrap(), server)
     }
 
     /// Whether a place could be had at once; it is given back.
@@ -406,7 +428,7 @@ mod tests {
         assert_eq!(shared.over(Instant::now()).len(), 1);
         // Nobody reads, nobody ends: only the ping notices.
         let (near, _far) = duplex(64 * 1024);
-        let _claim = shared.begin(key(1), Box::new(near), MANNER).await.unwrap();
+        let _claim = shared.begin(key(1), Box::new(near), MANNER, None).await.unwrap();
         let before = Instant::now();
         while free(&shared, key(1)) {
             sleep(Duration::from_millis(100)).await;

@@ -115,6 +115,7 @@ fn a_split_picks_by_its_own_random_number() {
             length: Some(0),
             proof: Proof::None,
             headers: &headers,
+            trusted: false,
             forwarded_for: None,
         };
         let world = World {

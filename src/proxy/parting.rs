@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::domain::name::DnsName;
-use crate::domain::snapshot::{Leaving as Left, Snapshot};
+use crate::domain::snapshot::{Parting as Left, Snapshot};
 use crate::metrics::moves::MoveMetrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ struct Closing {
 impl Closing {
     fn of(snapshot: &Snapshot) -> Self {
         let of = |left: Option<Left>| left.map_or(0.0, |left| left.closing);
-        let shares = snapshot.names.iter().map(|(name, status)| (name.clone(), of(status.leaving)));
+        let shares = snapshot.names.iter().map(|(name, status)| (name.clone(), of(status.parting)));
         let names: BTreeMap<DnsName, f64> = shares.collect();
         let others = names.values().copied().reduce(f64::min).unwrap_or(0.0);
         Self { names: names.into_iter().filter(|(_, share)| *share > 0.0).collect(), others }
@@ -59,18 +59,18 @@ impl Closing {
 
 /// Shared by all connections.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(super) struct Parting {
     shares: watch::Sender<Shares>,
     /// Requests that entered here, by name.
     entered: ArcSwap<BTreeMap<DnsName, Arc<AtomicU64>>>,
 }
 
-impl Leaving {
+impl Parting {
     pub(super) fn new(config: &Config) -> Self {
         let (shares, _) = watch::channel(Arc::default());
-        let leaving = Self { shares, entered: ArcSwap::default() };
-        leaving.apply(config);
-        leaving
+        let parting = Self { shares, entered: ArcSwap::default() };
+        parting.apply(config);
+        parting
     }
 
     /// Counts for these names from now on.
@@ -170,7 +170,7 @@ impl Traffic {
             let since = rate.count.replace(*count);
             let new = since.map_or(0.0, |since| count.saturating_sub(since) as f64 / seconds);
             rate.now += SMOOTHING * (new - rate.now);
-            let Some(leaving) = snapshot.names.get(name).and_then(|status| status.leaving) else {
+            let Some(parting) = snapshot.names.get(name).and_then(|status| status.parting) else {
                 *rate = Rate { before: rate.now, told: false, moved: 0.0, ..*rate };
                 continue;
             };
@@ -179,7 +179,7 @@ impl Traffic {
             }
             let share = (rate.now / rate.before).min(1.0);
             left.insert(name.clone(), share);
-            if leaving.moved_since.is_some() {
+            if parting.moved_since.is_some() {
                 rate.moved += seconds;
                 rate.tell(name, share);
             } else {
@@ -221,7 +221,7 @@ mod tests {
 
     fn snapshot(closing: &[(&str, Option<f64>)]) -> Snapshot {
         let status = |closing: Option<f64>| NameStatus {
-            leaving: closing.map(|closing| Left {
+            parting: closing.map(|closing| Left {
                 since: Time::ZERO,
                 moved_since: Some(Time::ZERO),
                 closing,
@@ -264,18 +264,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_lot_is_drawn_once_its_share_is_due_and_upgrades_have_a_grace() {
-        let leaving = Leaving { shares: watch::channel(Arc::default()).0, entered: ArcSwap::default() };
+        let parting = Parting { shares: watch::channel(Arc::default()).0, entered: ArcSwap::default() };
         let closing = |share| Arc::new(Closing::of(&snapshot(&[("a.test", Some(share))])));
-        leaving.shares.send_replace(closing(0.3));
-        assert!(leaving.closes("a.test", 0.29) && !leaving.closes("a.test", 0.31));
+        parting.shares.send_replace(closing(0.3));
+        assert!(parting.closes("a.test", 0.29) && !parting.closes("a.test", 0.31));
         let begun = Instant::now();
-        leaving.closed("a.test", 0.29).await;
+        parting.closed("a.test", 0.29).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        leaving.closed_upgrade("a.test", 0.29).await;
+        parting.closed_upgrade("a.test", 0.29).await;
         assert_eq!(begun.elapsed(), UPGRADE_GRACE);
-        let waits = tokio::time::timeout(Duration::from_secs(3600), leaving.closed("a.test", 0.5));
+        let waits = tokio::time::timeout(Duration::from_secs(3600), parting.closed("a.test", 0.5));
         assert!(waits.await.is_err(), "not yet");
-        leaving.shares.send_replace(closing(0.6));
-        leaving.closed("a.test", 0.5).await;
+        parting.shares.send_replace(closing(0.6));
+        parting.closed("a.test", 0.5).await;
     }
 }

@@ -7,7 +7,7 @@ use super::Fleet;
 use super::moves::NameRecord;
 use crate::domain::name::RegionId;
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
-use crate::domain::snapshot::Leaving;
+use crate::domain::snapshot::Parting;
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 
@@ -15,11 +15,11 @@ use crate::domain::votes::Verdict;
 const STEPS: f64 = 50.0;
 
 impl Fleet {
-    pub(super) fn leave(&mut self, now: Time) {
+    pub(super) fn part(&mut self, now: Time) {
         let (own, failover) = (&self.policy.own, &self.policy.failover);
         for (name, policy) in &self.policy.names {
             if let Some(record) = self.names.get_mut(name) {
-                record.leave(own, (policy, failover), now);
+                record.part(own, (policy, failover), now);
             }
         }
     }
@@ -27,21 +27,21 @@ impl Fleet {
 
 impl NameRecord {
     /// Notes since when the own region is to be left, and since when no weight leads there.
-    fn leave(&mut self, own: &RegionId, (policy, failover): (&NamePolicy, &FailoverPolicy), now: Time) {
+    fn part(&mut self, own: &RegionId, (policy, failover): (&NamePolicy, &FailoverPolicy), now: Time) {
         let ill = self.verdicts.get(own) == Some(&Verdict::Down);
         if !policy.regions().contains(own) || !(ill || self.operator.is_drained(own, now)) {
-            self.leaving = None;
+            self.parting = None;
             return;
         }
-        let before = self.leaving;
+        let before = self.parting;
         let without = |sets: &std::collections::BTreeMap<_, crate::domain::weights::WeightedSet>| {
             !sets.is_empty() && sets.values().all(|set| set.get(own).is_none())
         };
         let moved = self.state.as_ref().is_some_and(|state| without(&state.sets));
-        let moved_since = moved.then(|| before.and_then(|leaving| leaving.moved_since).unwrap_or(now));
+        let moved_since = moved.then(|| before.and_then(|parting| parting.moved_since).unwrap_or(now));
         let closing = moved_since.map_or(0.0, |since| share(failover, since, now));
-        let since = before.map_or(now, |leaving| leaving.since);
-        self.leaving = Some(Leaving { since, moved_since, closing });
+        let since = before.map_or(now, |parting| parting.since);
+        self.parting = Some(Parting { since, moved_since, closing });
     }
 }
 

@@ -1,0 +1,211 @@
+//! Asks the other pods of the region who speaks for it, and takes over what that one measures.
+//!
+//! Carries out what [`crate::lease`] decides: one turn of questions in each `probes.interval`, over mutual
+//! TLS at the siblings' peer listeners, by the name of the own region.
+
+use super::prober::{Dial, Prober, jittered};
+use super::renew;
+use crate::clock::Clock;
+use crate::config::{Config, Health};
+use crate::domain::fleet::{Input, Lease, ProbeFailure, Shared};
+use crate::domain::snapshot::ProbePace;
+use crate::lease::{Election, Holder, Said, SiblingWord, Standing};
+use crate::metrics::control::ControlMetrics;
+use crate::peer::{Board, SIBLING_BYTES_MAX, SIBLING_PATH};
+use crate::trust::{Speech, Trusts};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// The ends that the lease's task holds.
+pub struct Wiring {
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Addresses of all pods of the region, once the name of the siblings is resolved.
+    pub addresses: watch::Receiver<Vec<SocketAddr>>,
+    pub inputs: mpsc::Sender<Input>,
+    pub board: Arc<Board>,
+    pub clock: Clock,
+    /// Random number of this process's start.
+    pub boot: u64,
+    pub metrics: ControlMetrics,
+}
+
+/// Keeps track of the lease until the configuration's writer, or the core, is gone.
+pub async fn run(mut wiring: Wiring) {
+    let mut trusts = Trusts::default();
+    let mut told = None;
+    // It outlives reloads: those are no reason to give the lease up.
+    let mut election = Election::new(wiring.boot, wiring.config.borrow().policy.failover.view_fresh);
+    let mut config = wiring.config.borrow_and_update().clone();
+    loop {
+        renew(&mut trusts, &config).await;
+        let ended = match Siblings::new(&config, &trusts, &wiring, &mut election) {
+            // A pod without siblings speaks for its region.
+            None => {
+                wiring.metrics.lease_held(true);
+                match told.replace(true) {
+                    Some(true) => Ok(()),
+                    _ => wiring.inputs.send(Input::Lease(Lease { held: true })).await,
+                }
+            }
+            Some(mut siblings) => {
+                siblings.told = told;
+                let mut changed = wiring.config.clone();
+                changed.mark_unchanged();
+                let ended = tokio::select! {
+                    ended = siblings.turns() => ended,
+                    _ = changed.changed() => Ok(()),
+                };
+                told = siblings.told;
+                ended
+            }
+        };
+        if ended.is_err() || wiring.config.changed().await.is_err() {
+            return;
+        }
+        config = wiring.config.borrow_and_update().clone();
+    }
+}
+
+/// Questions to siblings under one configuration.
+struct Siblings<'e> {
+    election: &'e mut Election,
+    config: Arc<Config>,
+    /// Addresses are filled in for each question.
+    dial: Dial,
+    probers: BTreeMap<SocketAddr, Prober>,
+    addresses: watch::Receiver<Vec<SocketAddr>>,
+    inputs: mpsc::Sender<Input>,
+    board: Arc<Board>,
+    clock: Clock,
+    metrics: ControlMetrics,
+    /// Whether the core was told that the lease is held here.
+    told: Option<bool>,
+    /// What was shown last, so that only changes are logged.
+    shown: Standing,
+}
+
+impl<'e> Siblings<'e> {
+    /// `None`: the configuration names no siblings. Without readable certificates nobody is asked either,
+    /// and nobody is followed.
+    fn new(
+        config: &Arc<Config>,
+        trusts: &Trusts,
+        wiring: &Wiring,
+        election: &'e mut Election,
+    ) -> Option<Self> {
+        config.siblings.as_ref()?;
+        election.wait(config.policy.failover.view_fresh);
+        let own = &config.policy.own;
+        let peer = config.regions.get(own).and_then(|region| region.peer.as_ref());
+        let dial = Dial {
+            addresses: Vec::new(),
+            speech: Speech::Http1,
+            trust: trusts.region(own).cloned(),
+            authority: peer.map(|peer| peer.server_name.clone()).unwrap_or_default(),
+            health: Health::Path(SIBLING_PATH.to_owned()),
+            body_max: SIBLING_BYTES_MAX,
+            probes: config.probes.clone(),
+            pace: ProbePace::Full,
+        };
+        Some(Self {
+            shown: election.standing(),
+            election,
+            config: Arc::clone(config),
+            dial,
+            probers: BTreeMap::new(),
+            addresses: wiring.addresses.clone(),
+            inputs: wiring.inputs.clone(),
+            board: Arc::clone(&wiring.board),
+            clock: wiring.clock,
+            metrics: wiring.metrics.clone(),
+            told: None,
+        })
+    }
+
+    /// One turn of questions an interval, for ever.
+    ///
+    /// # Errors
+    /// When the core is gone.
+    async fn turns(&mut self) -> Result<(), SendError<Input>> {
+        self.stand().await?;
+        loop {
+            let next = Instant::now() + jittered(self.config.probes.interval, 0.9, 1.1);
+            if self.dial.trust.is_some() {
+                self.turn().await?;
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), SendError<Input>> {
+        let addresses = self.addresses.borrow_and_update().clone();
+        self.election.resolved(&addresses);
+        self.election.begin(self.clock.now());
+        let mut asked = BTreeMap::new();
+        while let Some(address) = self.election.ask() {
+            let mut prober = self.probers.remove(&address).unwrap_or_default();
+            let answer = self.ask(address, &mut prober).await;
+            asked.insert(address, prober);
+            self.metrics.sibling_asked(answer.as_ref().map(|_| ()).map_err(|failure| *failure));
+            let said = answer.as_ref().ok().map(|(said, _)| *said);
+            self.election.answered(address, said, self.clock.now());
+            self.stand().await?;
+            if let Standing::Following(Holder { address: followed, .. }) = self.election.standing()
+                && followed == address
+                && let Ok((_, Some(shared))) = answer
+            {
+                self.inputs.send(Input::Shared(Box::new(shared))).await?;
+            }
+        }
+        // Connections to those who need not be asked again are closed.
+        self.probers = asked;
+        self.stand().await
+    }
+
+    /// # Errors
+    /// As of any probe; `Malformed` when the answer is no word of a sibling, or too large.
+    async fn ask(
+        &self,
+        address: SocketAddr,
+        prober: &mut Prober,
+    ) -> Result<(Said, Option<Shared>), ProbeFailure> {
+        let dial = Dial { addresses: vec![address], ..self.dial.clone() };
+        let started = Instant::now();
+        let (answer, _) = prober.probe(&dial).await;
+        let body = answer?.body.ok_or(ProbeFailure::Malformed)?;
+        let word = serde_json::from_slice::<SiblingWord>(&body).map_err(|error| {
+            tracing::debug!(%address, %error, "answer is no word of a sibling");
+            ProbeFailure::Malformed
+        })?;
+        let transit_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let shared = word.shared.map(|shared| Shared { transit_us, ..shared });
+        Ok((Said { boot: word.boot, standing: word.standing }, shared))
+    }
+
+    /// Shows how this pod stands to the lease: to siblings, the core, the log and the metrics.
+    async fn stand(&mut self) -> Result<(), SendError<Input>> {
+        let standing = self.election.standing();
+        self.board.stand(standing);
+        let held = standing == Standing::Holding;
+        self.metrics.lease_held(held);
+        if standing != self.shown {
+            self.shown = standing;
+            match standing {
+                Standing::Seeking => tracing::info!("no pod is known that speaks for the region"),
+                Standing::Following(Holder { address, .. }) => {
+                    tracing::info!(%address, "another pod speaks for the region");
+                }
+                Standing::Holding => tracing::info!("this pod speaks for the region"),
+            }
+        }
+        if self.told != Some(held) {
+            self.told = Some(held);
+            self.inputs.send(Input::Lease(Lease { held })).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! A running edge, its admin listener, the command line and a replayed journal tell the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod run_support;
+
+use run_support::*;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+fn proxima(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    command.args(arguments).env_remove("PROXIMA_REGION").output().unwrap()
+}
+
+fn told(arguments: &[&str]) -> String {
+    let output = proxima(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A service that keeps the heads that it gets.
+fn listener() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, heads) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let kept = Arc::clone(&heads);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            kept.lock().unwrap().push(String::from_utf8(head).unwrap().to_lowercase());
+            let answer = "HTTP/1.1 200 OK\r\nx-proxima-explain: mine\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    (address, heads)
+}
+
+/// The header of an answer that explains it.
+fn explained(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nX-Proxima-Explain: 1\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 "), "{text}");
+    let line = text.lines().find(|line| line.to_lowercase().starts_with("x-proxima-explain:"));
+    line.map(|line| line.split_once(':').unwrap().1.trim().to_owned())
+}
+
+fn replayed(journal: &Path) -> Vec<Value> {
+    let text = told(&["replay", journal.to_str().unwrap(), "--json"]);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_running_edge_its_admin_listener_and_its_journal_tell_the_same() {
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let text = single(web.address, "[journal]\npath = \"journal\"\n");
+    let file = folder.write("proxima.toml", &text);
+    let journal = folder.path().join("journal");
+    let mut edge = Edge::ready(&file);
+    until_served(&edge, "/", "web");
+    eventually("the service is healthy", || {
+        (edge.snapshot()["services"]["web"]["states"]["here"] == "healthy").then_some(())
+    });
+    for n in 0..50 {
+        get(edge.address("http"), &format!("/{n}"));
+    }
+    let admin = format!("http://{}", edge.address("admin"));
+    let question = ["--host", "h", "--path", "/a?b=c", "--header", "x-a: 1", "--json"];
+    let live = told(&[&["explain", "--live", &admin], &question[..]].concat());
+    let page = get(edge.address("admin"), "/explain?host=h&path=%2Fa%3Fb%3Dc&scheme=https&header=x-a%3A1");
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert_eq!(live, page.body);
+    let told_live: Value = serde_json::from_str(&live).unwrap();
+    assert_eq!(
+        (&told_live["rule"], &told_live["route"]["route"]),
+        (&"own_region_first".into(), &"web".into())
+    );
+    edge.signal("TERM");
+    assert!(edge.ended().success(), "{}", edge.log());
+
+    let events = replayed(&journal);
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["gaps"], &last["damaged"]), (&"replayed".into(), &0.into(), &0.into()));
+    assert!(last["turns"].as_u64().unwrap() > 20 && last["decisions"].as_u64().unwrap() > 5, "{last}");
+    let healthy = events.iter().any(|event| event["transition"]["Service"]["to"] == "healthy");
+    assert!(healthy && events.iter().any(|event| event["event"] == "end"), "{events:?}");
+    let from_journal = told(&[&["explain", "--journal", journal.to_str().unwrap()], &question[..]].concat());
+    assert_eq!(from_journal, live);
+
+    // Before anything was heard: the route is the same, and nothing else is known.
+    let alone = told(&[&["explain", "--config", file.to_str().unwrap()], &question[..]].concat());
+    let alone: Value = serde_json::from_str(&alone).unwrap();
+    assert_eq!(alone["route"], told_live["route"]);
+    assert_eq!(alone["rule"], "configuration_only");
+}
+
+#[test]
+fn a_journal_that_says_otherwise_fails_the_replay_with_the_record_and_both_words() {
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let file = folder.write("proxima.toml", &single(web.address, "[journal]\npath = \"journal\"\n"));
+    let mut edge = Edge::ready(&file);
+    until_served(&edge, "/", "web");
+    edge.signal("TERM");
+    assert!(edge.ended().success(), "{}", edge.log());
+    let journal = folder.path().join("journal");
+    let one = std::fs::read_dir(&journal).unwrap().next().unwrap().unwrap().path();
+    let octets = std::fs::read(&one).unwrap();
+    for (what, octets, words) in [
+        ("another format", [&octets[..8], &[7, 0], &octets[10..]].concat(), "format 7"),
+        ("another kind of file", b"[edge]\n".to_vec(), "no journal of proxima"),
+        ("nothing", Vec::new(), "nothing of that time"),
+    ] {
+        std::fs::write(&one, octets).unwrap();
+        let output = proxima(&["replay", journal.to_str().unwrap()]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(words), "{what}: {error}");
+    }
+}
+
+#[test]
+fn trusted_clients_may_ask_why_and_nobody_else_sees_it() {
+    let folder = Folder::new();
+    let (address, heads) = listener();
+    let route = "[[routes]]\nname = \"gone\"\npath = \"/gone\"\nrespond = { status = 410 }\n";
+    let text = single(address, route);
+    for (trusted, own) in [
+        ("", None),
+        ("trusted_proxies = [\"127.0.0.0/8\"]", Some("route=web; service=web; region=here; rule=")),
+    ] {
+        let text = text.replace("region = \"here\"", &format!("region = \"here\"\n{trusted}"));
+        let edge = Edge::ready(&folder.write("proxima.toml", &text));
+        until_served(&edge, "/", "ok");
+        let told = explained(edge.address("http"), "/asked");
+        assert_eq!(told.is_some(), own.is_some(), "{trusted}: {told:?}");
+        assert!(told.iter().zip(own).all(|(told, own)| told.starts_with(own)), "{told:?}");
+        let gone = explained(edge.address("http"), "/gone");
+        assert_eq!(gone.as_deref(), own.map(|_| "route=gone; service=-; region=-; rule=route_answers"));
+        let heads = heads.lock().unwrap();
+        let asked: Vec<&String> = heads.iter().filter(|head| head.starts_with("get /asked")).collect();
+        assert!(!asked.is_empty() && asked.iter().all(|head| !head.contains("x-proxima-")), "{asked:?}");
+    }
+}
