@@ -36,7 +36,7 @@ impl Scenario {
         let mut dice = Noise::new(seed).stream(1).dice();
         let services = dice.pick(&[1, 1, 1, 2]);
         let shape = Shape {
-            regions: dice.pick(&[3, 3, 3, 3, 3, 3, 4, 4, 5, 6]),
+            regions: dice.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6]),
             services,
             names: if services == 2 { dice.pick(&[1, 2]) } else { 1 },
             simple: dice.below(5) == 0,

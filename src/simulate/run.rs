@@ -463,6 +463,8 @@ impl<'a> Run<'a> {
     fn recovery_max(&self) -> Duration {
         let failover = self.cast.failover();
         let steps = (1.0 / failover.max_shift.max(0.01)).ceil() as u32 + 2;
+        // Users who were moved for room follow loads, which follow users: the last steps are small ones.
+        let steps = if self.cast.steady { steps } else { steps * 2 };
         let pace = &self.cast.pace;
         let skew = self.invariants.skew_max();
         let step = failover.hold_down + pace.dns_poll * 2 + failover.writer_patience;
