@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+mod admin_client;
 pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;

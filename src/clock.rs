@@ -1,7 +1,7 @@
 //! The process's clock: turns tokio's monotonic time into the core's plain number.
 
 use crate::domain::time::Time;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// Started once in `app` and copied to every adapter, so that all agree on the origin.
@@ -28,6 +28,15 @@ impl Clock {
     pub fn now(&self) -> Time {
         Time::ZERO + Self::HEAD_START + self.uptime()
     }
+}
+
+/// The wall clock, since 1970, in whole milliseconds as control records hold it; zero for a clock before that.
+///
+/// Regions share no monotonic clock: what one writes and another reads, or people do, is dated by it.
+#[allow(clippy::disallowed_methods)]
+pub fn wall_clock() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

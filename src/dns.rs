@@ -35,7 +35,6 @@ pub mod show;
 pub mod survey;
 mod trouble;
 pub mod verify;
-mod wall;
 pub mod witness;
 pub mod writer;
 

@@ -8,7 +8,7 @@
 //! Every step is told to the audit log. Acts live in this process: one that could not be written before
 //! it ends is lost, and whoever gave it was told that it was not written yet.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_clock};
 use crate::domain::fleet::Input;
 use crate::domain::name::DnsName;
 use crate::domain::operator::{ActRefusal, OperatorAct};
@@ -17,7 +17,7 @@ use audit::{Audit, Event};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -85,13 +85,6 @@ struct Inner {
     accounts: VecDeque<Account>,
     /// Why nothing is written; `None`: it is.
     unwritable: Option<&'static str>,
-}
-
-/// Wall clock since 1970, in whole milliseconds, as control records hold it.
-#[allow(clippy::disallowed_methods)] // Acts are dated for people and for other processes.
-pub fn wall_clock() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Desk {

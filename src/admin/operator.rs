@@ -6,13 +6,14 @@
 
 use super::Wiring;
 use super::listen::From as Sender;
+use crate::clock::wall_clock;
 use crate::config::{Operator, Token};
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::operator::Said;
 use crate::domain::time::Time;
+use crate::operators::SubmitError;
 use crate::operators::audit::{Event, rfc3339};
 use crate::operators::wire::{Answer, Asked, Circumstances};
-use crate::operators::{SubmitError, wall_clock};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};

@@ -14,7 +14,7 @@ use super::layout::{LayoutError, shown};
 use super::pace::{Backoff, Rank};
 use super::reader::{ReadError, read_control};
 use super::survey::{ATTEMPTS_MAX, CheckState, Looked, Survey, patient};
-use super::wall::wall_clock;
+use crate::clock::wall_clock;
 use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::operator::OperatorState;

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::pace::{Backoff, Rank};
 use super::provider::Provider;
 use super::reader::{ReadError, parse_control};
-use super::wall::wall_clock;
+use crate::clock::wall_clock;
 use crate::domain::fleet::{DnsReport, Input};
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::operator::OperatorAct;

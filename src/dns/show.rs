@@ -5,8 +5,8 @@ use super::batch::weights;
 use super::checks::Checks;
 use super::layout::Layout;
 use super::reader::{ReadError, read};
-use super::wall::wall_clock;
 use crate::clock::Clock;
+use crate::clock::wall_clock;
 use crate::domain::operator::{OperatorState, Said};
 use std::time::Duration;
 

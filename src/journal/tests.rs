@@ -1,14 +1,13 @@
 //! The writer and the queue, from the inside: gaps, bounds, and a disk that refuses.
 
 use super::*;
-use crate::access_log::wall_clock;
+use crate::clock::wall_clock;
 use crate::domain::fleet::Target;
 use crate::domain::name::ServiceId;
 use prometheus::Registry;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 mod world;
 
@@ -167,7 +166,7 @@ fn a_full_disk_costs_turns_which_are_counted_and_marked() {
     (0..10).for_each(|n| case.turn(n));
     case.write();
     // The next file is a device that takes nothing.
-    let second = wall_clock().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let second = wall_clock().as_secs();
     let names = (second - 60..second + 600).map(|s| case.folder.join(folder::name(s * 1_000_000_000, 7, 2)));
     names.for_each(|name| symlink("/dev/full", name).unwrap());
     case.journal.wanted.store(true, Relaxed);

@@ -4,7 +4,7 @@ use super::blocks::{Packer, signature};
 use super::folder::{self, Kept};
 use super::record::{Configuration, Head, Record, Shown, State, Turn, TurnInput};
 use super::{Message, Process, Written};
-use crate::access_log::wall_clock;
+use crate::clock::wall_clock;
 use crate::config;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Octets that are packed at once: more pack better, fewer are lost when the process dies.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -145,8 +145,7 @@ impl Disk {
         std::fs::create_dir_all(&self.config.path)?;
         self.kept = Kept::read(&self.config.path)?;
         self.number += 1;
-        let wall = wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = wall.saturating_sub(self.process.clock.now().since(at));
+        let wall = wall_clock().saturating_sub(self.process.clock.now().since(at));
         let wall = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
         let path = self.config.path.join(folder::name(wall, self.process.boot, self.number));
         // It says what an edge sees and how it is configured: for its user alone.

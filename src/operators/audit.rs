@@ -3,7 +3,7 @@
 //! Lines go to the log (target `audit`) and, with `[audit]`, to a file, which is opened for each line:
 //! there are few of them, and whoever moves the file away needs no signal. No secret is in any of them.
 
-use super::wall_clock;
+use crate::clock::wall_clock;
 use crate::domain::name::DnsName;
 use crate::domain::operator::{OperatorAct, Order};
 use crate::domain::plan::Generation;

@@ -217,7 +217,12 @@ impl Invariants {
 
     /// When a plan goes to the API; `expires_in`: by its writer's clock.
     pub fn submitted(&self, truth: &Truth<'_>, edge: usize, plan: &Plan, expires_in: Duration) -> Held {
-        truth.require(!self.refused[edge].contains(&plan.hash()), Rule::Resubmitted, || {
+        // Records that a hand took away and put back are the same again, and so may the plan be.
+        let pause = truth.cast.failover().plan_expiry + truth.cast.pace.api_timeout;
+        let restored =
+            truth.cast.name(&plan.name).is_some_and(|name| truth.now.since(self.edited[name]) <= pause);
+        let again = self.refused[edge].contains(&plan.hash()) && !restored;
+        truth.require(!again, Rule::Resubmitted, || {
             let region = &truth.cast.regions[truth.cast.region_of(edge)];
             format!("{region} sends again what was refused as a conflict: {plan:?}")
         })?;

@@ -4,11 +4,12 @@
 use super::places::Places;
 use super::refusal::Refusal;
 use super::store::Store;
+use crate::clock::wall_clock;
 use crate::rtt_table::RttTable;
 use aws_sdk_route53::primitives::{DateTime, DateTimeFormat};
 use rand::rngs::StdRng;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -110,12 +111,6 @@ impl State {
 /// Locks even after a panic elsewhere: every critical section here leaves whole values.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The wall clock, since 1970: API answers carry dates.
-#[allow(clippy::disallowed_methods)] // The one place that needs a date; it is read once, at the start.
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A token bucket.
