@@ -42,6 +42,13 @@ macro_rules! name {
             }
         }
 
+        /// Ordered and equal as the text is: maps by name can be asked by text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = InvalidName;
             fn from_str(text: &str) -> Result<Self, InvalidName> {

@@ -8,10 +8,10 @@ use crate::domain::name::{RegionId, RouteId, ServiceId};
 use crate::metrics::moves::MoveMetrics;
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use services::ServiceFamilies;
-use std::time::Duration;
 
 mod labels;
 mod services;
@@ -161,9 +161,9 @@ impl RequestMetrics {
         self.served.get()
     }
 
-    /// The head of another region's answer came so long after the request was forwarded.
-    pub fn first_byte(&self, region: &RegionId, took: Duration) {
-        self.first_byte.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
+    /// Times from a forwarded request to the head of that region's answer.
+    pub fn first_byte(&self, region: &RegionId) -> Histogram {
+        self.first_byte.with_label_values(&[region.as_str()])
     }
 
     /// The count of refused forwarded requests.

@@ -52,8 +52,15 @@ impl Closing {
         if self.names.is_empty() {
             return 0.0;
         }
-        let found = self.names.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(host));
-        found.map_or(self.others, |(_, share)| *share)
+        named(&self.names, host).copied().unwrap_or(self.others)
+    }
+}
+
+/// What belongs to a host. Names are in small letters, and so are most hosts.
+fn named<'a, T>(names: &'a BTreeMap<DnsName, T>, host: &str) -> Option<&'a T> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => names.get(host.to_ascii_lowercase().as_str()),
+        false => names.get(host),
     }
 }
 
@@ -83,8 +90,7 @@ impl Parting {
 
     /// Counts a client's request.
     pub(super) fn entered(&self, host: &str) {
-        let entered = self.entered.load();
-        if let Some((_, count)) = entered.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(host)) {
+        if let Some(count) = named(&self.entered.load(), host) {
             count.fetch_add(1, Relaxed);
         }
     }

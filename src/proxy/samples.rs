@@ -7,11 +7,14 @@ use crate::domain::fleet::{Input, SampleSource};
 use crate::domain::latency::Rtt;
 use crate::domain::name::RegionId;
 use crate::metrics::request::RequestMetrics;
+use arc_swap::ArcSwap;
 use pingora::protocols::l4::ext::get_tcp_info;
 use pingora::protocols::{Stream, UniqueIDType};
+use prometheus::Histogram;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
@@ -24,23 +27,52 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Samples {
     inputs: mpsc::Sender<Input>,
     metrics: Arc<RequestMetrics>,
-    /// When the last one was told. One lock for a moment, never across a wait.
-    last: Mutex<BTreeMap<(RegionId, SampleSource), Instant>>,
+    began: Instant,
+    /// Written at the first sample of a region.
+    ways: ArcSwap<BTreeMap<RegionId, Arc<Way>>>,
+}
+
+/// What requests to one region need at hand: no lock, no look-up of labels.
+#[derive(Debug)]
+struct Way {
+    tcp: Last,
+    first_byte: Last,
+    first_bytes: Histogram,
+}
+
+/// When the last sample of one kind was told, in milliseconds since the start; 0: none was.
+#[derive(Debug, Default)]
+struct Last(AtomicU64);
+
+impl Last {
+    /// Whether one may be told; only one of several who ask at once may.
+    fn is_due(&self, since_start: Duration) -> bool {
+        let pause = PAUSE.as_millis() as u64;
+        let now = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let last = self.0.load(Relaxed);
+        let due = last == 0 || now >= last.saturating_add(pause);
+        due && self.0.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
 }
 
 impl Samples {
     pub(super) fn new(inputs: mpsc::Sender<Input>, metrics: Arc<RequestMetrics>) -> Self {
-        Self { inputs, metrics, last: Mutex::default() }
+        Self { inputs, metrics, began: Instant::now(), ways: ArcSwap::default() }
     }
 
     /// The head of a region's answer came so long after the request was forwarded.
     pub(super) fn first_byte(&self, region: &RegionId, took: Duration) {
-        self.metrics.first_byte(region, took);
+        self.way(region).first_bytes.observe(took.as_secs_f64());
         self.tell(region, SampleSource::FirstByte, took);
     }
 
     fn tell(&self, region: &RegionId, source: SampleSource, took: Duration) {
-        if !self.is_due(region, source, Instant::now()) {
+        let way = self.way(region);
+        let last = match source {
+            SampleSource::Tcp => &way.tcp,
+            SampleSource::FirstByte => &way.first_byte,
+        };
+        if !last.is_due(self.began.elapsed()) {
             return;
         }
         let sample = Input::Sample { region: region.clone(), rtt: Rtt::new(took), source };
@@ -49,13 +81,21 @@ impl Samples {
         }
     }
 
-    fn is_due(&self, region: &RegionId, source: SampleSource, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.get(&(region.clone(), source)).is_none_or(|last| now >= *last + PAUSE);
-        if due {
-            last.insert((region.clone(), source), now);
+    fn way(&self, region: &RegionId) -> Arc<Way> {
+        if let Some(way) = self.ways.load().get(region) {
+            return Arc::clone(way);
         }
-        due
+        let new = Arc::new(Way {
+            tcp: Last::default(),
+            first_byte: Last::default(),
+            first_bytes: self.metrics.first_byte(region),
+        });
+        self.ways.rcu(|ways| {
+            let mut ways = BTreeMap::clone(ways);
+            ways.entry(region.clone()).or_insert_with(|| Arc::clone(&new));
+            ways
+        });
+        self.ways.load().get(region).map_or(new, Arc::clone)
     }
 }
 

@@ -105,7 +105,7 @@ impl Seams for EvacuatesIntoDead {
         let Some(verdicts) = snapshot.and_then(|s| s.names.get(&plan.name)).map(|n| &n.verdicts) else {
             return true;
         };
-        let down = |region: &_| verdicts.get(region) == Some(&Verdict::Down);
+        let down = |region: &RegionId| verdicts.get(region) == Some(&Verdict::Down);
         for change in plan.changes.values_mut() {
             let other = verdicts.keys().find(|r| down(r) && change.from.get(r).is_none());
             if let Some(region) = other {
