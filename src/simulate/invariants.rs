@@ -13,7 +13,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -163,8 +163,8 @@ pub struct Applied<'a> {
 pub struct Invariants {
     /// By name: when the last change was sent, by its writer's clock.
     last_stamp: Vec<Option<Time>>,
-    /// By edge: plans that Route 53 refused to it.
-    refused: Vec<BTreeSet<u64>>,
+    /// By edge: plans that Route 53 refused to it, and when it was told.
+    refused: Vec<BTreeMap<u64, Time>>,
     /// By name: when a hand moved users.
     edited: Vec<Time>,
     /// By edge: since when its process runs, and whether it has seen what each entry sends.
@@ -182,7 +182,7 @@ impl Invariants {
     pub fn new(cast: &Cast) -> Self {
         Self {
             last_stamp: vec![None; cast.names.len()],
-            refused: vec![BTreeSet::new(); cast.edges()],
+            refused: vec![BTreeMap::new(); cast.edges()],
             edited: vec![Time::ZERO; cast.names.len()],
             started: vec![Time::ZERO; cast.edges()],
             knows_demand: vec![false; cast.edges()],
@@ -207,8 +207,8 @@ impl Invariants {
         self.skew_max
     }
 
-    pub fn conflicted(&mut self, edge: usize, plan: &Plan) {
-        self.refused[edge].insert(plan.hash());
+    pub fn conflicted(&mut self, edge: usize, plan: &Plan, now: Time) {
+        self.refused[edge].insert(plan.hash(), now);
     }
 
     pub fn edited(&mut self, name: usize, now: Time) {
@@ -217,11 +217,12 @@ impl Invariants {
 
     /// When a plan goes to the API; `expires_in`: by its writer's clock.
     pub fn submitted(&self, truth: &Truth<'_>, edge: usize, plan: &Plan, expires_in: Duration) -> Held {
-        // Records that a hand took away and put back are the same again, and so may the plan be.
-        let pause = truth.cast.failover().plan_expiry + truth.cast.pace.api_timeout;
-        let restored =
-            truth.cast.name(&plan.name).is_some_and(|name| truth.now.since(self.edited[name]) <= pause);
-        let again = self.refused[edge].contains(&plan.hash()) && !restored;
+        // Records that a hand took away and put back are the same again, and so may the plan be: if that
+        // was after the refusal, or while it was on its way.
+        let way = truth.cast.pace.api_timeout;
+        let edited = truth.cast.name(&plan.name).map(|name| self.edited[name]);
+        let refused = self.refused[edge].get(&plan.hash());
+        let again = refused.is_some_and(|told| edited.is_none_or(|at| at + way < *told));
         truth.require(!again, Rule::Resubmitted, || {
             let region = &truth.cast.regions[truth.cast.region_of(edge)];
             format!("{region} sends again what was refused as a conflict: {plan:?}")

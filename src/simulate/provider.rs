@@ -407,7 +407,7 @@ impl Run<'_> {
                 self.report(edge, DnsReport::Submitted { name, generation })?;
             }
             Written::Conflict => {
-                self.invariants.conflicted(edge, &task.plan);
+                self.invariants.conflicted(edge, &task.plan, self.now);
                 self.count("refused plans");
                 if !self.seams.heeds_conflicts() {
                     let plan = Arc::clone(&task.plan);
