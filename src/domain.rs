@@ -22,3 +22,4 @@ pub mod trace;
 pub mod view;
 pub mod votes;
 pub mod weights;
+pub mod zones;

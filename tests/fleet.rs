@@ -258,8 +258,10 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
         WeightedSet::new(weights.map(|(n, w)| (region(n), Weight::new(w).unwrap())).collect()).unwrap()
     };
     let mut simple = policy();
-    simple.regions =
-        ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0), ..RegionPolicy::default() })).collect();
+    simple.regions = ["a", "b", "c"]
+        .iter()
+        .map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0), ..RegionPolicy::default() }))
+        .collect();
     simple.names.get_mut(&www()).unwrap().entries = BTreeMap::from([(all.clone(), set([1, 1, 1]))]);
     let mut edge = Edge::steady(simple);
     edge.entered = 90.0;

@@ -128,7 +128,7 @@ impl From<&ServiceSnapshot> for ServiceReport {
                     in_flight: status.endpoint.in_flight(),
                 })
                 .collect(),
-            states: service.states.clone(),
+            states: service.states.iter().map(|(region, state)| (region.clone(), *state)).collect(),
         }
     }
 }

@@ -113,7 +113,8 @@ impl View {
         let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
         let rtts: usize = regions.clone().map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
         let longest = regions.map(|r| r.as_str().len()).max().unwrap_or(0);
-        let rates = (ServiceView::ASKS_MAX + ServiceView::GRANTS_MAX) * (longest + r#""":,"#.len() + RATE_BYTES_MAX);
+        let rates =
+            (ServiceView::ASKS_MAX + ServiceView::GRANTS_MAX) * (longest + r#""":,"#.len() + RATE_BYTES_MAX);
         let services: usize = services.map(|s| s.as_str().len() + SERVICE_BYTES_MAX + rates).sum();
         Self::FRAME_BYTES_MAX + names + rtts + services
     }

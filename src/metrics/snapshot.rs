@@ -204,7 +204,7 @@ impl Fill<'_> {
     fn services(&self, snapshot: &Snapshot) {
         for (id, service) in &snapshot.services {
             let id = id.as_str();
-            for (region, now) in &service.states {
+            for (region, now) in service.states.iter() {
                 for state in State::ALL {
                     self.flag(Family::ServiceState, &[id, region.as_str(), state.as_str()], state == *now);
                 }

@@ -15,14 +15,14 @@
 //! - Malformed answers and anything after the head: never.
 //! - Whatever the reason, only if the body can be sent again from its start.
 
-use crate::domain::endpoint::{InFlight, pick};
+use crate::domain::endpoint::{InFlight, pick_by_zone, unit};
 use crate::domain::limit::affinity::{Affinity, Session};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
 use crate::proxy::policy::Sticky;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 /// Endpoints tried in one region while another region is left to try.
@@ -32,10 +32,10 @@ const PER_REGION_MAX: u32 = 2;
 #[derive(Debug)]
 pub struct Attempts {
     service: Arc<ServiceSnapshot>,
-    /// Indices of candidates still to try; the first one is the current one.
-    order: std::collections::VecDeque<usize>,
+    /// Candidates still to try; the first one is the current one.
+    turns: Turns,
     /// Endpoints tried in the current region.
-    tried: Vec<SocketAddr>,
+    tried: Tried,
     /// Attempts left in the current region; `None` before the first one there.
     region_left: Option<u32>,
     left: u32,
@@ -138,40 +138,42 @@ impl Attempts {
     /// takes the same turns each time.
     pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>, random: u64) -> Self {
         let random = sticky.and_then(Sticky::key).unwrap_or(random);
-        let drawn = |index: &usize| {
-            let share = service.candidates.get(*index).map_or(1.0, |c| c.share);
-            share >= 1.0 || unit(random, *index as u64) < share
+        let drawn = |(index, candidate): &(usize, &Candidate)| {
+            candidate.share >= 1.0 || unit(random, *index as u64) < candidate.share
         };
-        let (mut order, passed): (Vec<_>, Vec<_>) = (0..service.candidates.len()).partition(drawn);
-        order.extend(passed);
+        let mut turns = Turns::default();
+        let mut passed = Turns::default();
+        for turn in service.candidates.iter().enumerate() {
+            if drawn(&turn) { turns.push(turn.0) } else { passed.push(turn.0) }
+        }
+        passed.left().iter().for_each(|index| turns.push(usize::from(*index)));
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
         if let Some((affinity, session @ Session::Token(_))) = session
             && let Some(preferred) = affinity.prefer(session, &service.candidates)
-            && let Some(at) = order.iter().position(|index| *index == preferred.candidate)
         {
-            order[..=at].rotate_right(1);
+            turns.prefer(preferred.candidate);
         }
-        Self::new(service, order, budget, session)
+        Self::new(service, turns, budget, session)
     }
 
     /// Attempts in the own region only: what a forwarded request gets.
     pub fn own(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>) -> Self {
-        let own = |index: &usize| service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
-        let order = (0..service.candidates.len()).filter(own).collect();
+        let mut turns = Turns::default();
+        service.candidates.own_index().into_iter().for_each(|own| turns.push(own));
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
-        Self::new(service, order, budget, session)
+        Self::new(service, turns, budget, session)
     }
 
     fn new(
         service: Arc<ServiceSnapshot>,
-        order: Vec<usize>,
+        turns: Turns,
         budget: Budget,
         session: Option<(Affinity, Session)>,
     ) -> Self {
         Self {
             service,
-            order: order.into(),
-            tried: Vec::new(),
+            turns,
+            tried: Tried::default(),
             region_left: None,
             left: budget.attempts,
             budget,
@@ -183,29 +185,30 @@ impl Attempts {
     pub fn next(&mut self, random: u64, now: Time) -> Option<Attempt> {
         // Ends: each round returns or drops a candidate.
         while self.left > 0 {
-            let candidate = self.service.candidates.get(*self.order.front()?)?;
+            let candidate = self.service.candidates.get(self.turns.first()?)?;
             let region_left = match self.region_left {
                 Some(left) => left,
-                None => region_budget(self.left, self.order.len() > 1),
+                None => region_budget(self.left, self.turns.left().len() > 1),
             };
             let endpoint = match self.session.filter(|_| candidate.place == Place::Own) {
                 Some((affinity, session)) => affinity
-                    .endpoint(session, &candidate.endpoints, &self.tried)
+                    .endpoint(session, &candidate.endpoints, self.tried.all())
                     .and_then(|index| candidate.endpoints.get(index)),
-                None => pick(&candidate.endpoints, &self.tried, random, now),
+                None => pick_by_zone(candidate, self.tried.all(), random, now),
             };
             let Some(endpoint) = endpoint.filter(|_| region_left > 0) else {
                 self.next_region();
                 continue;
             };
-            self.tried.push(endpoint.address());
-            self.region_left = Some(region_left - 1);
-            self.left -= 1;
-            return Some(Attempt {
+            let attempt = Attempt {
                 place: candidate.place,
                 region: candidate.region.clone(),
                 endpoint: endpoint.begin(),
-            });
+            };
+            self.tried.push(attempt.endpoint.endpoint().address());
+            self.region_left = Some(region_left - 1);
+            self.left -= 1;
+            return Some(attempt);
         }
         None
     }
@@ -216,7 +219,7 @@ impl Attempts {
     /// where it is.
     pub fn beside(&mut self, random: u64, now: Time) -> Option<Attempt> {
         let (candidate, region_left) = self.room_beside()?;
-        let endpoint = pick(&candidate.endpoints, &self.tried, random, now)?;
+        let endpoint = pick_by_zone(candidate, self.tried.all(), random, now)?;
         let attempt =
             Attempt { place: candidate.place, region: candidate.region.clone(), endpoint: endpoint.begin() };
         self.tried.push(attempt.endpoint.endpoint().address());
@@ -236,14 +239,14 @@ impl Attempts {
     /// Whether [`Attempts::beside`] has a place now.
     pub fn has_beside(&self) -> bool {
         let untried = |candidate: &Candidate| {
-            candidate.endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.address()))
+            candidate.endpoints.iter().any(|endpoint| !self.tried.all().contains(&endpoint.address()))
         };
         self.room_beside().is_some_and(|(candidate, _)| untried(candidate))
     }
 
     /// The region of the current attempt, if that is the own one and its budget allows another one.
     fn room_beside(&self) -> Option<(&Candidate, u32)> {
-        let candidate = self.service.candidates.get(*self.order.front()?)?;
+        let candidate = self.service.candidates.get(self.turns.first()?)?;
         let region_left = self.region_left.filter(|left| *left > 0 && self.left > 0)?;
         (candidate.place == Place::Own && self.session.is_none()).then_some((candidate, region_left))
     }
@@ -289,20 +292,107 @@ impl Attempts {
     /// The last attempt is the own region's while that waits behind others: what serves here
     /// refuses nobody.
     fn save_the_last_for_home(&mut self) {
-        let own = |index: &usize| self.service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
         if self.left == 1
-            && let Some(at) = self.order.iter().position(own).filter(|at| *at > 0)
+            && let Some(own) = self.service.candidates.own_index()
+            && let Some(at) = self.turns.place(own).filter(|at| *at > 0)
         {
-            self.order.drain(..at);
+            (0..at).for_each(|_| self.turns.next());
             self.tried.clear();
             self.region_left = None;
         }
     }
 
     fn next_region(&mut self) {
-        self.order.pop_front();
+        self.turns.next();
         self.tried.clear();
         self.region_left = None;
+    }
+}
+
+/// Candidates in the order of their turns, by index. In place: every request has one, and none needs
+/// to allocate for it.
+#[derive(Debug)]
+struct Turns {
+    list: [u8; Self::MAX],
+    begin: usize,
+    end: usize,
+}
+
+impl Turns {
+    /// Most candidates that have a turn: the nearest ones.
+    const MAX: usize = 64;
+
+    fn push(&mut self, index: usize) {
+        if let (Some(turn), Ok(index)) = (self.list.get_mut(self.end), u8::try_from(index)) {
+            *turn = index;
+            self.end += 1;
+        }
+    }
+
+    fn left(&self) -> &[u8] {
+        self.list.get(self.begin..self.end).unwrap_or_default()
+    }
+
+    fn first(&self) -> Option<usize> {
+        self.left().first().map(|index| usize::from(*index))
+    }
+
+    fn next(&mut self) {
+        self.begin = (self.begin + 1).min(self.end);
+    }
+
+    /// How many turns come before that of a candidate.
+    fn place(&self, index: usize) -> Option<usize> {
+        self.left().iter().position(|turn| usize::from(*turn) == index)
+    }
+
+    /// Puts a candidate first.
+    fn prefer(&mut self, index: usize) {
+        if let Some(at) = self.place(index)
+            && let Some(turns) = self.list.get_mut(self.begin..=self.begin + at)
+        {
+            turns.rotate_right(1);
+        }
+    }
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { list: [0; Self::MAX], begin: 0, end: 0 }
+    }
+}
+
+/// Endpoints that were tried, in place as well.
+#[derive(Debug)]
+struct Tried {
+    list: [SocketAddr; Self::MAX],
+    count: usize,
+}
+
+impl Tried {
+    /// As many as `attempts` may be at most in the configuration.
+    const MAX: usize = 10;
+
+    fn push(&mut self, address: SocketAddr) {
+        if let Some(place) = self.list.get_mut(self.count) {
+            *place = address;
+            self.count += 1;
+        }
+    }
+
+    fn all(&self) -> &[SocketAddr] {
+        self.list.get(..self.count).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.count = 0;
+    }
+}
+
+impl Default for Tried {
+    fn default() -> Self {
+        let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+        Self { list: [nowhere; Self::MAX], count: 0 }
     }
 }
 
@@ -311,20 +401,12 @@ fn region_budget(left: u32, more_regions: bool) -> u32 {
     if more_regions { left.saturating_sub(1).clamp(1, PER_REGION_MAX) } else { left }
 }
 
-/// A number in 0..1, independent for each index. Source: the finalizer of SplitMix64.
-pub fn unit(random: u64, index: u64) -> f64 {
-    let mut z = random.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::endpoint::Endpoint;
     use crate::domain::name::ServiceId;
-    use std::collections::BTreeMap;
+    use crate::domain::snapshot::{RoomStatus, States};
 
     /// Candidates named `a`, `b`, ...: the first one is the own region.
     fn service(candidates: &[(f64, u8)]) -> Arc<ServiceSnapshot> {
@@ -338,6 +420,7 @@ mod tests {
                 place: if index == 0 { Place::Own } else { Place::Peer },
                 share: *share,
                 endpoints,
+                zones: Arc::new([]),
             }
         };
         Arc::new(ServiceSnapshot {
@@ -345,8 +428,9 @@ mod tests {
             candidates: candidates.iter().enumerate().map(candidate).collect(),
             panic: false,
             accepts_forwarded: true,
-            endpoints: Vec::new(),
-            states: BTreeMap::new(),
+            endpoints: Arc::new([]),
+            states: States::default(),
+            room: RoomStatus::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Region `a`'s fleet, and the words to tell it what happens.
 
 use proxima::domain::fleet::{
-    DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer, Target,
+    DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure,
+    RegionAnswer, Target,
 };
 use proxima::domain::health::{HealthPolicy, Word};
 use proxima::domain::latency::Rtt;

@@ -121,7 +121,9 @@ impl Cast {
             regions: self
                 .regions
                 .iter()
-                .map(|r| (r.clone(), RegionPolicy { capacity_rps: self.capacity_rps, ..RegionPolicy::default() }))
+                .map(|r| {
+                    (r.clone(), RegionPolicy { capacity_rps: self.capacity_rps, ..RegionPolicy::default() })
+                })
                 .collect(),
             services: self.services.iter().cloned().collect(),
             routes: Arc::clone(&self.routes),

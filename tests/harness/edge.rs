@@ -4,7 +4,9 @@ use super::cast::pace;
 use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::runner::Run;
-use proxima::domain::fleet::{EndpointAnswer, Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer};
+use proxima::domain::fleet::{
+    EndpointAnswer, Input, Outcome, OutcomeResult, Probe, ProbeFailure, RegionAnswer,
+};
 use proxima::domain::latency::Rtt;
 use proxima::domain::snapshot::Place;
 use proxima::domain::time::Time;
@@ -203,6 +205,9 @@ impl Run<'_> {
             Some((first, _)) if first.place == Place::Own => 1.0,
             _ => 0.0,
         };
-        self.feed(edge, Input::Load { entered_rps, served_rps: entered_rps * served_here, services: BTreeMap::new() })
+        self.feed(
+            edge,
+            Input::Load { entered_rps, served_rps: entered_rps * served_here, services: BTreeMap::new() },
+        )
     }
 }
