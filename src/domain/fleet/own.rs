@@ -331,10 +331,16 @@ impl Fleet {
             let to = endpoint.health.state();
             moved |= from != to || room == Room::Full || endpoint.health.failing(policy);
             tell_endpoint(&outcome.service, outcome.address, (from, to), reason, outputs);
+            // One that is ejected already may be so for longer now, without a change to be seen.
+            if endpoint.is_restless() {
+                own.due = Time::ZERO;
+            }
+        }
+        if moved || own.health.is_restless() {
+            own.touch();
         }
         if moved {
             self.dirty = true;
-            own.touch();
             self.stale.mark(place);
         }
     }

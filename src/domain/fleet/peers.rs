@@ -170,8 +170,8 @@ impl Peer {
                 stale.mark(place);
                 moved = true;
             }
+            self.restless |= changed || service.health.is_restless();
         }
-        self.restless |= moved;
         moved
     }
 
@@ -205,7 +205,8 @@ impl Peer {
                 true
             }
         };
-        self.restless |= moved;
+        // One that is ejected already may be so for longer now, without a change to be seen.
+        self.restless |= moved || remote.health.is_restless();
         moved
     }
 

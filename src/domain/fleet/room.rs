@@ -128,8 +128,8 @@ impl Fleet {
             }
         }
         self.load.shed_rps = services.values().map(|load| load.shed_rps).sum();
-        let in_flight = services.values().map(|load| u64::from(load.in_flight)).sum::<u64>();
-        self.load.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        let in_flight = services.values().fold(0, |sum: u32, load| sum.saturating_add(load.in_flight));
+        self.load.in_flight = in_flight;
     }
 
     pub(super) fn capacity_rps(&self) -> Option<f64> {
