@@ -27,7 +27,7 @@ pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Log, Otlp, Tracing};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
-use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
 use crate::domain::policy::Policy;
 use problems::Problem;
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ use std::time::Duration;
 pub struct Environment {
     /// `--region` or `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
     pub region: Option<String>,
+    /// `--zone` or `PROXIMA_ZONE`: wins over `edge.zone`. Empty: not set.
+    pub zone: Option<String>,
 }
 
 /// Reads a configuration file.
@@ -233,6 +235,8 @@ pub struct Probes {
 pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
+    /// Zones of endpoints, where they are stated.
+    pub zones: BTreeMap<HostPort, Zone>,
     pub protocol: UpstreamProtocol,
     pub health: Health,
     /// `None`: they are reached without TLS, or there are none here.

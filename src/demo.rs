@@ -35,7 +35,7 @@ pub mod world;
 
 use children::Folder;
 use director::Director;
-use settings::{Setting, Wish, differing};
+use settings::{Pace, Setting, Wish, differing};
 use stage::Stage;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub async fn run(wish: Wish) -> Result<bool, Error> {
     let started = Instant::now();
     let mut timeline = Timeline::new(started);
     let world = Arc::new(World::new(wish.regions)?);
-    let settings = differing(&world);
+    let settings = differing(&world, wish.pace);
     introduce(&mut timeline, &world, &settings, &wish);
     let mut folder = Folder::new()?;
     let played = play(&wish, &world, &settings, &mut folder, timeline, started).await;
@@ -92,8 +92,8 @@ async fn play(
     mut timeline: Timeline,
     started: Instant,
 ) -> Result<bool, Error> {
-    let stage = Stage::build(world, wish.seed, settings, folder, &mut timeline).await?;
-    let mut director = Director::new(Arc::clone(world), wish.seed, stage, timeline, started);
+    let stage = Stage::build(world, wish, settings, folder, &mut timeline).await?;
+    let mut director = Director::new(Arc::clone(world), wish, stage, timeline, started);
     if wish.hold {
         director.hold().await?;
         return Ok(true);
@@ -123,7 +123,11 @@ fn introduce(timeline: &mut Timeline, world: &World, settings: &[Setting], wish:
     let names: Vec<&str> = world.regions().map(|region| world.name(region)).collect();
     timeline.plain(&format!("proxima demo: {} regions on loopback, seed {}", world.len(), wish.seed));
     timeline.plain(&format!("  {}", names.join(", ")));
-    timeline.plain("\nSettings that differ from the defaults, since a planet has to fit into a minute:");
+    let why = match wish.pace {
+        Pace::Minute => "since a planet has to fit into a minute",
+        Pace::Defaults => "and no others; the deaths take about five minutes",
+    };
+    timeline.plain(&format!("\nSettings that differ from the defaults, {why}:"));
     for Setting { key, value, default, why } in settings {
         timeline.plain(&format!("  {key:<32} {value:>12}  (default {default}) {why}"));
     }

@@ -12,6 +12,7 @@ pub mod health;
 pub mod latency;
 pub mod limit;
 pub mod name;
+pub mod operator;
 pub mod plan;
 pub mod policy;
 pub mod routing;

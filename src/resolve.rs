@@ -9,7 +9,7 @@
 
 use crate::config::{Config, Host, HostPort, Resolver};
 use crate::domain::fleet::{Input, Target};
-use crate::domain::name::DnsName;
+use crate::domain::name::{DnsName, Zone};
 use crate::metrics::control::ControlMetrics;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -66,7 +66,7 @@ pub async fn run(mut wiring: Wiring) {
             keep
         });
         for (target, hosts) in wanted {
-            let spec = Spec { hosts, resolver: config.resolver.clone() };
+            let spec = Spec { zones: zones(&config, &target), hosts, resolver: config.resolver.clone() };
             if let Some((current, _)) = running.get(&target) {
                 current.send_if_modified(|current| {
                     *current != spec && {
@@ -82,6 +82,7 @@ pub async fn run(mut wiring: Wiring) {
                 target: target.clone(),
                 names: BTreeMap::new(),
                 sent: None,
+                zoned: BTreeMap::new(),
                 inputs: wiring.inputs.clone(),
                 metrics: wiring.metrics.clone(),
             };
@@ -118,6 +119,14 @@ fn targets(config: &Config) -> BTreeMap<Target, Vec<HostPort>> {
     services.chain(peers).collect()
 }
 
+/// Zones of a target's endpoints, where they are stated.
+fn zones(config: &Config, target: &Target) -> BTreeMap<HostPort, Zone> {
+    match target {
+        Target::Service(id) => config.services.get(id).map(|of| of.zones.clone()).unwrap_or_default(),
+        Target::Peer(_) => BTreeMap::new(),
+    }
+}
+
 /// A target as metrics and logs spell it.
 fn label(target: &Target) -> String {
     match target {
@@ -129,6 +138,7 @@ fn label(target: &Target) -> String {
 #[derive(Debug, Clone, PartialEq)]
 struct Spec {
     hosts: Vec<HostPort>,
+    zones: BTreeMap<HostPort, Zone>,
     resolver: Resolver,
 }
 
@@ -148,6 +158,8 @@ struct Follower {
     names: BTreeMap<DnsName, Known>,
     /// What the core was told last.
     sent: Option<Vec<SocketAddr>>,
+    /// Zones that the core was told last.
+    zoned: BTreeMap<SocketAddr, Zone>,
     inputs: mpsc::Sender<Input>,
     metrics: ControlMetrics,
 }
@@ -249,6 +261,7 @@ impl Follower {
             );
             addresses.truncate(ADDRESSES_MAX);
         }
+        self.tell_zones(spec).await?;
         // Nothing known yet is no news; an empty list in the configuration is: the core leaves the
         // old addresses.
         let unknown = addresses.is_empty() && !spec.hosts.is_empty();
@@ -258,6 +271,20 @@ impl Follower {
         tracing::info!(owner = self.label, ?addresses, "addresses resolved");
         self.sent = Some(addresses.clone());
         self.inputs.send(Input::Resolved { target: self.target.clone(), addresses }).await
+    }
+
+    /// Tells the core in which zones the addresses of a service are, before it gets the addresses.
+    async fn tell_zones(&mut self, spec: &Spec) -> Result<(), mpsc::error::SendError<Input>> {
+        let Target::Service(service) = &self.target else { return Ok(()) };
+        let zones = spec.zones.iter().flat_map(|(host, zone)| {
+            self.addresses(host).into_iter().map(move |address| (address, zone.clone()))
+        });
+        let zones: BTreeMap<SocketAddr, Zone> = zones.collect();
+        if zones == self.zoned {
+            return Ok(());
+        }
+        self.zoned = zones.clone();
+        self.inputs.send(Input::Zoned { service: service.clone(), zones }).await
     }
 
     fn addresses(&self, host: &HostPort) -> Vec<SocketAddr> {

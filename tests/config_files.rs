@@ -175,7 +175,7 @@ fn the_reference_shows_every_key_that_the_code_knows() {
 fn the_environment_says_which_region_this_is() {
     let text = reference();
     let own = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         Config::from_text("test.toml", &text, &environment)
     };
     assert_eq!(own("us-east-1").unwrap().policy.own.as_str(), "us-east-1");
@@ -190,7 +190,7 @@ fn the_environment_says_which_region_this_is() {
 fn only_the_own_region_decides_the_endpoints() {
     let text = reference().replace("endpoints.us-east-1 = [\"web.", "endpoints.us-east-1 = [\"other.");
     let endpoints = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         let config = Config::from_text("test.toml", &text, &environment).unwrap();
         format!("{:?}", config.services.values().next().unwrap().endpoints)
     };
@@ -198,7 +198,7 @@ fn only_the_own_region_decides_the_endpoints() {
     assert!(!endpoints("eu-west-1").contains("other.default"));
     // What they decide by is the same everywhere, or they could not agree.
     let hash = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         Config::from_text("test.toml", &text, &environment).unwrap().policy.agreement_hash()
     };
     assert_eq!(hash("us-east-1"), hash("eu-west-1"));
@@ -386,7 +386,10 @@ fn the_freeze_and_the_drains_of_the_readme_are_read_as_such() {
         .concat();
     let before = "v=1 epoch=a generation=2 writer=eu-west-1 plan=00000000000000ff changed_at=1";
     let record = ControlRecord::parse(&format!("\"{before}{pasted}\"")).unwrap();
-    assert_eq!(record.freeze.as_deref(), Some("maintenance by bob"));
-    let drains: Vec<&str> = record.drains.iter().map(|region| region.as_str()).collect();
+    assert_eq!(
+        record.operator.freeze.map(|freeze| freeze.said.reason).as_deref(),
+        Some("maintenance by bob")
+    );
+    let drains: Vec<&str> = record.operator.drains.keys().map(|region| region.as_str()).collect();
     assert_eq!(drains, ["eu-west-1", "us-east-1"]);
 }

@@ -3,17 +3,19 @@
 
 mod fleet {
     pub mod edge;
+    mod view_size;
+    mod witnesses;
 }
 
 use fleet::edge::{Edge, home, pod, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
-use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::name::{DnsName, EntryId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState};
 use proxima::domain::policy::RegionPolicy;
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
-use proxima::domain::view::{CapacitySource, CapacityView, LoadView, ServiceView, View};
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::{Weight, WeightedSet};
 use std::collections::BTreeMap;
@@ -365,8 +367,7 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: Some(region("c")),
             changed_at: Some(edge.now),
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
@@ -455,45 +456,4 @@ fn another_regions_view_at_a_regions_address_is_as_good_as_none() {
         edge.answers("b", "c");
     });
     assert_eq!(edge.order(), ["a", "c"]);
-}
-
-#[test]
-fn no_view_is_larger_than_its_bound() {
-    let long = |n: usize, len: usize| format!("{n:0>len$}");
-    let regions: Vec<RegionId> = (0..30).map(|n| region(&long(n, 63))).collect();
-    let services: Vec<ServiceId> = (0..5).map(|n| ServiceId::parse(&long(n, 20)).unwrap()).collect();
-    let names: Vec<DnsName> =
-        (0..100).map(|n| DnsName::parse(&format!("{}.example.com", long(n, 40))).unwrap()).collect();
-    let words = || regions.iter().map(|r| (r.clone(), Word::Unknown)).collect();
-    let rtt = Rtt::new(Duration::from_micros(u64::from(u32::MAX)));
-    let number = -999_999_999.9;
-    let capacity = Some(CapacityView { rps: number, source: CapacitySource::Configured });
-    let load = LoadView { rps: number, in_flight: u32::MAX, shed_rps: number, capacity };
-    let rates = |count: usize| regions.iter().take(count).map(|r| (r.clone(), number)).collect();
-    let service = ServiceView {
-        word: Word::Unknown,
-        draining: false,
-        load: Some(load),
-        asks: rates(ServiceView::ASKS_MAX),
-        grants: rates(ServiceView::GRANTS_MAX),
-        spare_rps: Some(number),
-    };
-    let view = View {
-        region: regions[0].clone(),
-        boot: u64::MAX,
-        sequence: u64::MAX,
-        policy: u64::MAX,
-        services: services.iter().map(|s| (s.clone(), service.clone())).collect(),
-        rtts: regions.iter().map(|r| (r.clone(), rtt)).collect(),
-        votes: names.iter().map(|n| (n.clone(), words())).collect(),
-        entered_rps: -f64::MAX,
-        headroom_rps: Some(-f64::MIN_POSITIVE),
-        draining: false,
-        load,
-        spare_rps: Some(number),
-    };
-    let bytes = serde_json::to_vec(&view).unwrap().len();
-    let bound = View::bytes_max(names.iter(), regions.iter(), services.iter());
-    // A comma each is not there.
-    assert!((bytes..bytes + 300).contains(&bound), "{bytes} bytes, bound {bound}");
 }

@@ -1,6 +1,6 @@
 //! `proxima demo`, and the processes that it starts.
 
-use crate::demo::settings::Wish;
+use crate::demo::settings::{Pace, Wish};
 use crate::demo::world::{REGIONS_MAX, REGIONS_MIN};
 use crate::demo::{self, service};
 use crate::error_chain::chain;
@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Decides which regions die, when users ask, and how Route 53 draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A minute for everything, or the edges' default settings: five minutes for the two deaths.
+    #[arg(long, value_enum, default_value_t)]
+    pace: Pace,
     /// Start the world, break nothing, and stay up until Ctrl-C.
     #[arg(long, conflicts_with = "report")]
     hold: bool,
@@ -37,7 +40,8 @@ fn regions(text: &str) -> Result<usize, String> {
 /// Exit code 0 when every expectation held, 130 after Ctrl-C, else 1.
 pub fn run(arguments: Arguments) -> ExitCode {
     let hold = arguments.hold;
-    let wish = Wish { regions: arguments.regions, seed: arguments.seed, hold, report: arguments.report };
+    let Arguments { regions, seed, pace, report, .. } = arguments;
+    let wish = Wish { regions, seed, pace, hold, report };
     let outcome = runtime().and_then(|runtime| runtime.block_on(until_interrupted(wish)));
     match outcome {
         Ok(Some(true)) => ExitCode::SUCCESS,

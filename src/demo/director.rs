@@ -7,7 +7,7 @@ use super::ledger::{Ledger, Request};
 use super::observers::Observer;
 use super::report::{HOME, Phase, REGION_DEATH, REGION_RETURN, SERVICE_DEATH, SERVICE_RETURN, STEADY, Seen};
 use super::scene::Scene;
-use super::settings::{REQUEST_EVERY, Setting, TTL, USERS_PER_REGION, request_timeout};
+use super::settings::{Pace, REQUEST_EVERY, Setting, USERS_PER_REGION, Wish, request_timeout};
 use super::stage::{self, Stage};
 use super::timeline::{self, Timeline};
 use super::users::{Surroundings, User};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 /// Events waiting to be noted; who sees more waits.
 const EVENTS_MAX: usize = 4096;
 /// A world that is not well by then will not be.
-const SETTLE_MAX: Duration = Duration::from_secs(25);
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// Between two lines of numbers.
 const SECOND: Duration = Duration::from_secs(1);
 /// With `--hold` the lines would push the commands away.
@@ -54,6 +54,7 @@ struct Until {
 pub struct Director {
     world: Arc<World>,
     seed: u64,
+    pace: Pace,
     stage: Stage,
     timeline: Timeline,
     started: Instant,
@@ -72,13 +73,14 @@ pub struct Director {
 }
 
 impl Director {
-    pub fn new(world: Arc<World>, seed: u64, stage: Stage, timeline: Timeline, started: Instant) -> Self {
+    pub fn new(world: Arc<World>, wish: &Wish, stage: Stage, timeline: Timeline, started: Instant) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let mut director = Self {
             ledger: Ledger::new(Arc::clone(&world)),
             scene: Scene::new(Arc::clone(&world)),
             world,
-            seed,
+            seed: wish.seed,
+            pace: wish.pace,
             stage,
             timeline,
             started,
@@ -139,7 +141,12 @@ impl Director {
         self.settle(&mut random).await?;
         self.steady().await?;
         self.service_death(sick).await?;
+        self.service_return(sick).await?;
         self.region_death(silent).await?;
+        if self.pace == Pace::Defaults {
+            return Ok(());
+        }
+        self.region_return(silent).await?;
         self.timeline.phase(HOME, "everything is as it was");
         self.phase(HOME, Until::exactly(5)).await
     }
@@ -174,7 +181,14 @@ impl Director {
         self.begin(Kind::Service, region, begun);
         self.timeline
             .say(&format!("SIGKILL mid-response: answers that had begun and were not whole: {begun}"));
-        self.phase(SERVICE_DEATH, Until::moved(8, 14)).await?;
+        self.phase(SERVICE_DEATH, self.moved()).await
+    }
+
+    async fn service_return(&mut self, region: Region) -> Result<(), Error> {
+        if self.pace == Pace::Defaults {
+            return Ok(());
+        }
+        let name = self.world.name(region);
         self.timeline.phase(SERVICE_RETURN, &format!("the service of {name} is started again"));
         self.stage.revive_service(region)?;
         self.phase(SERVICE_RETURN, Until::home(18)).await
@@ -186,7 +200,11 @@ impl Director {
         self.begin(Kind::Region, region, 0);
         self.stage.kill_region(region).await?;
         self.timeline.say("black hole in every relay, then SIGKILL of edge and service");
-        self.phase(REGION_DEATH, Until::moved(8, 16)).await?;
+        self.phase(REGION_DEATH, self.moved()).await
+    }
+
+    async fn region_return(&mut self, region: Region) -> Result<(), Error> {
+        let name = self.world.name(region);
         self.timeline.phase(REGION_RETURN, &format!("{name} comes back"));
         self.stage.revive_region(region).await?;
         self.phase(REGION_RETURN, Until::home(20)).await
@@ -207,6 +225,23 @@ impl Director {
         self.lines_every = HOLD_LINES;
         let from = self.started.elapsed();
         self.watch(from, Until { least: Duration::MAX, most: Duration::MAX, seen: |_, _| false }).await
+    }
+
+    /// Until the weights have moved and what users still hold has expired.
+    fn moved(&self) -> Until {
+        let most = match self.pace {
+            Pace::Minute => Duration::from_secs(16),
+            Pace::Defaults => Duration::from_secs(240),
+        };
+        Until {
+            least: Duration::from_secs(8),
+            most,
+            seen: |director, now| {
+                let fault = director.faults.last();
+                let moved = fault.and_then(|f| Some(f.began + f.marks.moved_by_weights?));
+                moved.is_some_and(|moved| now >= moved + director.pace.ttl() + CALM)
+            },
+        }
     }
 
     fn begin(&mut self, kind: Kind, region: Region, answers_cut: u32) {
@@ -299,6 +334,7 @@ impl Director {
         Seen {
             world: &self.world,
             seed: self.seed,
+            pace: self.pace,
             settings,
             ledger: &self.ledger,
             scene: &self.scene,
@@ -326,25 +362,15 @@ impl Until {
         Self { least: span, most: span, seen: |_, _| true }
     }
 
-    /// Until the weights have moved and what users still hold has expired.
-    fn moved(least: u64, most: u64) -> Self {
-        Self {
-            least: Duration::from_secs(least),
-            most: Duration::from_secs(most),
-            seen: |director, now| {
-                let fault = director.faults.last();
-                let moved = fault.and_then(|f| Some(f.began + f.marks.moved_by_weights?));
-                moved.is_some_and(|moved| now >= moved + TTL + CALM)
-            },
-        }
-    }
-
     /// Until all is well and what users still hold has expired.
     fn home(most: u64) -> Self {
         Self {
             least: Duration::from_secs(3),
             most: Duration::from_secs(most),
-            seen: |director, now| director.scene.home_since().is_some_and(|since| now >= since + TTL + CALM),
+            seen: |director, now| {
+                let settled = director.pace.ttl() + CALM;
+                director.scene.home_since().is_some_and(|since| now >= since + settled)
+            },
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::certificates::Identity;
 use super::service;
-use super::settings::{PAUSE, Setting, TTL};
+use super::settings::{PAUSE, Pace, Setting};
 use super::world::{NAME, Region, World};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -36,6 +36,7 @@ pub struct EdgeConfig<'a> {
     pub zone_id: &'a str,
     pub dns_endpoint: SocketAddr,
     pub settings: &'a [Setting],
+    pub pace: Pace,
 }
 
 /// Name that a region's peer certificate carries.
@@ -64,7 +65,7 @@ impl EdgeConfig<'_> {
         writeln!(
             text,
             "[names.{NAME:?}]\nform = \"global\"\nservices = [\"web\"]\nttl = \"{}s\"\n",
-            TTL.as_secs()
+            self.pace.ttl().as_secs()
         )?;
         for table in ["probes", "ejection", "failover", "dns"] {
             self.table(text, table)?;
@@ -129,7 +130,8 @@ mod tests {
     use crate::demo::settings::differing;
     use crate::demo::world::{REGIONS_MAX, REGIONS_MIN};
 
-    fn parsed(world: &World, own: Region, settings: &[Setting]) -> Config {
+    fn parsed(world: &World, own: Region, pace: Pace) -> Config {
+        let settings = &differing(world, pace);
         let folder = Folder::new().unwrap();
         let authority = Authority::new(folder.path()).unwrap();
         let ca = authority.write().unwrap();
@@ -148,6 +150,7 @@ mod tests {
             zone_id: "Z0123456789ABCDEFGHIJ",
             dns_endpoint: at(6),
             settings,
+            pace,
         }
         .toml();
         Config::from_text("demo.toml", &text, &Environment::default())
@@ -158,11 +161,12 @@ mod tests {
     fn every_edge_of_every_world_gets_a_valid_file_and_all_agree_on_policy() {
         for size in [REGIONS_MIN, 5, REGIONS_MAX] {
             let world = World::new(size).unwrap();
-            let settings = differing(&world);
-            let mut hashes: Vec<u64> =
-                world.regions().map(|own| parsed(&world, own, &settings).policy.agreement_hash()).collect();
-            hashes.dedup();
-            assert_eq!(hashes.len(), 1, "{size} regions: edges that disagree never move DNS");
+            for pace in [Pace::Minute, Pace::Defaults] {
+                let hash = |own| parsed(&world, own, pace).policy.agreement_hash();
+                let mut hashes: Vec<u64> = world.regions().map(hash).collect();
+                hashes.dedup();
+                assert_eq!(hashes.len(), 1, "{size} regions: edges that disagree never move DNS");
+            }
         }
     }
 
@@ -170,12 +174,12 @@ mod tests {
     fn the_printed_settings_are_those_that_the_edges_run_with() {
         let world = World::new(5).unwrap();
         let own = world.regions().next().unwrap();
-        let config = parsed(&world, own, &differing(&world));
+        let config = parsed(&world, own, Pace::Minute);
         let failover = &config.policy.failover;
         assert_eq!(failover.hold_down.as_secs(), 3);
         assert_eq!(config.policy.health.fall, 2);
         assert_eq!(config.probes.timeout.as_millis(), 950);
         assert!((failover.max_shift - 0.34).abs() < 1e-9);
-        assert!(config.names.values().all(|name| name.ttl == TTL));
+        assert!(config.names.values().all(|name| name.ttl == Pace::Minute.ttl()));
     }
 }

@@ -3,7 +3,7 @@
 use super::faults::{Fault, Kind, Marks};
 use super::ledger::{Ledger, Request, Sums};
 use super::scene::Scene;
-use super::settings::{Setting, TTL};
+use super::settings::{Pace, Setting};
 use super::world::{Region, World};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,6 +13,10 @@ use std::time::Duration;
 const NEAREST_SHARE_MIN: f64 = 0.99;
 /// DNS is looked at ten times a second, and a busy machine may be a little late.
 const SLACK: Duration = Duration::from_millis(250);
+/// From a verdict to the change of DNS that it calls for.
+const PROMPT: Duration = Duration::from_secs(5);
+/// From a fault under traffic until an edge sends requests elsewhere, by what they meet.
+const SWITCH: Duration = Duration::from_secs(1);
 
 /// A part of the run, by when its requests were sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +37,7 @@ pub const HOME: &str = "home";
 pub struct Seen<'a> {
     pub world: &'a World,
     pub seed: u64,
+    pub pace: Pace,
     pub settings: &'a [Setting],
     pub ledger: &'a Ledger,
     pub scene: &'a Scene,
@@ -133,19 +138,21 @@ impl Seen<'_> {
         ];
         all.extend(self.region_death());
         all.push(self.nobody_else());
+        all.push(self.switched());
         all.push(self.moved());
+        all.push(self.prompt());
         all.push(Expectation {
             what: "no set was ever empty",
             held: self.scene.states > 0 && self.scene.empty_sets() == 0,
             seen: format!("{} states, {} empty", self.scene.states, self.scene.empty_sets()),
         });
-        all.push(self.home());
-        all.push(
-            self.nearest(
+        if self.pace == Pace::Minute {
+            all.push(self.home());
+            all.push(self.nearest(
                 HOME,
                 "home: 99 % of users enter and are served in the nearest healthy region again",
-            ),
-        );
+            ));
+        }
         all
     }
 
@@ -197,6 +204,7 @@ impl Seen<'_> {
 
     fn region_death(&self) -> [Expectation; 2] {
         let failed = self.failed_in(Kind::Region);
+        let ttl = self.pace.ttl();
         let fault = self.fault(Kind::Region);
         let dead = fault.map(|f| f.region);
         let others: Vec<&&Request> = failed.iter().filter(|r| r.entered != dead).collect();
@@ -210,7 +218,7 @@ impl Seen<'_> {
         };
         let detected = fault.and_then(Fault::detected);
         let last = fault.and_then(|f| f.marks.last_failed);
-        let bound = detected.map(|detected| detected + TTL + SLACK);
+        let bound = detected.map(|detected| detected + ttl + SLACK);
         let time = Expectation {
             what: "region death: none fails later than detection + TTL",
             held: bound.is_some_and(|bound| last.is_none_or(|last| last <= bound)),
@@ -219,7 +227,7 @@ impl Seen<'_> {
                     "the last was sent after {}; detection {} + TTL {} + slack {}",
                     last.map_or_else(|| "- (none failed)".to_owned(), millis),
                     millis(detected),
-                    millis(TTL),
+                    millis(ttl),
                     millis(SLACK)
                 ),
                 (_, None) => "DNS was not seen to move".to_owned(),
@@ -239,6 +247,26 @@ impl Seen<'_> {
                 None => "0 failed".to_owned(),
                 Some(first) => format!("{} failed, the first: {}", failed.len(), self.show(first)),
             },
+        }
+    }
+
+    fn switched(&self) -> Expectation {
+        let after = self.fault(Kind::Service).and_then(|f| f.marks.first_rerouted);
+        Expectation {
+            what: "service death: its edge sends requests elsewhere within 1 s, by what they meet",
+            held: after.is_some_and(|after| after <= SWITCH),
+            seen: after.map_or_else(|| "never".to_owned(), |after| format!("after {}", millis(after))),
+        }
+    }
+
+    fn prompt(&self) -> Expectation {
+        let took = |fault: &Fault| Some(fault.marks.dns_submitted?.saturating_sub(fault.marks.verdict?));
+        let all: Vec<Option<Duration>> = self.faults.iter().map(took).collect();
+        let show = |took: &Option<Duration>| took.map_or_else(|| "never".to_owned(), millis);
+        Expectation {
+            what: "a verdict is followed by the change of DNS within 5 s",
+            held: !all.is_empty() && all.iter().all(|took| took.is_some_and(|took| took <= PROMPT)),
+            seen: format!("after {}", all.iter().map(show).collect::<Vec<_>>().join(" and ")),
         }
     }
 

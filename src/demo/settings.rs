@@ -9,11 +9,49 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How fast the world turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Pace {
+    /// A planet's failover in a minute, back home included.
+    #[default]
+    Minute,
+    /// The edges run by their defaults, and Route 53 is as slow as the real one: five minutes to see
+    /// both deaths. What comes back would take four times the hold-down and is not waited for.
+    Defaults,
+}
+
+impl Pace {
+    /// What users may keep an address for.
+    pub const fn ttl(self) -> Duration {
+        match self {
+            Self::Minute => Duration::from_secs(2),
+            Self::Defaults => Duration::from_secs(60),
+        }
+    }
+
+    /// From accepted to INSYNC at the zone server. Route 53 takes up to a minute.
+    pub const fn insync(self) -> Duration {
+        match self {
+            Self::Minute => Duration::from_millis(300),
+            Self::Defaults => Duration::from_secs(30),
+        }
+    }
+
+    /// Between two looks of a health checker.
+    pub const fn health_interval(self) -> Duration {
+        match self {
+            Self::Minute => Duration::from_secs(1),
+            Self::Defaults => Duration::from_secs(10),
+        }
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone)]
 pub struct Wish {
     pub regions: usize,
     pub seed: u64,
+    pub pace: Pace,
     /// Stay up after the start and run no script.
     pub hold: bool,
     pub report: Option<PathBuf>,
@@ -24,12 +62,6 @@ pub const USERS_PER_REGION: u8 = 8;
 pub const REQUEST_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of an ordinary answer.
 pub const ANSWER_BYTES: usize = 2048;
-/// From accepted to INSYNC at the zone server. Route 53 takes up to a minute.
-pub const INSYNC: Duration = Duration::from_millis(300);
-/// What 10 seconds between two looks of a health checker take here.
-pub const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-/// What users may keep an address for.
-pub const TTL: Duration = Duration::from_secs(2);
 /// How long a service pauses between the first bytes of an answer and the rest.
 pub const PAUSE: Duration = Duration::from_millis(40);
 
@@ -57,35 +89,45 @@ pub fn probe_timeout(world: &World) -> Duration {
 }
 
 /// All settings of the edges and of Route 53 that differ from their defaults.
-pub fn differing(world: &World) -> Vec<Setting> {
+pub fn differing(world: &World, pace: Pace) -> Vec<Setting> {
     let timeout = probe_timeout(world);
     let interval = Duration::from_secs(1).max(timeout + Duration::from_millis(50));
-    let text = |duration: Duration| format!("{}ms", duration.as_millis());
-    let row = |key: &str, value: &str, default: &str, why: &'static str| Setting {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        default: default.to_owned(),
-        why,
-    };
-    let all = vec![
+    let mut all = vec![
         row("probes.interval", &text(interval), "1s", "above the timeout"),
         row("probes.timeout", &text(timeout), "800ms", "three of the longest round trips, for TCP and TLS"),
+        row("dns.mode", "act", "observe", "it is the demo's zone"),
+        row("Route 53: requests a second", "not bounded", "5", "all edges read by one account"),
+    ];
+    if pace == Pace::Minute {
+        all.extend(hurried(pace));
+    }
+    all.into_iter().filter(|setting| canonical(&setting.value) != canonical(&setting.default)).collect()
+}
+
+/// What makes a planet fit into a minute.
+fn hurried(pace: Pace) -> [Setting; 12] {
+    [
         row("probes.fall", "2", "3", "seen down after two missed probes"),
         row("ejection.ejection", "2s", "10s", "seconds of ejection instead of many"),
         row("ejection.probation", "5s", "20s", "back at full share sooner"),
         row("failover.down_after", "1s", "5s", "votes sooner"),
         row("failover.max_shift", "0.34", "0.25", "home in three steps instead of four"),
         row("failover.hold_down", "3s", "3m", "TTL and INSYNC take less"),
-        row("names.ttl", &format!("{}s", TTL.as_secs()), "60s", "users ask DNS again sooner"),
-        row("dns.mode", "act", "observe", "it is the demo's zone"),
+        row("names.ttl", &format!("{}s", pace.ttl().as_secs()), "60s", "users ask DNS again sooner"),
         row("dns.poll", "500ms", "10s", "the writer sees the records sooner"),
         row("dns.insync_poll", "100ms", "2s", "INSYNC comes sooner"),
         row("dns.insync_allowance", "500ms", "60s", "INSYNC comes sooner"),
-        row("Route 53: time to INSYNC", &text(INSYNC), "up to 60s", "of the zone server"),
-        row("Route 53: health check interval", &text(HEALTH_INTERVAL), "10s", "of the zone server"),
-        row("Route 53: requests a second", "not bounded", "5", "all edges read twice a second"),
-    ];
-    all.into_iter().filter(|setting| canonical(&setting.value) != canonical(&setting.default)).collect()
+        row("Route 53: time to INSYNC", &text(pace.insync()), "up to 60s", "of the zone server"),
+        row("Route 53: health check interval", &text(pace.health_interval()), "10s", "of the zone server"),
+    ]
+}
+
+fn row(key: &str, value: &str, default: &str, why: &'static str) -> Setting {
+    Setting { key: key.to_owned(), value: value.to_owned(), default: default.to_owned(), why }
+}
+
+fn text(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
 }
 
 /// One second is a second, however it is written.
@@ -105,7 +147,7 @@ mod tests {
     fn the_named_defaults_are_those_of_the_annotated_configuration() {
         let text = include_str!("../../config/proxima.toml");
         let file: toml::Table = toml::from_str(text).unwrap();
-        for setting in differing(&World::new(REGIONS_MAX).unwrap()) {
+        for setting in differing(&World::new(REGIONS_MAX).unwrap(), Pace::Minute) {
             let Some((table, key)) = setting.key.split_once('.') else { continue };
             let value = match table {
                 "names" => &file["names"]["www.example.com"][key],
@@ -118,9 +160,9 @@ mod tests {
 
     #[test]
     fn what_equals_the_default_is_not_listed() {
-        let small = differing(&World::new(5).unwrap());
+        let small = differing(&World::new(5).unwrap(), Pace::Minute);
         assert!(small.iter().all(|s| s.key != "probes.interval"), "{small:?}");
-        let large = differing(&World::new(REGIONS_MAX).unwrap());
+        let large = differing(&World::new(REGIONS_MAX).unwrap(), Pace::Minute);
         assert!(large.iter().any(|s| s.key == "probes.interval"), "{large:?}");
     }
 

@@ -6,7 +6,7 @@ use super::edge_config::{EdgeConfig, Machine, peer_name};
 use super::http::{self, fetch};
 use super::relay::Hole;
 use super::service::BEGUN_PATH;
-use super::settings::{HEALTH_INTERVAL, INSYNC, PAUSE, Setting};
+use super::settings::{PAUSE, Setting, Wish};
 use super::timeline::Timeline;
 use super::world::{NAME, Region, World, ZONE};
 use crate::zone_server::{self, Running, ZoneServer};
@@ -93,13 +93,13 @@ impl Stage {
     /// Something does not start; a child's error shows the end of its log.
     pub async fn build(
         world: &Arc<World>,
-        seed: u64,
+        wish: &Wish,
         settings: &[Setting],
         folder: &Folder,
         timeline: &mut Timeline,
     ) -> Result<Self, Error> {
         timeline.say("zone server: Route 53's API, its health checks, and the zone's DNS");
-        let zone = zone_server(world, seed).await?;
+        let zone = zone_server(world, wish).await?;
         timeline.say(&format!(
             "relays: the measured distance between {} places ({} ms at most)",
             world.len(),
@@ -133,6 +133,7 @@ impl Stage {
                 zone_id: zone.zone_id().ok_or(Error::NoZone)?,
                 dns_endpoint: zone.api_addr(),
                 settings,
+                pace: wish.pace,
             }
             .toml();
             let config = folder.path().join(format!("{name}.toml"));
@@ -352,16 +353,16 @@ async fn answers_begun(service: SocketAddr) -> Option<u32> {
     std::str::from_utf8(&answer.ok()?.body).ok()?.trim().parse().ok()
 }
 
-async fn zone_server(world: &World, seed: u64) -> Result<Running, Error> {
+async fn zone_server(world: &World, wish: &Wish) -> Result<Running, Error> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = |api, dns| zone_server::Settings {
         api: at(api),
         dns: at(dns),
         zone: Some(ZONE.to_owned()),
         places: world.places(),
-        insync_delay: INSYNC,
-        health_interval: HEALTH_INTERVAL,
-        seed,
+        insync_delay: wish.pace.insync(),
+        health_interval: wish.pace.health_interval(),
+        seed: wish.seed,
         throttle: false,
     };
     match ZoneServer::start(settings(NICE_API, NICE_DNS)).await {

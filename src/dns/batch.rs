@@ -52,13 +52,14 @@ pub fn fenced(
     plan: &Plan,
     changed_at: Duration,
 ) -> Result<Vec<Change>, BatchError> {
+    let mut operator = reading.control.operator.clone();
+    operator.prune(changed_at);
     let next = ControlRecord {
         fence: Fence { epoch: plan.fence.epoch.clone(), generation: plan.fence.generation.next() },
         writer: Some(plan.writer.clone()),
         plan: Some(plan.hash()),
         changed_at: Some(changed_at),
-        freeze: reading.control.freeze.clone(),
-        drains: reading.control.drains.clone(),
+        operator,
     };
     let mut changes = advance(layout, &reading.control_set, &next)?;
     for (entry, change) in &plan.changes {

@@ -16,6 +16,7 @@ use super::reader::{ReadError, fetch, parse_control, sort};
 use super::wall::wall_clock;
 use crate::config::{Config, Dns};
 use crate::domain::name::{DnsName, EntryId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, Generation};
 use crate::domain::weights::{Weight, WeightedSet};
 use crate::error_chain::chain;
@@ -217,8 +218,7 @@ fn first_control() -> ControlRecord {
         writer: None,
         plan: None,
         changed_at: None,
-        freeze: None,
-        drains: BTreeSet::new(),
+        operator: OperatorState::default(),
     }
 }
 

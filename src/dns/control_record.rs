@@ -4,12 +4,15 @@
 //! and a text that `render` would not write is refused, not guessed at. Only how the text is
 //! cut into character-strings is left to whoever stores it.
 //! Fields in this order, absent ones left out:
-//! `v=1 epoch=… generation=… writer=… plan=… changed_at=… freeze=… drains=a,b`.
+//! `v=1 epoch=… generation=… writer=… plan=… changed_at=… freeze=… drains=… overrides=…`.
+//! What operators say is in [`said`].
 
 use crate::domain::name::{DnsName, InvalidName, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, Generation};
-use std::collections::BTreeSet;
 use std::time::Duration;
+
+mod said;
 
 /// The only version there is.
 const VERSION: &str = "1";
@@ -34,10 +37,8 @@ pub struct ControlRecord {
     pub plan: Option<u64>,
     /// Wall clock of the last change, since 1970, in whole milliseconds.
     pub changed_at: Option<Duration>,
-    /// An operator's freeze, with its reason.
-    pub freeze: Option<String>,
-    /// Regions that an operator drains.
-    pub drains: BTreeSet<RegionId>,
+    /// What operators have said, by wall clock.
+    pub operator: OperatorState<Duration>,
 }
 
 /// Why a text is no control record; each names the field and what it holds.
@@ -65,7 +66,10 @@ pub enum ControlError {
     },
     #[error("another spelling of {0:?}; the record was edited by something else")]
     NotCanonical(String),
-    #[error("the record would have {0} characters, {VALUE_CHARACTERS_MAX} at most")]
+    #[error(
+        "the record would have {0} characters, {VALUE_CHARACTERS_MAX} at most: fewer drains and overrides, \
+         or shorter reasons"
+    )]
     TooLong(usize),
 }
 
@@ -73,7 +77,7 @@ impl ControlRecord {
     /// The record as the value of a TXT record: quoted strings of at most 255 bytes.
     ///
     /// # Errors
-    /// `TooLong`, by a freeze reason or drains beyond what Route 53 takes.
+    /// `TooLong`, by reasons beyond what Route 53 takes.
     pub fn render(&self) -> Result<String, ControlError> {
         let text = self.text();
         // ASCII by construction: every byte is a character.
@@ -97,13 +101,7 @@ impl ControlRecord {
         if let Some(at) = self.changed_at {
             text.push_str(&format!(" changed_at={}", at.as_millis()));
         }
-        if let Some(reason) = &self.freeze {
-            text.push_str(&format!(" freeze={}", escape(reason)));
-        }
-        if !self.drains.is_empty() {
-            let drains: Vec<&str> = self.drains.iter().map(RegionId::as_str).collect();
-            text.push_str(&format!(" drains={}", drains.join(",")));
-        }
+        said::write(&self.operator, &mut text);
         text
     }
 
@@ -128,17 +126,14 @@ impl ControlRecord {
             changed_at: get("changed_at")
                 .map(|text| number("changed_at", text).map(Duration::from_millis))
                 .transpose()?,
-            freeze: get("freeze").map(unescape).transpose()?,
-            drains: match get("drains") {
-                Some(list) => list.split(',').map(|r| region("drains", r)).collect::<Result<_, _>>()?,
-                None => BTreeSet::new(),
-            },
+            operator: said::read(get("freeze"), get("drains"), get("overrides"))?,
         };
         if record.text() == text { Ok(record) } else { Err(ControlError::NotCanonical(record.text())) }
     }
 }
 
-const KEYS: [&str; 8] = ["v", "epoch", "generation", "writer", "plan", "changed_at", "freeze", "drains"];
+const KEYS: [&str; 9] =
+    ["v", "epoch", "generation", "writer", "plan", "changed_at", "freeze", "drains", "overrides"];
 
 /// The fields in their one order, each at most once.
 fn fields(text: &str) -> Result<Vec<(&'static str, &str)>, ControlError> {
@@ -170,39 +165,6 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
 }
 
-/// Percent-encodes what may not stand in a field: blanks, quotes, backslashes, controls, non-ASCII.
-fn escape(reason: &str) -> String {
-    reason.bytes().fold(String::new(), |mut text, byte| {
-        if is_plain(byte) && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-        text
-    })
-}
-
-fn unescape(text: &str) -> Result<String, ControlError> {
-    let wrong = || ControlError::Value {
-        field: "freeze",
-        text: text.to_owned(),
-        want: "a reason in UTF-8 with blanks and controls as %XX",
-    };
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        let high = digit(rest.next()).ok_or_else(wrong)?;
-        let low = digit(rest.next()).ok_or_else(wrong)?;
-        bytes.push(high * 16 + low);
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
-}
-
 fn epoch(text: &str) -> Result<String, ControlError> {
     let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
     if valid {
@@ -230,21 +192,17 @@ fn region(field: &'static str, text: &str) -> Result<RegionId, ControlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::operator::{Freeze, Said};
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
-    fn any_region(random: &mut StdRng) -> RegionId {
+    pub(super) fn any_region(random: &mut StdRng) -> RegionId {
         let length = random.random_range(1..=20);
         let name: String = (0..length).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect();
         RegionId::parse(&name).unwrap()
     }
 
     fn any_record(random: &mut StdRng) -> ControlRecord {
-        let reason = |random: &mut StdRng| {
-            let length = random.random_range(0..60);
-            (0..length).map(|_| random.random::<char>()).collect::<String>()
-        };
-        let drains = random.random_range(0..40);
         ControlRecord {
             fence: Fence {
                 epoch: format!("{:x}", random.random::<u128>()),
@@ -253,8 +211,7 @@ mod tests {
             writer: random.random::<bool>().then(|| any_region(random)),
             plan: random.random::<bool>().then(|| random.random()),
             changed_at: random.random::<bool>().then(|| Duration::from_millis(random.random())),
-            freeze: random.random::<bool>().then(|| reason(random)),
-            drains: (0..drains).map(|_| any_region(random)).collect(),
+            operator: said::tests::any_operator(random),
         }
     }
 
@@ -318,6 +275,23 @@ mod tests {
                 "\"v=1 epoch=a generation=1 drains=b,a\"",
                 ControlError::NotCanonical("v=1 epoch=a generation=1 drains=a,b".to_owned()),
             ),
+            ("\"v=1 epoch=a generation=1 drains=a~x\"", value("drains", "x", "a whole number")),
+            (
+                "\"v=1 epoch=a generation=1 drains=a:\"",
+                ControlError::NotCanonical("v=1 epoch=a generation=1 drains=a".to_owned()),
+            ),
+            (
+                "\"v=1 epoch=a generation=1 overrides=min_live:why@who\"",
+                value("overrides", "min_live:why@who", "rule~milliseconds since 1970:reason"),
+            ),
+            (
+                "\"v=1 epoch=a generation=1 overrides=min_live~5\"",
+                value("overrides", "min_live~5", "rule~milliseconds since 1970:reason"),
+            ),
+            (
+                "\"v=1 epoch=a generation=1 overrides=min_live~5:@who\"",
+                value("overrides", "min_live~5:@who", "rule~milliseconds since 1970:reason"),
+            ),
         ] {
             assert_eq!(ControlRecord::parse(text), Err(error), "{text}");
         }
@@ -325,14 +299,14 @@ mod tests {
 
     #[test]
     fn a_freeze_without_a_reason_is_still_a_freeze() {
-        let frozen = ControlRecord::parse("\"v=1 epoch=a generation=1 freeze=\"").unwrap();
-        assert_eq!(frozen.freeze.as_deref(), Some(""));
+        let record = ControlRecord::parse("\"v=1 epoch=a generation=1 freeze=\"").unwrap();
+        assert_eq!(record.operator.freeze, Some(Freeze::default()));
     }
 
     #[test]
     fn a_reason_that_does_not_fit_is_refused() {
         let mut record = ControlRecord::parse("\"v=1 epoch=a generation=1\"").unwrap();
-        record.freeze = Some("x".repeat(5_000));
+        record.operator.freeze = Some(Freeze { said: Said::new(&"x".repeat(5_000), "alice") });
         assert!(matches!(record.render(), Err(ControlError::TooLong(_))));
     }
 }

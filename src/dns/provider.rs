@@ -132,7 +132,7 @@ impl Provider {
         match &reading {
             Ok(reading) => {
                 let state = &reading.state;
-                metrics.read(&layout.name, state.fence.generation, state.frozen.is_some(), wall_clock());
+                metrics.read(&layout.name, state.fence.generation, state.operator.is_frozen(), wall_clock());
                 if let Some(policy) = self.policy.names.get(&layout.name) {
                     metrics.applied(&layout.name, policy, &state.sets);
                 }

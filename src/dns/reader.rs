@@ -69,9 +69,9 @@ impl Moment {
         Self { now: clock.now(), wall: wall_clock() }
     }
 
-    /// A wall-clock time on the process's clock, by its age; the future counts as now.
-    fn process_time(&self, at: Duration) -> Time {
-        self.now.before(self.wall.saturating_sub(at))
+    /// A wall-clock time on the process's clock.
+    pub fn process_time(&self, at: Duration) -> Time {
+        self.now.before(self.wall.saturating_sub(at)) + at.saturating_sub(self.wall)
     }
 }
 
@@ -159,9 +159,9 @@ pub fn interpret(
     let state = NameState {
         fence: control.fence.clone(),
         writer: control.writer.clone(),
-        changed_at: control.changed_at.map(|at| moment.process_time(at)),
-        frozen: control.freeze.clone(),
-        drains: control.drains.clone(),
+        // The future counts as now.
+        changed_at: control.changed_at.map(|at| moment.process_time(at).min(moment.now)),
+        operator: control.operator.map(|at| moment.process_time(at)),
         sets,
     };
     Ok(Reading { state, control, control_set: control_set.clone(), records })

@@ -5,9 +5,14 @@
 //! fast one makes it look new at every reading. Pure: time is an argument.
 
 use crate::domain::name::DnsName;
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Two readings of one wall-clock time differ by less on the process's clock.
+const CLOCK_JITTER: Duration = Duration::from_secs(1);
 
 /// The last reading of each name.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +24,7 @@ pub struct Seen {
 struct Last {
     fence: Fence,
     changed_at: Option<Time>,
+    operator: OperatorState,
     read_at: Time,
 }
 
@@ -34,8 +40,36 @@ impl Seen {
             Some(last) => claimed.map(|at| at.max(last.read_at)),
             None => claimed,
         };
-        let last = Last { fence: state.fence.clone(), changed_at: state.changed_at, read_at: now };
+        if let Some(last) = self.names.get(name) {
+            keep_ends(&last.operator, &mut state.operator);
+        }
+        let last = Last {
+            fence: state.fence.clone(),
+            changed_at: state.changed_at,
+            operator: state.operator.clone(),
+            read_at: now,
+        };
         self.names.insert(name.clone(), last);
+    }
+}
+
+/// Ends that are as before but for the jitter of two clocks stay exactly as before: nothing changed.
+fn keep_ends(before: &OperatorState, after: &mut OperatorState) {
+    let keep = |before: Time, after: &mut Time| {
+        if before.since(*after).max(after.since(before)) < CLOCK_JITTER {
+            *after = before;
+        }
+    };
+    for (region, drain) in &mut after.drains {
+        let before = before.drains.get(region).and_then(|drain| drain.expires_at);
+        if let (Some(before), Some(after)) = (before, &mut drain.expires_at) {
+            keep(before, after);
+        }
+    }
+    for (rule, over) in &mut after.overrides {
+        if let Some(before) = before.overrides.get(rule) {
+            keep(before.expires_at, &mut over.expires_at);
+        }
     }
 }
 
@@ -43,7 +77,6 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::domain::plan::Generation;
-    use std::collections::BTreeSet;
 
     #[test]
     fn a_wrong_wall_clock_of_a_writer_moves_no_change_past_what_was_seen() {
@@ -79,8 +112,7 @@ mod tests {
                     fence: Fence { epoch: "e".to_owned(), generation: Generation::new(*generation) },
                     writer: None,
                     changed_at: *claimed,
-                    frozen: None,
-                    drains: BTreeSet::new(),
+                    operator: OperatorState::default(),
                     sets: BTreeMap::new(),
                 };
                 seen.note(&name, &mut state, *now);

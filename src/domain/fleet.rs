@@ -12,7 +12,6 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
-use crate::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,7 @@ mod own;
 mod peers;
 mod publish;
 mod room;
+mod witnesses;
 
 pub use message::{
     DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, Output, Probe, ProbeFailure, RegionAnswer,
@@ -36,6 +36,7 @@ use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
 use publish::Standings;
+use witnesses::Readings;
 
 /// Shortest time between two evaluations: snapshots are published at most ten times a second.
 const EVALUATE_MIN: Duration = Duration::from_millis(100);
@@ -62,8 +63,7 @@ pub struct Fleet {
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
     load: Load,
-    /// What Route 53's checkers say of the own region.
-    witness: Witness,
+    readings: Readings,
     /// Drains as they were last marked; `None`: they must be marked anew.
     drains: Option<BTreeMap<DnsName, BTreeSet<RegionId>>>,
     /// A distance changed since the regions were last ranked.
@@ -104,7 +104,7 @@ impl Fleet {
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
-            witness: Witness::Unknown,
+            readings: Readings::default(),
             drains: None,
             unranked: true,
             stale: Stale::default(),
@@ -139,7 +139,7 @@ impl Fleet {
                 self.leaving = true;
                 self.dirty = true;
             }
-            Input::Dns(report) => self.dns_reported(report),
+            Input::Dns(report) => self.dns_reported(report, now),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -161,6 +161,7 @@ impl Fleet {
         for region in policy.regions.keys().filter(|r| **r != own) {
             self.peers.entry(region.clone()).or_default();
         }
+        self.readings.retain(|region| policy.regions.contains_key(region));
         self.ids = policy.services.iter().cloned().collect();
         self.services.configure(&self.ids);
         for (id, service) in self.services.iter_mut() {
@@ -188,7 +189,7 @@ impl Fleet {
         }
         self.evaluated_at = Some(now);
         self.dirty = false;
-        self.mark_drains();
+        self.mark_drains(now);
         for (place, (id, service)) in self.services.iter_mut().enumerate() {
             if service.advance(id, &self.policy, now, outputs) {
                 self.stale.mark(place);
@@ -205,8 +206,8 @@ impl Fleet {
     }
 
     /// A region is drained for a service when every name that needs the service drains it.
-    fn mark_drains(&mut self) {
-        let drains = self.names.iter().map(|(name, record)| (name.clone(), record.drains()));
+    fn mark_drains(&mut self, now: Time) {
+        let drains = self.names.iter().map(|(name, record)| (name.clone(), record.drained(now)));
         let drains: BTreeMap<_, _> = drains.filter(|(_, regions)| !regions.is_empty()).collect();
         if self.drains.as_ref() == Some(&drains) {
             return;

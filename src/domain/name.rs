@@ -1,5 +1,6 @@
 //! Names of things, valid by construction and cheap to clone.
 
+use crate::domain::plan::Refusal;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct InvalidName {
 
 const LABEL_RULE: &str =
     "1 to 63 lower-case letters, digits and hyphens, not starting or ending with a hyphen";
+const RULE_RULE: &str = "1 to 40 lower-case letters and underscores";
 const DNS_RULE: &str =
     "labels of 1 to 63 letters, digits, hyphens or underscores joined by dots, 253 characters at most";
 
@@ -93,6 +95,18 @@ name!(
     DnsName, "DNS name", DNS_RULE, dns_name
 );
 
+name!(
+    /// A safety rule as control records, metrics and logs spell it, such as `min_live`.
+    RuleName, "rule name", RULE_RULE, rule
+);
+
+impl RuleName {
+    /// The name of a rule of this build.
+    pub fn of(rule: Refusal) -> Self {
+        Self(rule.as_str().into())
+    }
+}
+
 impl From<&RegionId> for EntryId {
     fn from(region: &RegionId) -> Self {
         Self(Arc::clone(&region.0))
@@ -104,6 +118,11 @@ fn label(text: &str) -> Option<String> {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-');
+    valid.then(|| text.to_owned())
+}
+
+fn rule(text: &str) -> Option<String> {
+    let valid = (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     valid.then(|| text.to_owned())
 }
 

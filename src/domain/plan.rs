@@ -6,10 +6,11 @@
 
 use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 mod rules;
 mod shift;
@@ -52,10 +53,8 @@ pub struct NameState {
     pub writer: Option<RegionId>,
     /// When it was last changed, on this process's clock; `None`: never since bootstrap.
     pub changed_at: Option<Time>,
-    /// An operator's freeze, with its reason.
-    pub frozen: Option<String>,
-    /// Regions that an operator drains.
-    pub drains: BTreeSet<RegionId>,
+    /// What operators have said.
+    pub operator: OperatorState,
     pub sets: BTreeMap<EntryId, WeightedSet>,
 }
 
@@ -137,6 +136,12 @@ impl Refusal {
         Self::JustWoke,
         Self::Unread,
     ];
+
+    /// Whether an operator may set the rule aside for a while. The others say what is not known
+    /// or whose turn it is; a freeze is thawed.
+    pub const fn overridable(self) -> bool {
+        matches!(self, Self::MinLive | Self::HoldDown | Self::UndoesOther)
+    }
 
     /// The rule as metrics and logs spell it.
     pub const fn as_str(self) -> &'static str {

@@ -7,6 +7,7 @@ use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::time::Time;
+use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,9 @@ pub struct View {
     pub entered_rps: f64,
     /// Requests a second that the region may still take; `None` without a known capacity.
     pub headroom_rps: Option<f64>,
+    /// What this edge itself has read of others' `/health/edge` at Route 53.
+    #[serde(default)]
+    pub witnesses: BTreeMap<RegionId, WitnessView>,
     /// Whoever says this is about to end: it finishes what it has and should get nothing new.
     #[serde(default)]
     pub draining: bool,
@@ -37,6 +41,14 @@ pub struct View {
     /// Requests a second, of all services together, that each region which asks for nothing may send.
     #[serde(default)]
     pub spare_rps: Option<f64>,
+}
+
+/// A reading of a region's health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessView {
+    pub witness: Witness,
+    /// How long before the view it was read.
+    pub age_ms: u32,
 }
 
 /// What a region or one of its services does.
@@ -92,6 +104,7 @@ impl View {
             votes: BTreeMap::new(),
             entered_rps: 0.0,
             headroom_rps: None,
+            witnesses: BTreeMap::new(),
             draining: false,
             load: LoadView::default(),
             spare_rps: None,
@@ -111,12 +124,14 @@ impl View {
     ) -> usize {
         let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
         let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
+        let witness = r#""":{"witness":"unknown","age_ms":4294967295},"#.len();
+        let witnesses: usize = regions.clone().map(|r| r.as_str().len() + witness).sum();
         let rtts: usize = regions.clone().map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
         let longest = regions.map(|r| r.as_str().len()).max().unwrap_or(0);
         let rates =
             (ServiceView::ASKS_MAX + ServiceView::GRANTS_MAX) * (longest + r#""":,"#.len() + RATE_BYTES_MAX);
         let services: usize = services.map(|s| s.as_str().len() + SERVICE_BYTES_MAX + rates).sum();
-        Self::FRAME_BYTES_MAX + names + rtts + services
+        Self::FRAME_BYTES_MAX + names + rtts + witnesses + services
     }
 }
 

@@ -17,7 +17,7 @@ mod services;
 pub use labels::{
     Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
 };
-pub use services::{Handles, ServiceHandles};
+pub use services::{Handles, ServiceHandles, ServiceTotals};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -134,6 +134,11 @@ impl RequestMetrics {
     /// Requests that this region's own endpoints have been asked for since the start.
     pub fn served_total(&self) -> u64 {
         self.served.get()
+    }
+
+    /// What a configured service has done since the start.
+    pub fn service_totals(&self, service: &ServiceId) -> ServiceTotals {
+        self.services.totals(service)
     }
 
     /// The count of refused forwarded requests.

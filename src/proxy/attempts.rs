@@ -22,7 +22,6 @@ use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
 use crate::proxy::policy::Sticky;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 mod turns;

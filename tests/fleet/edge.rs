@@ -7,13 +7,14 @@ use proxima::domain::fleet::{
 use proxima::domain::health::{HealthPolicy, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState, Plan};
 use proxima::domain::policy::{FailoverPolicy, NamePolicy, Policy, RegionPolicy, Steering};
 use proxima::domain::routing::RouteTable;
 use proxima::domain::selection::Margin;
 use proxima::domain::snapshot::{Place, Snapshot};
 use proxima::domain::time::Time;
-use proxima::domain::view::{ServiceView, View};
+use proxima::domain::view::{ServiceView, View, WitnessView};
 use proxima::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -63,6 +64,8 @@ pub struct Edge {
     pub sequence: u64,
     /// Requests a second that clients send to each peer.
     pub entered: f64,
+    /// What the peers say that they have read at Route 53.
+    pub readings: BTreeMap<RegionId, WitnessView>,
     pub snapshot: Option<Arc<Snapshot>>,
     pub view: Option<Arc<View>>,
     pub plans: Vec<Plan>,
@@ -78,6 +81,7 @@ impl Edge {
             now,
             sequence: 0,
             entered: 0.0,
+            readings: BTreeMap::new(),
             snapshot: None,
             view: None,
             plans: Vec::new(),
@@ -145,6 +149,7 @@ impl Edge {
             services,
             votes: BTreeMap::from([(www(), votes)]),
             entered_rps: self.entered,
+            witnesses: self.readings.clone(),
             ..View::first(region(name), 9, self.policy.agreement_hash())
         };
         let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
@@ -172,8 +177,7 @@ impl Edge {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
             changed_at: None,
-            frozen: None,
-            drains: drains.iter().map(|n| region(n)).collect(),
+            operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
         self.tell(Input::Dns(DnsReport::Read { name: www(), state }));

@@ -8,6 +8,7 @@ use super::runner::Run;
 use super::store::{Answer, Sent, Stored};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::name::DnsName;
+use proxima::domain::operator::{Freeze, OperatorState};
 use proxima::domain::plan::{Generation, NameState, Plan, Reason};
 use proxima::domain::time::Time;
 use proxima::domain::votes::Witness;
@@ -283,8 +284,10 @@ impl Run<'_> {
             fence: stored.fence.clone(),
             writer: stored.writer.clone(),
             changed_at: stored.stamp.map(|at| at.before(self.skew(edge)) + origin),
-            frozen: stored.frozen.then(|| "release".to_owned()),
-            drains: stored.drains.clone(),
+            operator: OperatorState {
+                freeze: stored.frozen.then(Freeze::default),
+                ..OperatorState::draining(stored.drains.clone())
+            },
             sets: stored.sets.clone(),
         }
     }

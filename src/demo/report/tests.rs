@@ -98,6 +98,7 @@ impl Run {
         Seen {
             world: &self.world,
             seed: 7,
+            pace: Pace::Minute,
             settings: &[],
             ledger: &self.ledger,
             scene: &self.scene,
@@ -139,7 +140,7 @@ fn each_broken_promise_is_found() {
         let to = run.regions[to];
         run.request(at, to, to, Some(Failure::Timeout));
     };
-    let rows: [(&str, &str, Spoil); 9] = [
+    let rows: [(&str, &str, Spoil); 11] = [
         ("one in forty-one enters elsewhere", "steady:", Box::new(move |run| far(run, 500))),
         ("a failure while all is well", "before the faults", Box::new(move |run| failed(run, 500, 0))),
         ("a failure while the service is dead", "service death", Box::new(move |run| failed(run, 11_000, 0))),
@@ -162,6 +163,16 @@ fn each_broken_promise_is_found() {
             "weights that never moved",
             "each death",
             Box::new(|run| run.faults[0].marks.moved_by_weights = None),
+        ),
+        (
+            "requests that met the dead service for two seconds",
+            "service death: its edge",
+            Box::new(|run| run.faults[0].marks.first_rerouted = Some(ms(2_000))),
+        ),
+        (
+            "a change that waited for six seconds",
+            "a verdict",
+            Box::new(|run| run.faults[1].marks.dns_submitted = Some(ms(10_001))),
         ),
         (
             "a set that was empty",

@@ -32,7 +32,7 @@ impl Fleet {
             let verdicts = policy
                 .regions
                 .keys()
-                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed))))
+                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed, now))))
                 .collect();
             let gate = self.gate(name, name_policy, &votes, now);
             if let Some(record) = self.names.get_mut(name) {
@@ -75,7 +75,7 @@ impl Fleet {
         votes
     }
 
-    fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool) -> Ballot {
+    fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool, now: Time) -> Ballot {
         let word =
             |voter: &RegionId| votes.get(voter).and_then(|v| v.get(target)).copied().unwrap_or(Word::Unknown);
         Ballot {
@@ -83,7 +83,7 @@ impl Fleet {
             votes: votes.keys().map(word).collect(),
             own: word(&self.policy.own),
             target: word(target),
-            witness: self.peers.get(target).map_or(self.witness, |peer| peer.witness),
+            witness: self.witness(target, now),
             agreed,
         }
     }
@@ -99,7 +99,7 @@ impl Fleet {
                 word == Word::Down && now.since(since) >= failover.hold_down
             })
         });
-        let drained = self.names.get(name).is_some_and(|record| record.drains().contains(own));
+        let drained = self.names.get(name).is_some_and(|record| record.drained(now).contains(own));
         let well = votes
             .iter()
             .filter(|(voter, words)| *voter != own && words.get(*voter) == Some(&Word::Up))

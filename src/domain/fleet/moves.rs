@@ -62,8 +62,8 @@ impl Default for NameRecord {
 
 impl NameRecord {
     /// Regions that an operator drains for this name.
-    pub(super) fn drains(&self) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.drains.clone()).unwrap_or_default()
+    pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
+        self.state.as_ref().map(|s| s.operator.drained(now)).unwrap_or_default()
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
@@ -103,7 +103,7 @@ impl NameRecord {
 }
 
 impl Fleet {
-    pub(super) fn dns_reported(&mut self, report: DnsReport) {
+    pub(super) fn dns_reported(&mut self, report: DnsReport, now: Time) {
         match report {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
@@ -118,10 +118,8 @@ impl Fleet {
             // The next read shows the new generation; until then the plan stays pending.
             DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
             DnsReport::Witness { region, witness } => {
-                if let Some(peer) = self.peers.get_mut(&region) {
-                    peer.witness = witness;
-                } else if region == self.policy.own {
-                    self.witness = witness;
+                if self.policy.regions.contains_key(&region) {
+                    self.readings.note(region, witness, now);
                 }
             }
         }

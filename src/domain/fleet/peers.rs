@@ -11,7 +11,6 @@ use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
-use crate::domain::votes::Witness;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +23,6 @@ pub(super) struct Peer {
     pub(super) latency: LatencyWindow,
     pub(super) heard: Option<Heard>,
     guard: ReplayGuard,
-    pub(super) witness: Witness,
     pub(super) services: ByService<RemoteService>,
     /// Worst state of any service there.
     pub(super) worst: State,
@@ -61,7 +59,6 @@ impl Default for Peer {
             latency: LatencyWindow::default(),
             heard: None,
             guard: ReplayGuard::default(),
-            witness: Witness::Unknown,
             services: ByService::default(),
             worst: State::Unknown,
             restless: true,

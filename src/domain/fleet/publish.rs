@@ -215,7 +215,7 @@ impl Fleet {
                 load: self.load_view(),
                 heard: true,
                 state: state.unwrap_or(State::Unknown),
-                witness: self.witness,
+                witness: self.witness(region, now),
             };
         };
         let spread = peer.latency.measured();
@@ -230,7 +230,7 @@ impl Fleet {
             load: peer.heard.as_ref().map(|heard| heard.view.load).unwrap_or_default(),
             heard: peer.fresh(&self.policy, now).is_some(),
             state: peer.worst,
-            witness: peer.witness,
+            witness: self.witness(region, now),
         }
     }
 
@@ -262,6 +262,7 @@ impl Fleet {
             votes: self.names.iter().map(|(name, r)| (name.clone(), r.own_votes.clone())).collect(),
             entered_rps: self.load.entered_rps,
             headroom_rps: self.capacity_rps().map(|capacity| (capacity - self.load.served_rps).max(0.0)),
+            witnesses: self.readings.said(now),
             draining: self.leaving,
             load: self.load_view(),
             spare_rps: spare_of_all,

@@ -57,10 +57,17 @@ impl Situation<'_> {
         self.verdicts.get(region).copied().unwrap_or(Verdict::Undecided(Undecided::Split))
     }
 
+    fn is_drained(&self, region: &RegionId) -> bool {
+        self.state.operator.is_drained(region, self.now)
+    }
+
+    fn overridden(&self, rule: Refusal) -> bool {
+        self.state.operator.overridden(rule, self.now)
+    }
+
     /// Regions that may receive users.
     fn receivers(&self) -> Receivers<'_> {
-        let up =
-            |region: &&RegionId| self.verdict(region) == Verdict::Up && !self.state.drains.contains(*region);
+        let up = |region: &&RegionId| self.verdict(region) == Verdict::Up && !self.is_drained(region);
         let mut held = BTreeSet::new();
         for (entry, set) in &self.state.sets {
             let home = |region: &RegionId| self.policy.entries.get(entry).map_or(0.0, |s| s.share(region));
@@ -105,7 +112,7 @@ pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
         let has = situation.state.sets.get(entry).map_or(0.0, |set| set.share(region));
         let keeps = match situation.verdict(region) {
             Verdict::Down => 0.0,
-            _ if situation.state.drains.contains(region) => 0.0,
+            _ if situation.is_drained(region) => 0.0,
             Verdict::Up => whole,
             Verdict::Isolated | Verdict::Undecided(_) => has.min(whole),
         };
@@ -125,7 +132,7 @@ pub fn wanted(situation: &Situation<'_>) -> BTreeMap<EntryId, WeightedSet> {
 fn keep_unconfirmed(situation: &Situation<'_>, now: &WeightedSet, home: &Shares, to: &mut Shares) {
     let unconfirmed = |region: &RegionId| {
         matches!(situation.verdict(region), Verdict::Isolated | Verdict::Undecided(_))
-            && !situation.state.drains.contains(region)
+            && !situation.is_drained(region)
     };
     for (region, _) in now.iter().filter(|(region, _)| unconfirmed(region)) {
         let lost = now.share(region) - to.get(region).copied().unwrap_or(0.0);
@@ -162,16 +169,18 @@ pub fn next(
     if changes.is_empty() {
         return unconfirmed(situation).map_or(Ok(None), Err);
     }
-    if state.frozen.is_some() {
+    if state.operator.is_frozen() {
         return Err(Refusal::Frozen);
     }
-    if situation.receivers().regions.len() < failover.min_live.max(1) {
+    let live = situation.receivers().regions.len();
+    if live < failover.min_live.max(1) && (live == 0 || !situation.overridden(Refusal::MinLive)) {
         return Err(Refusal::MinLive);
     }
-    if reason == Reason::Ramp && situation.young(state.changed_at) {
+    if reason == Reason::Ramp && situation.young(state.changed_at) && !situation.overridden(Refusal::HoldDown)
+    {
         return Err(Refusal::HoldDown);
     }
-    if undoes_other(situation, &changes) {
+    if undoes_other(situation, &changes) && !situation.overridden(Refusal::UndoesOther) {
         return Err(Refusal::UndoesOther);
     }
     Ok(Some(Plan {
@@ -258,6 +267,7 @@ mod tests {
     use super::*;
     use crate::domain::latency::Rtt;
     use crate::domain::name::ServiceId;
+    use crate::domain::operator::{Freeze, OperatorState, Said};
     use crate::domain::plan::{Fence, Generation};
     use std::time::Duration;
 
@@ -295,8 +305,7 @@ mod tests {
                     fence: Fence { epoch: "e".into(), generation: Generation::new(7) },
                     writer: Some(region("b")),
                     changed_at: None,
-                    frozen: None,
-                    drains: BTreeSet::new(),
+                    operator: OperatorState::default(),
                     sets: home(),
                 },
                 failover: FailoverPolicy::default(),
@@ -394,7 +403,7 @@ mod tests {
             assert_eq!(home.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]), "{b:?}");
         }
         let mut drained = Case::new(DOWN, SPLIT, UP).with_set("a", &[("b", 1.0)]);
-        drained.state.drains.insert(region("b"));
+        drained.state.operator = OperatorState::draining([region("b")]);
         assert_eq!(drained.planned().changes[&entry("a")].to, set(&[("b", 0.75), ("c", 0.25)]));
     }
 
@@ -437,14 +446,14 @@ mod tests {
     #[test]
     fn a_freeze_stops_everything() {
         let mut case = Case::new(DOWN, UP, UP);
-        case.state.frozen = Some("release".into());
+        case.state.operator.freeze = Some(Freeze { said: Said::new("release", "alice") });
         assert_eq!(case.next(), Err(Refusal::Frozen));
     }
 
     #[test]
     fn a_drained_region_is_left_by_ramp() {
         let mut case = Case::new(UP, UP, UP);
-        case.state.drains.insert(region("c"));
+        case.state.operator = OperatorState::draining([region("c")]);
         let plan = case.planned();
         assert_eq!(plan.reason, Reason::Ramp);
         assert_eq!(plan.changes[&entry("c")].to, set(&[("c", 0.75), ("b", 0.25)]));

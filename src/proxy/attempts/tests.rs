@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::name::ServiceId;
 use crate::domain::snapshot::{RoomStatus, States};
+use std::net::SocketAddr;
 
 /// Candidates named `a`, `b`, ...: the first one is the own region.
 fn service(candidates: &[(f64, u8)]) -> Arc<ServiceSnapshot> {
@@ -58,18 +59,15 @@ fn a_budget_of_two_or_more_reaches_another_region_when_all_own_endpoints_are_dea
         (9, vec![(1.0, 3)], "aaa"),
         (3, vec![], ""),
     ] {
-        let walked =
-            walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Connect);
+        let walked = walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Connect);
         assert_eq!(walked, expected, "{attempts} attempts at {candidates:?}");
     }
 }
 
 #[test]
 fn a_refusal_leaves_the_region_at_once() {
-    let walked = walk(
-        Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), None, 0),
-        Failure::Refused,
-    );
+    let walked =
+        walk(Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), None, 0), Failure::Refused);
     assert_eq!(walked, "abc");
 }
 
@@ -77,8 +75,7 @@ fn a_refusal_leaves_the_region_at_once() {
 fn the_last_attempt_is_the_own_regions_while_it_waits_behind_others() {
     let candidates = [(0.0, 2), (1.0, 5), (1.0, 5), (1.0, 5), (1.0, 5)];
     for (attempts, expected) in [(1, "b"), (2, "ba"), (3, "bca"), (9, "bcdea")] {
-        let walked =
-            walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Refused);
+        let walked = walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Refused);
         assert_eq!(walked, expected, "{attempts} attempts");
     }
 }
@@ -147,10 +144,8 @@ fn a_share_is_the_part_of_requests_and_the_rest_goes_to_the_next() {
 #[test]
 fn a_candidate_that_was_not_drawn_is_still_the_last_resort() {
     for random in 0..100 {
-        let walked = walk(
-            Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), None, random),
-            Failure::Connect,
-        );
+        let walked =
+            walk(Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), None, random), Failure::Connect);
         assert_eq!(walked, "ba");
     }
     assert_eq!(walk(Attempts::all(service(&[(0.0, 1)]), budget(3), None, 1), Failure::Connect), "a");

@@ -58,6 +58,7 @@ impl Fixture {
         snapshot.services = [(web(), Arc::new(service))].into();
         let config = Service {
             endpoints: Vec::new(),
+            zones: Default::default(),
             tls: None,
             protocol: UpstreamProtocol::Http1,
             health: crate::config::Health::Path("/".to_owned()),
