@@ -19,8 +19,8 @@ use steering::regions::{World, policy, region, web};
 fn only_what_does_not_fit_leaves_and_only_as_much_as_fits_elsewhere() {
     let mut world = World::new(&[("a", 100.0, 130.0), ("b", 100.0, 80.0), ("c", 100.0, 20.0)]);
     world.run(40, |_| {});
-    // b has 95 - 80 to give, c the rest.
-    assert_eq!(world.asked(), [100, 95, 35]);
+    // b has 95 - 80 to give, and c takes the rest; shares are whole hundredths.
+    assert_eq!(world.asked(), [99, 95, 36]);
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn what_a_region_has_left_is_divided_among_those_who_ask_and_never_given_twice()
     assert!(most <= 97.0, "d was asked for {most} at a time");
     // d has 60 to give: all that b asks for, and the same to the others.
     let grants = &world.places[3].view.as_ref().unwrap().services[&web()].grants;
-    let grants: Vec<f64> = ["a", "b", "c"].map(|name| grants[&region(name)].round()).to_vec();
-    assert_eq!(grants.iter().sum::<f64>(), 60.0);
+    let grants = ["a", "b", "c"].map(|name| grants[&region(name)]);
+    assert!((grants.iter().sum::<f64>() - 60.0).abs() < 0.2, "{grants:?}");
     assert!(grants[1] >= 9.0 && (grants[0] - grants[2]).abs() <= 1.0, "{grants:?}");
 }
 

@@ -199,12 +199,6 @@ impl Edge {
     pub fn order(&self) -> Vec<&str> {
         self.web().unwrap().candidates.iter().map(|candidate| candidate.region.as_str()).collect()
     }
-
-    /// The share of a region; 0 when it is no candidate.
-    pub fn share(&self, name: &str) -> f64 {
-        let candidates = &self.web().unwrap().candidates;
-        candidates.iter().find(|candidate| candidate.region.as_str() == name).map_or(0.0, |c| c.share)
-    }
 }
 
 fn pod() -> SocketAddr {

@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 
 /// Less than this, in requests a second, is nothing to be shared.
 const EXCESS_MIN: f64 = 0.05;
-/// Shares that follow rates are shown in steps of a fiftieth: finer ones are no decision.
-const STEPS: f64 = 50.0;
+/// Shares that follow rates move in steps of a hundredth: finer ones are no decision.
+const STEPS: f64 = 100.0;
 
-/// A share in the steps in which it is obeyed.
+/// A share in the steps in which it is obeyed: rounded down, so that nobody gets more than there is room for.
 pub(super) fn fine(share: f64) -> f64 {
-    (share * STEPS).round() / STEPS
+    (share * STEPS + 1e-6).floor() / STEPS
 }
 
 /// What a service of the own region does, and how much of it stays.
