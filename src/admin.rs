@@ -6,8 +6,11 @@
 //! can be watched.
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
+use crate::metrics::moves::MoveMetrics;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -21,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 mod listen;
+mod operator;
 mod report;
 
 /// How long a process that has just started waits for the addresses of its services before it takes
@@ -45,6 +49,10 @@ pub struct Wiring {
     pub view: Arc<ArcSwap<View>>,
     pub registry: Registry,
     pub listeners: Arc<[Bound]>,
+    /// Who may act, and on which names.
+    pub config: watch::Receiver<Arc<Config>>,
+    pub desk: Arc<Desk>,
+    pub moves: MoveMetrics,
     /// True from SIGTERM on.
     pub draining: watch::Receiver<bool>,
 }
@@ -65,6 +73,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) {
                 gate(&wiring, Some(&name))
             }),
         )
+        .merge(operator::routes())
         .with_state(Arc::new(wiring));
     listen::serve(listener, router).await;
 }
@@ -77,6 +86,8 @@ const INDEX: &str = concat!(
     "/ready     200 while it takes traffic; 503 before the first decision, before the first look-ups (3 s at most) and while draining\n",
     "/metrics   for Prometheus\n",
     "/snapshot  what requests are routed by now: regions, services, names, listeners\n",
+    "/operator  what operators have said: freezes, drains, overrides, and acts that wait to be written\n",
+    "/operator/<drain|undrain|freeze|thaw|override|clear>  POST by an operator: `proxima drain --help`\n",
     "/health/edge, /health/gate, /health/gate/<name>  as on the data listeners\n",
 );
 

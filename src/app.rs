@@ -9,7 +9,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
-use crate::dns;
+use crate::dns::{self, access::Access};
 use crate::domain::fleet::{Fleet, Input};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -19,6 +19,8 @@ use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::operators::Desk;
+use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
 use crate::probe;
 use crate::proxy::{self, Edge, Phase};
@@ -134,6 +136,7 @@ struct Parts {
     access_log: AccessLog,
     spans: (Exporter, otlp::Queue),
     dns_metrics: Arc<DnsMetrics>,
+    audit: Arc<Audit>,
 }
 
 impl Parts {
@@ -156,6 +159,7 @@ impl Parts {
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             access_log,
+            audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
             registry,
         };
@@ -176,6 +180,7 @@ impl App {
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writer) = Parts::new(&config.policy)?;
+        parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
         let wiring = proxy::Wiring {
@@ -203,6 +208,7 @@ impl App {
             edge: Arc::clone(&edge),
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
+            audit: Arc::clone(&parts.audit),
             logging,
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
@@ -233,6 +239,7 @@ impl App {
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);
         let fleet = Fleet::new(Arc::clone(&self.config.borrow().policy), parts.boot);
+        let desk = Arc::new(Desk::new(parts.clock, input_sender.clone(), parts.audit));
         let control = control::Wiring {
             clock: parts.clock,
             inputs,
@@ -243,6 +250,7 @@ impl App {
             published: published_sender,
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
             heartbeat: parts.heartbeat,
+            desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
         };
         let probes = probe::Wiring {
@@ -259,10 +267,13 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
-            snapshot: parts.snapshot,
+            snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,
             listeners,
+            config: self.config.clone(),
+            desk: Arc::clone(&desk),
+            moves: parts.request_metrics.moves.clone(),
             draining: self.draining.subscribe(),
         };
         let (config, shutdown) = (self.config.clone(), self.draining.subscribe());
@@ -270,8 +281,17 @@ impl App {
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
         self.tasks.spawn("resolve", resolve::run(resolver));
-        self.tasks
-            .spawn(DNS, dns::run(config, plans, input_sender, parts.clock, parts.dns_metrics, shutdown));
+        let links = dns::Links {
+            config,
+            plans,
+            inputs: input_sender,
+            clock: parts.clock,
+            metrics: parts.dns_metrics,
+            snapshot: parts.snapshot,
+            desk,
+            shutdown,
+        };
+        self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
         self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });

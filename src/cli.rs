@@ -7,6 +7,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dns;
+pub mod operator;
 pub mod run;
 #[cfg(feature = "demo")]
 pub mod zone_server;
@@ -27,6 +28,21 @@ enum Command {
     Check(check::Arguments),
     /// Inspect and prepare the Route 53 records of the configured names.
     Dns(dns::Arguments),
+    /// Take all users off a region, at a pace, until it is undrained.
+    Drain(operator::Drain),
+    /// Give a region its users back.
+    Undrain(operator::Undrain),
+    /// Let nothing be changed in DNS.
+    Freeze(operator::Freeze),
+    /// End a freeze.
+    Thaw(operator::Freeze),
+    /// Set a safety rule aside for a while.
+    Override(operator::Override),
+    /// End an override.
+    Clear(operator::Clear),
+    /// What operators have said.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Run a local Route 53: its HTTP API, its health checks, and the zone's DNS.
     #[cfg(feature = "demo")]
     ZoneServer(zone_server::Arguments),
@@ -51,6 +67,13 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),
+        Command::Drain(arguments) => operator::drain(arguments),
+        Command::Undrain(arguments) => operator::undrain(arguments),
+        Command::Freeze(arguments) => operator::freeze("freeze", arguments),
+        Command::Thaw(arguments) => operator::freeze("thaw", arguments),
+        Command::Override(arguments) => operator::override_rule(arguments),
+        Command::Clear(arguments) => operator::clear(arguments),
+        Command::Operator(arguments) => operator::operator(arguments),
         #[cfg(feature = "demo")]
         Command::ZoneServer(arguments) => zone_server::run(arguments),
         #[cfg(feature = "demo")]

@@ -19,6 +19,8 @@ mod report;
 mod tls;
 mod units;
 
+pub use units::duration as parse_duration;
+
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
     UnixAddress,
@@ -154,6 +156,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub resolver: Resolver,
     pub admin: Admin,
+    /// A file for the audit log's lines; they are in the log anyway.
+    pub audit: Option<PathBuf>,
     pub log: Log,
     /// `None`: requests are not logged.
     pub access_log: Option<AccessLog>,
@@ -191,10 +195,31 @@ pub struct Region {
     /// AWS region whose place in the world it has: that of its latency records, and the one that
     /// requests to AWS are signed for unless the environment says another.
     pub place: String,
-    /// What DNS gives to users who enter there: its load balancer's addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Port of `/health/edge` and `/health/gate` at `addresses`, for Route 53's checkers.
+    /// What DNS gives to users who enter there; `None`: no name leads there, or each says its own.
+    pub target: Option<Target>,
+    /// Port of `/health/edge` and `/health/gate` at the target, for Route 53's checkers.
     pub health_port: u16,
+}
+
+/// What a region's records hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The addresses of its load balancer, in A and AAAA records; not empty.
+    Addresses(Vec<IpAddr>),
+    /// Its load balancer itself, in alias records.
+    Alias(LoadBalancer),
+    /// A name that leads there, in CNAME records.
+    Cname(DnsName),
+}
+
+/// An AWS load balancer, as alias records name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadBalancer {
+    pub name: DnsName,
+    /// Of the load balancer, not of the record.
+    pub zone_id: String,
+    /// Whether it has IPv6 addresses, too: then there are AAAA records as well.
+    pub ipv6: bool,
 }
 
 /// Where a region's peer listener is, and how it is known for the right one.
@@ -272,8 +297,12 @@ pub enum UpstreamProtocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     pub form: Form,
-    /// One TTL for every record of every set.
+    /// One TTL for every record of every set; alias records have none.
     pub ttl: Duration,
+    /// Its hosted zone; `None`: that of `[dns]`.
+    pub zone_id: Option<String>,
+    /// Regions that this name leads to by another target than the region's own.
+    pub targets: BTreeMap<RegionId, Target>,
 }
 
 /// How the records of a name are laid out.
@@ -300,6 +329,12 @@ pub struct Dns {
     pub health_interval: Duration,
     /// Failures in a row that turn such a check: 1..=10.
     pub health_threshold: u8,
+    /// What all edges together may ask of the account; each reads at its share. At least 1.
+    pub requests_per_second: u32,
+    /// Whether a change is looked for at the zone's servers after it is INSYNC.
+    pub verify: bool,
+    /// Servers of the zones to ask instead of those that Route 53 names.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// Whether plans are written.
@@ -325,6 +360,25 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
+    /// Who may act; none: nobody.
+    pub operators: Vec<Operator>,
+}
+
+/// Somebody who may act on the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// As control records and the audit log name them.
+    pub name: String,
+    pub token: Token,
+}
+
+/// How an operator is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// The file holds it; read at each use, so that it can be changed under way.
+    File(PathBuf),
+    /// Its SHA-256.
+    Sha256([u8; 32]),
 }
 
 /// What SIGTERM does.
@@ -360,7 +414,7 @@ impl Default for Resolver {
 impl Default for Admin {
     /// Loopback: who may read the admin pages is for the operator to widen.
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)), operators: Vec::new() }
     }
 }
 

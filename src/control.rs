@@ -15,6 +15,7 @@ use crate::domain::view::View;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::request::ServiceTotals;
 use crate::metrics::snapshot::Heartbeat;
+use crate::operators::Desk;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Wiring {
     /// Reads what this region and its services have done since the start.
     pub load: Arc<dyn Fn(&Snapshot) -> Totals + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
+    /// Told what becomes of operators' acts.
+    pub desk: Arc<Desk>,
     pub metrics: ControlMetrics,
 }
 
@@ -156,6 +159,7 @@ impl Control {
                 }
                 Output::View(view) => self.wiring.view.store(view),
                 Output::Propose(plan) => self.propose(plan),
+                Output::Operated { id, result } => self.wiring.desk.judged(id, result),
                 Output::Moved(transition) => {
                     self.wiring.metrics.moved(&transition);
                     log(&transition);

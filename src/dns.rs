@@ -6,36 +6,48 @@
 //! Any failure leaves the last good state.
 //!
 //! # Limits
-//! Each edge asks for the witness of every other region at every poll. With
-//! `n` edges that is `n * n` requests a poll on the account, which takes five a
-//! second for all its writers: more than six or seven edges want a longer `dns.poll`.
+//! Route 53 takes five requests a second for a whole account. An edge reads at its
+//! share of them (`dns.requests_per_second` by the number of regions), whatever
+//! `dns.poll` says; it asks at each poll for the witnesses of regions that are in
+//! doubt, and for one other by turns. Each process reads for itself: two edges of
+//! one region take two shares.
 
 pub mod access;
+pub mod answers;
 pub mod api;
+pub mod apply;
+mod ask;
 pub mod batch;
-pub mod bootstrap;
 pub mod checks;
 pub mod control_record;
+pub mod diff;
 pub mod error;
 mod execute;
 pub mod layout;
+pub mod operate;
 pub mod pace;
 mod poll;
 pub mod provider;
 pub mod reader;
+mod render;
 mod seen;
 pub mod show;
+pub mod survey;
 mod trouble;
+pub mod verify;
 mod wall;
 pub mod witness;
 pub mod writer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DnsMode};
 use crate::domain::fleet::Input;
 use crate::domain::plan::Plan;
+use crate::domain::snapshot::Snapshot;
 use crate::metrics::dns::DnsMetrics;
+use crate::operators::Desk;
 use access::Access;
+use arc_swap::ArcSwap;
 use execute::{Pending, execute, follow};
 use provider::Provider;
 use std::sync::Arc;
@@ -59,20 +71,12 @@ pub struct Links {
     pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
     pub metrics: Arc<DnsMetrics>,
+    /// Tells whose witness is wanted first.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Acts that shall be in the control records.
+    pub desk: Arc<Desk>,
     /// True: drain and end.
     pub shutdown: watch::Receiver<bool>,
-}
-
-/// Runs until `shutdown` says true, with credentials from AWS's default chain.
-pub async fn run(
-    config: watch::Receiver<Arc<Config>>,
-    plans: mpsc::Receiver<Plan>,
-    inputs: mpsc::Sender<Input>,
-    clock: Clock,
-    metrics: Arc<DnsMetrics>,
-    shutdown: watch::Receiver<bool>,
-) {
-    serve(Links { config, plans, inputs, clock, metrics, shutdown }, Access::Chain).await;
 }
 
 /// Runs until shutdown, with the given credentials.
@@ -116,12 +120,23 @@ impl Work {
         config: &Arc<Config>,
         provider: Option<Arc<Provider>>,
     ) -> Option<Arc<Config>> {
-        // Aborted when this returns; they only read.
+        // Aborted when this returns: they read, or write what is safe to be written again.
         let mut readers = JoinSet::new();
         if let Some(provider) = &provider {
             readers.spawn(poll::names(Arc::clone(provider), links.inputs.clone()));
-            readers.spawn(poll::witnesses(Arc::clone(provider), links.inputs.clone()));
+            let snapshot = Arc::clone(&links.snapshot);
+            readers.spawn(poll::witnesses(Arc::clone(provider), snapshot, links.inputs.clone()));
         }
+        let unwritable = match &provider {
+            None => Some("there is no [dns] in the configuration"),
+            Some(provider) if provider.dns.mode == DnsMode::Observe => Some("dns.mode is \"observe\""),
+            Some(provider) => {
+                let (provider, desk) = (Arc::clone(provider), Arc::clone(&links.desk));
+                readers.spawn(operate::carry(provider, desk, links.inputs.clone()));
+                None
+            }
+        };
+        links.desk.writable(unwritable);
         let mut planning = true;
         loop {
             tokio::select! {

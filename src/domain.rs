@@ -5,6 +5,7 @@
 //! Maps are ordered (`BTreeMap`), so nothing depends on hash order.
 
 pub mod capacity;
+pub mod drift;
 pub mod endpoint;
 pub mod fleet;
 pub mod hash;

@@ -17,6 +17,7 @@ pub mod dns;
 pub mod domain;
 pub mod error_chain;
 pub mod metrics;
+pub mod operators;
 pub mod otlp;
 pub mod peer;
 pub mod probe;

@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod dns;
+pub mod moves;
 pub mod request;
 pub mod snapshot;

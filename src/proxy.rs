@@ -43,6 +43,7 @@ mod guards;
 pub mod h1;
 mod headers;
 mod io;
+mod leaving;
 mod listen;
 mod pace;
 mod pipeline;
@@ -142,6 +143,7 @@ struct Shared {
     draining: AtomicBool,
     counter: Arc<activity::Counter>,
     malformed: Malformations,
+    leaving: leaving::Leaving,
 }
 
 /// Counts of malformed messages, by reason.
@@ -213,6 +215,7 @@ impl Edge {
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
+            leaving: leaving::Leaving::new(&config),
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
@@ -251,6 +254,12 @@ impl Edge {
         let mut sweeping = JoinSet::new();
         let pipeline = Arc::clone(&self.server.pipeline);
         sweeping.spawn(async move { pipeline.upstreams.sweep().await });
+        let shared = Arc::clone(&self.shared);
+        sweeping.spawn(async move {
+            let (snapshot, moves) =
+                (Arc::clone(&shared.wiring.snapshot), shared.wiring.metrics.moves.clone());
+            shared.leaving.follow(snapshot, moves).await;
+        });
         loop {
             let now = *phase.borrow_and_update();
             if now >= Phase::Draining {
@@ -282,6 +291,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
+        self.shared.leaving.apply(config);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         listen::change(&self.doors, config);

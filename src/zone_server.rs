@@ -8,12 +8,14 @@
 //!
 //! # Limits
 //! A, AAAA, CNAME, NS, SOA and TXT; simple, weighted and latency records, alias
-//! records within one zone; HTTP and TCP checks of addresses. Wildcards, private
+//! records within one zone and to load balancers that the settings name; HTTP and
+//! TCP checks. Wildcards, private
 //! zones, the other routing policies and calculated checks are refused by name.
 //! Deleting the target of an alias is allowed and leaves the alias unanswered.
 
 mod answer;
 mod api;
+mod balancers;
 mod checker;
 mod dns;
 mod health;
@@ -36,7 +38,7 @@ use places::Places;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use state::{Parts, State};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{NewZone, Store};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub dns: SocketAddr,
     /// A zone to create at the start.
     pub zone: Option<String>,
+    /// Load balancers that alias records may name.
+    pub load_balancers: Vec<LoadBalancer>,
     /// Address blocks and the AWS region that each is nearest to.
     pub places: Vec<(IpNet, String)>,
     /// From accepted to INSYNC, when DNS answers by a change; an hour at most.
@@ -85,6 +89,7 @@ impl Default for Settings {
             api: loopback,
             dns: loopback,
             zone: None,
+            load_balancers: Vec::new(),
             places: Vec::new(),
             insync_delay: Duration::from_millis(300),
             health_interval: Duration::from_secs(1),
@@ -92,6 +97,15 @@ impl Default for Settings {
             throttle: false,
         }
     }
+}
+
+/// A load balancer of AWS, as far as Route 53 sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadBalancer {
+    pub name: String,
+    /// Of load balancers of its region, not of its users' names.
+    pub zone_id: String,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Why a server could not start.
@@ -104,7 +118,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    #[error("'{text}' is no zone name")]
+    #[error("'{text}' is no name")]
     ZoneName {
         text: String,
         #[source]
@@ -149,6 +163,10 @@ impl ZoneServer {
         }
         let mut store = Store::new(settings.seed, settings.insync_delay);
         let zone_id = settings.zone.map(|text| preload(&mut store, text)).transpose()?;
+        for LoadBalancer { name, zone_id, addresses } in settings.load_balancers {
+            let parsed = Name::parse(&name).map_err(|source| Error::ZoneName { text: name, source })?;
+            store.add_balancer(zone_id, parsed, addresses);
+        }
         let (udp, tcp) = bind_dns(settings.dns).await?;
         let listener = TcpListener::bind(settings.api).await.map_err(bind_error("the API", settings.api))?;
         let api = listener.local_addr().map_err(bind_error("the API", settings.api))?;

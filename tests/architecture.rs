@@ -18,8 +18,18 @@ use scan::{PathUse, blank, module_of, paths};
 /// Pure decisions; everything may import it.
 const DOMAIN: &str = "domain";
 /// Shared by the adapters, import no adapter.
-const LEAVES: &[&str] =
-    &["access_log", "clock", "config", "error_chain", "metrics", "otlp", "peer", "rtt_table", "trust"];
+const LEAVES: &[&str] = &[
+    "access_log",
+    "clock",
+    "config",
+    "error_chain",
+    "metrics",
+    "operators",
+    "otlp",
+    "peer",
+    "rtt_table",
+    "trust",
+];
 /// Speak with the world; never import one another.
 const ADAPTERS: &[&str] = &["control", "proxy", "probe", "resolve", "dns", "admin", "zone_server"];
 /// May name several adapters.

@@ -54,13 +54,13 @@ async fn prepares(server: Server, test: &str) {
     let (code, shown, error) = proxima(&config, &["bootstrap"]).await;
     assert_eq!((code, error.as_str()), (Some(0), ""));
     for line in [
-        "create   http://127.77.0.1:1/health/edge (ap-south-1)",
-        "create   http://127.77.0.2:1/health/gate/www.example.test (eu-west-1)",
-        "create   _proxima.www.example.test TXT, generation 1",
-        "create   eu-west-1.www.example.test A [eu-west-1] weight 100: 127.77.0.2",
-        "create   www.example.test A [us-east-1] -> us-east-1.www.example.test",
-        "13 to create",
-        "nothing was created; add --yes to create it",
+        "  + http://127.77.0.1:1/health/edge (ap-south-1) every 10 s, threshold 3\n",
+        "  + http://127.77.0.2:1/health/gate/www.example.test (eu-west-1) every",
+        "  + _proxima.www.example.test TXT: generation 1\n",
+        "  + eu-west-1.www.example.test A [eu-west-1]: weight 100 TTL 60 127.77.0.2\n",
+        "  + www.example.test A [us-east-1]: latency us-east-1 -> us-east-1.www.example.test\n",
+        ": 13 to create, 0 to change, 0 to delete\n",
+        "nothing was written; add --yes to do it",
     ] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
@@ -75,7 +75,7 @@ async fn prepares(server: Server, test: &str) {
 
     let (code, again, _) = proxima(&config, &["bootstrap", "--yes"]).await;
     assert_eq!(code, Some(0));
-    assert!(again.ends_with("nothing to do\n") && !again.contains("create "), "{again}");
+    assert!(again.ends_with("no changes\nnothing to do\n") && !again.contains("  + "), "{again}");
 
     let (code, shown, error) = proxima(&config, &["show"]).await;
     assert_eq!((code, error.as_str()), (Some(0), ""));
@@ -107,7 +107,138 @@ async fn what_stands_in_the_way_is_named_and_nothing_is_created_on_our_zone_serv
     server.change(vec![(ChangeAction::Create, foreign)]).await;
     let (code, shown, error) = proxima(&written(&server, "foreign"), &["bootstrap", "--yes"]).await;
     assert_eq!(code, Some(1));
-    assert!(shown.contains("PROBLEM  us-east-1.www.example.test A: a simple record"), "{shown}");
-    assert!(error.starts_with("proxima dns: nothing was created"), "{error}");
+    assert!(shown.contains("  - us-east-1.www.example.test A: TTL 60 203.0.113.7\n"), "{shown}");
+    let why = "www.example.test: nothing was written: 1 in the way: us-east-1.www.example.test A\n";
+    assert!(shown.contains(why), "{shown}");
+    assert!(error.starts_with("proxima dns: names left as they were: 1"), "{error}");
     assert_eq!(server.records().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plan_tells_changes_by_its_exit_code_and_apply_does_exactly_what_it_showed_on_our_zone_server() {
+    let mut server = Server::zone_server().await.unwrap();
+    let config = written(&server, "plan");
+    assert_eq!(proxima(&config, &["plan"]).await.0, Some(2), "nothing is there yet");
+    let (code, said, _) = proxima(&config, &["apply", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("there is no control record: `proxima dns bootstrap`"), "{said}");
+    assert_eq!(proxima(&config, &["bootstrap", "--yes"]).await.0, Some(0));
+    let (code, shown, error) = proxima(&config, &["plan"]).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{shown}");
+
+    server.form = "form = \"global\"\nttl = \"30s\"";
+    let config = written(&server, "plan");
+    let (code, json, _) = proxima(&config, &["plan", "--json"]).await;
+    assert_eq!(code, Some(2));
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&plan["create"], &plan["change"], &plan["delete"]), (&0.into(), &3.into(), &0.into()));
+    let changed: Vec<&serde_json::Value> =
+        plan["names"][0]["records"].as_array().unwrap().iter().filter(|r| r["action"] == "change").collect();
+    assert_eq!((&changed[0]["old"], &changed[0]["new"]), (&"TTL 60".into(), &"TTL 30".into()));
+    let id = plan["plan"].as_str().unwrap();
+
+    let (code, shown, _) = proxima(&config, &["apply"]).await;
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("nothing was written; add --yes"), "{shown}");
+    // Somebody repairs one of them by hand: that is another plan.
+    let mut edited = server.weighted("eu-west-1", "eu-west-1").await;
+    edited.ttl = Some(30);
+    server.change(vec![(ChangeAction::Upsert, edited)]).await;
+    let before = server.records().await;
+    let (code, _, error) = proxima(&config, &["apply", "--yes", "--plan", id]).await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains(&format!("not {id}: look at it again; nothing was written")), "{error}");
+    assert_eq!(server.records().await, before);
+    let (code, applied, error) = proxima(&config, &["apply", "--yes"]).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{applied}");
+    assert!(applied.ends_with("applied\n"), "{applied}");
+    assert_eq!(proxima(&config, &["plan"]).await.0, Some(0));
+    let ttl = server.weighted("us-east-1", "us-east-1").await.ttl;
+    assert_eq!(ttl, Some(30));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_is_adopted_then_removed_and_what_is_left_is_said_on_our_zone_server() {
+    let server = Server::zone_server().await.unwrap();
+    let theirs = simple("www.example.test", RrType::A, "127.77.0.2");
+    server.change(vec![(ChangeAction::Create, theirs.clone())]).await;
+    let config = written(&server, "adopt");
+    let (code, shown, _) = proxima(&config, &["adopt"]).await;
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("  - www.example.test A: TTL 60 127.77.0.2\n"), "{shown}");
+    assert_eq!(server.records().await.len(), 1);
+    let (code, adopted, error) = proxima(&config, &["adopt", "--yes"]).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{adopted}");
+    assert!(adopted.contains("adopted; `proxima dns apply` makes"), "{adopted}");
+    assert_eq!(server.records().await.len(), 2, "the control record alone is new");
+    assert_eq!(proxima(&config, &["apply", "--yes"]).await.0, Some(0));
+    assert_eq!(server.records().await.len(), 7);
+
+    let keep = ["remove", "--keep-serving", "eu-west-1"];
+    let (code, shown, _) = proxima(&config, &keep).await;
+    assert_eq!(code, Some(0));
+    for line in [
+        "  - _proxima.www.example.test TXT\n",
+        "  + www.example.test A: TTL 60 127.77.0.2\n",
+        ": 7 records to delete\n",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    assert_eq!(server.records().await.len(), 7);
+    let (code, removed, error) = proxima(&config, &[&keep[..], &["--yes"]].concat()).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{removed}");
+    assert!(removed.contains("health checks deleted: 6\n"), "{removed}");
+    assert!(removed.ends_with("removed: a plain record serves each name\n"), "{removed}");
+    let left = server.records().await;
+    assert_eq!((left.len(), &left[0].resource_records), (1, &theirs.resource_records));
+    let (code, _, error) = proxima(&config, &["remove", "--yes"]).await;
+    assert_eq!(code, Some(1), "what is left is nobody's: {error}");
+    assert_eq!(server.records().await, left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_asks_the_servers_and_tells_a_wrong_answer_and_a_wrong_share_on_our_zone_server() {
+    let mut server = Server::zone_server().await.unwrap();
+    for (number, address) in server.addresses.iter_mut().enumerate() {
+        address.push_str(&format!(" fd00:77::{}", number + 1));
+    }
+    server.bootstrap().await;
+    let edge = server.edge("eu-west-1").await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 60), ("us-east-1", 40)]);
+    edge.submit(&plan).await;
+    let config = written(&server, "verify");
+    let at = server.dns.unwrap().to_string();
+    let verify = ["verify", "--server", at.as_str()];
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Until the change is INSYNC the old weights are answered, and that is told.
+    let shown = loop {
+        let (code, shown, error) = proxima(&config, &verify).await;
+        if code == Some(0) {
+            break shown;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{shown}{error}");
+    };
+    for line in [
+        "www.example.test in zone",
+        "ok        eu-west-1.www.example.test AAAA: eu-west-1 ",
+        "; want eu-west-1 60 %, us-east-1 40 %\n",
+        "ok        us-east-1.www.example.test A: us-east-1 1 of 1; want us-east-1\n",
+        "ok        www.example.test A: ",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    // A server that answers by what was: the same zone, with the records changed behind its DNS.
+    let slow = proxima::zone_server::Settings { zone: Some("example.test".to_owned()), ..Default::default() };
+    let old = proxima::zone_server::ZoneServer::start(slow).await.unwrap();
+    let stale = old.dns_addr().to_string();
+    let (code, json, _) = proxima(&config, &["verify", "--json", "--server", &at, "--server", &stale]).await;
+    assert_eq!(code, Some(1));
+    let said: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let answers = said["names"][0]["answers"].as_array().unwrap();
+    for answer in answers {
+        let wanted = answer["server"] == at.as_str();
+        assert_eq!(answer["matches"] == true, wanted, "{answer}");
+    }
+    assert_eq!(said["mismatches"], 8, "three sets and the name, in both families");
+    assert!(json.contains("1 times nothing"), "{json}");
 }

@@ -5,6 +5,7 @@
 #[allow(dead_code)] // Each test file uses its part.
 mod dns_support;
 
+use arc_swap::ArcSwap;
 use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, region, set};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -14,8 +15,11 @@ use proxima::dns::{Links, serve};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::name::{EntryId, RegionId};
 use proxima::domain::plan::{NameState, Plan};
+use proxima::domain::snapshot::Snapshot;
 use proxima::domain::votes::Witness;
 use proxima::metrics::dns::DnsMetrics;
+use proxima::operators::Desk;
+use proxima::operators::audit::Audit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +36,7 @@ struct Provider {
     config: watch::Sender<Arc<Config>>,
     plans: mpsc::Sender<Plan>,
     inputs: mpsc::Receiver<Input>,
+    desk: Arc<Desk>,
     shutdown: watch::Sender<bool>,
     registry: Registry,
     task: JoinHandle<()>,
@@ -45,16 +50,20 @@ impl Provider {
         let (plans, plans_end) = mpsc::channel(16);
         let (inputs_end, inputs) = mpsc::channel(1024);
         let (shutdown, shutdown_end) = watch::channel(false);
+        let (clock, audit) = (Clock::start(), Arc::new(Audit::register(&registry).unwrap()));
+        let desk = Arc::new(Desk::new(clock, inputs_end.clone(), audit));
         let links = Links {
             config: config_end,
             plans: plans_end,
             inputs: inputs_end,
-            clock: Clock::start(),
+            clock,
+            desk: Arc::clone(&desk),
             metrics,
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
             shutdown: shutdown_end,
         };
         let task = tokio::spawn(serve(links, server.access.clone()));
-        Self { config, plans, inputs, shutdown, registry, task }
+        Self { config, plans, inputs, desk, shutdown, registry, task }
     }
 
     /// The next report that `pick` wants.

@@ -9,11 +9,12 @@ mod dns_support;
 use aws_sdk_route53::types::{ChangeAction, HealthCheckConfig, HealthCheckType, ResourceRecord, RrType};
 use dns_support::{Server, set, simple};
 use proxima::clock::Clock;
-use proxima::dns::bootstrap::{BootstrapError, survey};
+use proxima::dns::apply::Operation;
 use proxima::dns::checks::Checks;
 use proxima::dns::error::ErrorKind;
 use proxima::dns::provider::Provider;
 use proxima::dns::reader::{ReadError, read};
+use proxima::dns::survey::survey;
 use proxima::dns::writer::Written;
 use proxima::domain::name::EntryId;
 use proxima::metrics::dns::DnsMetrics;
@@ -79,13 +80,12 @@ async fn remove(server: &Server) {
 }
 
 async fn bootstrap_creates_what_is_asked_for_and_then_has_nothing_to_do(server: &Server) {
-    let (api, config) = (server.api().await, server.config("eu-west-1"));
     let before = server.records().await;
-    let first = survey(&api, &config).await.unwrap();
+    let first = server.survey().await;
     // 3 edge and 3 gate checks, the control record, 3 aliases, 3 weighted records.
-    assert_eq!((first.missing(), first.problems()), (13, 0), "{first}");
+    assert_eq!((first.counts().create, first.problems().len()), (13, 0), "{first}");
     assert_eq!(server.records().await, before, "a survey writes nothing");
-    assert_eq!(first.apply(&api).await.unwrap().len(), 1, "one batch a name");
+    assert_eq!(server.carry_out(Operation::Bootstrap).await.submitted.len(), 1, "one batch a name");
 
     let reading = server.edge("eu-west-1").await.read().await;
     assert_eq!(reading.state.fence.generation.get(), 1);
@@ -100,22 +100,21 @@ async fn bootstrap_creates_what_is_asked_for_and_then_has_nothing_to_do(server: 
     let target = alias.alias_target().map(|t| (t.dns_name(), t.evaluate_target_health()));
     assert_eq!(target, Some((format!("eu-west-1.{}.", server.name).as_str(), true)));
 
-    let (records, second) = (server.records().await, survey(&api, &config).await.unwrap());
-    assert_eq!((second.missing(), second.problems()), (0, 0), "{second}");
-    assert!(second.to_string().ends_with("nothing to do"), "{second}");
-    assert_eq!(second.apply(&api).await.unwrap(), []);
+    let (records, second) = (server.records().await, server.survey().await);
+    assert!(second.counts().none() && second.problems().is_empty(), "{second}");
+    assert!(second.to_string().ends_with("no changes"), "{second}");
+    assert_eq!(server.carry_out(Operation::Bootstrap).await.submitted, []);
     assert_eq!(server.records().await, records);
 }
 
 async fn bootstrap_refuses_what_stands_in_the_way(server: &Server) {
     let foreign = simple(server.name.as_str(), RrType::A, "203.0.113.7");
     server.change(vec![(ChangeAction::Create, foreign.clone())]).await;
-    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    let api = server.api().await;
     let (records, checks) = (server.records().await, api.health_checks().await.unwrap());
-    let survey = survey(&api, &config).await.unwrap();
-    let shown = survey.to_string();
-    assert!(shown.contains(&format!("PROBLEM  {} A: a simple record", server.name)), "{shown}");
-    assert!(matches!(survey.apply(&api).await, Err(BootstrapError::Refused(1))));
+    let outcome = server.carry_out(Operation::Bootstrap).await;
+    let (_, why) = &outcome.failed[0];
+    assert_eq!(*why, format!("1 in the way: {} A", server.name));
     assert_eq!(server.records().await, records, "nothing was created");
     assert_eq!(api.health_checks().await.unwrap(), checks, "not even a health check");
 }
@@ -123,12 +122,12 @@ async fn bootstrap_refuses_what_stands_in_the_way(server: &Server) {
 async fn bootstrap_goes_on_after_a_region_was_added(server: &Server) {
     let api = server.api().await;
     let two = server.config_with("eu-west-1", &["eu-west-1", "us-east-1"], "mode = \"act\"");
-    survey(&api, &two).await.unwrap().apply(&api).await.unwrap();
-    let three = server.config("eu-west-1");
-    let added = survey(&api, &three).await.unwrap();
+    let first = survey(&api, &two, &[]).await.unwrap();
+    first.carry_out(&api, &Operation::Bootstrap).await.unwrap();
+    let added = server.survey().await;
     // Its two checks, its alias, its set.
-    assert_eq!((added.missing(), added.problems()), (4, 0), "{added}");
-    added.apply(&api).await.unwrap();
+    assert_eq!((added.counts().create, added.problems().len()), (4, 0), "{added}");
+    server.bootstrap().await;
     let reading = server.edge("eu-west-1").await.read().await;
     assert_eq!(reading.state.fence.generation.get(), 2, "an addition is fenced like any change");
     assert_eq!(reading.state.sets.len(), 3);
@@ -335,7 +334,7 @@ async fn after_bootstrap_no_check_is_lacking_though_a_region_is_unused() {
 #[tokio::test]
 async fn a_check_that_was_deleted_is_made_anew_under_the_next_reference() {
     let server = Server::zone_server().await.unwrap();
-    let (api, config) = (server.api().await, server.config("eu-west-1"));
+    let api = server.api().await;
     server.bootstrap().await;
     let checks = api.health_checks().await.unwrap();
     assert!(checks.iter().all(|check| check.caller_reference.ends_with("/0")), "{checks:?}");
@@ -346,31 +345,24 @@ async fn a_check_that_was_deleted_is_made_anew_under_the_next_reference() {
     let refused = api.create_health_check(&gone.caller_reference, settings).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Exists, "{refused}");
 
-    let again = survey(&api, &config).await.unwrap();
-    assert_eq!((again.missing(), again.problems()), (1, 0), "{again}");
-    again.apply(&api).await.unwrap();
+    let again = server.survey().await;
+    assert_eq!((again.counts().create, again.problems().len()), (1, 0), "{again}");
+    server.bootstrap().await;
     let next = gone.caller_reference.strip_suffix("/0").map(|start| format!("{start}/1"));
     let checks = api.health_checks().await.unwrap();
     assert!(checks.iter().any(|check| Some(&check.caller_reference) == next.as_ref()), "{checks:?}");
-    let done = survey(&api, &config).await.unwrap();
-    assert_eq!((done.missing(), done.problems()), (0, 0), "{done}");
+    let done = server.survey().await;
+    assert!(done.counts().none() && done.problems().is_empty(), "{done}");
 }
 
 #[tokio::test]
-async fn a_check_that_differs_is_a_problem_and_not_taken() {
+async fn a_reference_that_is_in_use_for_another_check_is_not_taken() {
     let server = Server::zone_server().await.unwrap();
     let (api, config) = (server.api().await, server.config("eu-west-1"));
     server.bootstrap().await;
     let checks = Checks::read(&api).await.unwrap();
-    let slower =
-        server.config_with("eu-west-1", &dns_support::REGIONS, "mode = \"act\"\nhealth_threshold = 5");
-    let survey = survey(&api, &slower).await.unwrap();
-    assert_eq!(survey.problems(), 6, "{survey}");
-    assert!(survey.to_string().contains("threshold is 3, the configuration says 5"), "{survey}");
     let layout = proxima::dns::layout::Layout::of(&config, &server.name).unwrap();
     for gate in layout.gates() {
-        let id = checks.id(gate).unwrap();
-        assert!(checks.find(gate).unwrap().health_check_config.is_some(), "{id}");
         let other = HealthCheckConfig::builder().r#type(HealthCheckType::Tcp).ip_address("127.0.0.1").port(9);
         let reference = checks.find(gate).unwrap().caller_reference.clone();
         let refused = api.create_health_check(&reference, other.build().unwrap()).await.unwrap_err();

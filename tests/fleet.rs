@@ -6,6 +6,8 @@ mod fleet {
     mod view_size;
     mod witnesses;
 }
+#[path = "fleet/operators.rs"]
+mod operators;
 
 use fleet::edge::{Edge, home, pod, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};

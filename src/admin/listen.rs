@@ -3,7 +3,7 @@
 //! `axum::serve` has none: a client that opens connections and says nothing
 //! would take descriptors from the traffic beside it until none are left.
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -26,14 +26,20 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the process ran out of descriptors: trying again at once would only burn the processor.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Who sent a request, for the audit log.
+#[derive(Debug, Clone)]
+pub(super) struct From(pub(super) String);
+
 /// Serves until the task is dropped.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let service = TowerToHyperService::new(router);
     // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, service.clone(), permit))),
+            Ok((stream, from)) => {
+                let router = router.clone().layer(Extension(From(from.to_string())));
+                drop(tokio::spawn(connection(stream, TowerToHyperService::new(router), permit)));
+            }
             Err(error) if of_the_client(&error) => {}
             Err(error) => {
                 tracing::error!(listener = "admin", %error, "connections are not accepted");

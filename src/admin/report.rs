@@ -1,6 +1,7 @@
 //! `/snapshot`: the snapshot as JSON, for people and tests.
 
 use super::{Bound, Wiring};
+use crate::domain::drift::Drift;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
@@ -85,6 +86,8 @@ struct NameReport {
     generation: Option<u64>,
     /// The rule that holds back a change now.
     refusal: Option<&'static str>,
+    /// Records that are not what the configuration asks for.
+    drift: Vec<Drift>,
     gate: &'static str,
 }
 
@@ -193,6 +196,7 @@ impl From<&NameStatus> for NameReport {
             applied: weights(&status.applied),
             generation: status.generation.map(|generation| generation.get()),
             refusal: status.refusal,
+            drift: status.drift.clone(),
             gate: match status.gate {
                 Gate::Open => "open",
                 Gate::Closed => "closed",

@@ -6,6 +6,7 @@ use crate::access_log::{AccessLog, OpenError, Output};
 use crate::config::Config;
 use crate::domain::fleet::Input;
 use crate::metrics::control::{ControlMetrics, Reload};
+use crate::operators::audit::Audit;
 use crate::proxy::{self, Edge};
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ pub(super) struct Reloader {
     edge: Arc<Edge>,
     metrics: ControlMetrics,
     access_log: AccessLog,
+    audit: Arc<Audit>,
     logging: Logging,
     poll: Interval,
 }
@@ -58,18 +60,32 @@ pub(super) struct Told {
     pub(super) edge: Arc<Edge>,
     pub(super) metrics: ControlMetrics,
     pub(super) access_log: AccessLog,
+    pub(super) audit: Arc<Audit>,
     pub(super) logging: Logging,
 }
 
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log, logging } = told;
+        let Told { config, inputs, edge, metrics, access_log, audit, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (watcher, applied) = (Watcher::new(fingerprint), fingerprint);
-        Self { source, watcher, named, applied, config, inputs, edge, metrics, access_log, logging, poll }
+        Self {
+            source,
+            watcher,
+            named,
+            applied,
+            config,
+            inputs,
+            edge,
+            metrics,
+            access_log,
+            audit,
+            logging,
+            poll,
+        }
     }
 
     /// Reloads when the content has changed and when it is asked to, for ever.
@@ -159,6 +175,7 @@ impl Reloader {
         // The core first: addresses of a service that it does not know would be lost.
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.logging.apply(&config.log);
+        self.audit.switch(config.audit.clone()).await;
         self.config.send_replace(config);
         self.switch(output).await;
         self.applied = fingerprint;
@@ -176,7 +193,7 @@ async fn opened(config: Arc<Config>) -> Result<Output, ReloadError> {
 fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
     if before.policy.own != after.policy.own {
         Some("edge.region")
-    } else if before.admin != after.admin {
+    } else if before.admin.address != after.admin.address {
         Some("admin.address")
     } else {
         None

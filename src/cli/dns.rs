@@ -4,21 +4,21 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
 use crate::dns::access::Access;
 use crate::dns::api::Api;
-use crate::dns::bootstrap::{Submitted, survey};
+use crate::dns::apply::Operation;
 use crate::dns::checks::Checks;
 use crate::dns::layout::Layout;
 use crate::dns::show::show;
+use crate::domain::name::{DnsName, RegionId};
 use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
 
-/// Longest time that bootstrap waits for INSYNC.
-const INSYNC_MAX: Duration = Duration::from_secs(180);
+pub(super) mod change;
+mod verify;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -28,13 +28,58 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Show how the records differ from the configuration: exit 0 without changes, 2 with, 1 on an error.
+    Plan {
+        #[command(flatten)]
+        file: File,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the records what the configuration asks for, weights as they are; shows only, without --yes.
+    Apply {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Show what the configuration asks for and what exists; create what is missing with --yes.
     Bootstrap {
         #[command(flatten)]
         file: File,
-        /// Create it.
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Take charge of records that somebody else made, as they are; shows what `apply` would change.
+    Adopt {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Delete all records that Proxima has charge of; shows only, without --yes.
+    Remove {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        consent: Consent,
+        /// Leave a plain record that sends everybody to this region.
+        #[arg(long, value_name = "REGION")]
+        keep_serving: Option<String>,
+    },
+    /// Ask the zone's servers and compare: exit 0 when all answer what is wanted.
+    Verify {
+        #[command(flatten)]
+        file: File,
+        /// Servers to ask, instead of those that Route 53 names; repeatable.
+        #[arg(long = "server", value_name = "IP:PORT")]
+        servers: Vec<SocketAddr>,
+        /// Questions for each weighted set, to see the shares.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        queries: u32,
+        /// As JSON.
         #[arg(long)]
-        yes: bool,
+        json: bool,
     },
     /// Show each name's control record and weights.
     Show {
@@ -54,12 +99,25 @@ struct File {
     /// The region that the file is read for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
+    /// Only this name; repeatable. Default: all of the file.
+    #[arg(long = "name", value_name = "NAME", value_parser = parse_name)]
+    names: Vec<DnsName>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Consent {
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+    /// Only if what is to be done is still what `proxima dns plan` showed under this id.
+    #[arg(long, value_name = "ID")]
+    plan: Option<String>,
 }
 
 /// A failure that was shown already, or one to show.
 type Failure = Option<Box<dyn Error>>;
 
-/// Exit code 0, or 1 with what is wrong on standard error.
+/// Exit code of the command; 1 with what is wrong on standard error.
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -67,7 +125,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .map_err(|error| Some(error.into()))
         .and_then(|runtime| runtime.block_on(dispatch(arguments.command)));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             if let Some(error) = failure {
                 eprintln!("proxima dns: {}", chain(error.as_ref()));
@@ -77,12 +135,34 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command) -> Result<(), Failure> {
+async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Bootstrap { file, yes } => bootstrap(&load(&file)?, yes).await,
-        Command::Show { file, change } => show_names(&load(&file)?, change.as_deref()).await,
+        Command::Plan { file, json } => change::plan(&load(&file)?, &file.names, json).await,
+        Command::Apply { file, consent } => {
+            change::carry_out(&load(&file)?, &file.names, Operation::Apply, &consent).await
+        }
+        Command::Bootstrap { file, consent } => {
+            change::carry_out(&load(&file)?, &file.names, Operation::Bootstrap, &consent).await
+        }
+        Command::Adopt { file, consent } => {
+            change::carry_out(&load(&file)?, &file.names, Operation::Adopt, &consent).await
+        }
+        Command::Remove { file, consent, keep_serving } => {
+            let keep = keep_serving.map(|text| RegionId::parse(&text)).transpose();
+            let keep = keep.map_err(|error| -> Failure { Some(error.into()) })?;
+            change::carry_out(&load(&file)?, &file.names, Operation::Remove { keep }, &consent).await
+        }
+        Command::Verify { file, servers, queries, json } => {
+            let asked = verify::Asked { names: &file.names, servers: &servers, queries, json };
+            verify::verify(&load(&file)?, asked).await
+        }
+        Command::Show { file, change } => show_names(&load(&file)?, &file.names, change.as_deref()).await,
     }
     .map_err(Some)
+}
+
+fn parse_name(text: &str) -> Result<DnsName, String> {
+    DnsName::parse(text).map_err(|error| error.to_string())
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
@@ -92,7 +172,7 @@ fn load(file: &File) -> Result<Config, Failure> {
     })
 }
 
-async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
+pub(super) async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     let dns = config.dns.as_ref().ok_or("there is no [dns] in the configuration")?;
     let own = &config.policy.own;
     let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
@@ -100,49 +180,15 @@ async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     Ok(Api::connect(dns, place, Access::Chain, metrics).await)
 }
 
-async fn bootstrap(config: &Config, yes: bool) -> Result<(), Box<dyn Error>> {
-    let api = connect(config).await?;
-    let survey = survey(&api, config).await?;
-    println!("{survey}");
-    if survey.problems() > 0 {
-        return Err("nothing was created: what the configuration asks for differs from what exists".into());
-    }
-    if survey.missing() == 0 {
-        return Ok(());
-    }
-    if !yes {
-        println!("nothing was created; add --yes to create it");
-        return Ok(());
-    }
-    for Submitted { name, change_id } in survey.apply(&api).await? {
-        println!("{name}: submitted, change {change_id}");
-        println!("{name}: {}", in_sync(&api, &change_id).await?);
-    }
-    println!("created");
-    Ok(())
-}
-
-async fn in_sync(api: &Api, change_id: &str) -> Result<String, Box<dyn Error>> {
-    let start = Instant::now();
-    let mut last = "still PENDING".to_owned();
-    while start.elapsed() < INSYNC_MAX {
-        match api.in_sync(change_id).await {
-            Ok(true) => return Ok(format!("INSYNC after {:.1} s", start.elapsed().as_secs_f64())),
-            Ok(false) => "still PENDING".clone_into(&mut last),
-            // The change was accepted; only the question failed, and it can be asked again.
-            Err(error) if error.kind.may_pass() => last = format!("no word of INSYNC ({error})"),
-            Err(error) => return Err(error.into()),
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-    Ok(format!("{last} after {} s", INSYNC_MAX.as_secs()))
-}
-
-async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn Error>> {
+async fn show_names(
+    config: &Config,
+    only: &[DnsName],
+    change: Option<&str>,
+) -> Result<ExitCode, Box<dyn Error>> {
     let api = connect(config).await?;
     let (checks, clock) = (Checks::read(&api).await?, Clock::start());
     let mut failed = 0;
-    for name in config.policy.names.keys() {
+    for name in config.policy.names.keys().filter(|name| only.is_empty() || only.contains(name)) {
         match show(&api, &Layout::of(config, name)?, &checks, &clock).await {
             Ok(text) => print!("{text}"),
             Err(error) => {
@@ -155,5 +201,8 @@ async fn show_names(config: &Config, change: Option<&str>) -> Result<(), Box<dyn
         let state = if api.in_sync(id).await? { "INSYNC" } else { "PENDING" };
         println!("change {id}: {state}");
     }
-    if failed > 0 { Err(format!("names that cannot be read: {failed}").into()) } else { Ok(()) }
+    if failed > 0 {
+        return Err(format!("names that cannot be read: {failed}").into());
+    }
+    Ok(ExitCode::SUCCESS)
 }

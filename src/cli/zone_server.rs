@@ -1,7 +1,7 @@
 //! `proxima zone-server`: a local Route 53 until SIGINT or SIGTERM.
 
 use crate::error_chain::chain;
-use crate::zone_server::{Running, Settings, ZoneServer};
+use crate::zone_server::{LoadBalancer, Running, Settings, ZoneServer};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -19,6 +19,9 @@ pub struct Arguments {
     /// A zone to create at the start.
     #[arg(long)]
     zone: Option<String>,
+    /// A load balancer that alias records may name: its name, its hosted zone, its addresses; repeatable.
+    #[arg(long = "load-balancer", value_name = "NAME=ZONE_ID=ADDRESS,...", value_parser = parse_balancer)]
+    load_balancers: Vec<LoadBalancer>,
     /// An address block and the AWS region that it is nearest to; repeatable, the longest match counts.
     #[arg(long = "place", value_name = "BLOCK=REGION", value_parser = parse_place)]
     places: Vec<(IpNet, String)>,
@@ -42,6 +45,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         api: arguments.api,
         dns: arguments.dns,
         zone: arguments.zone,
+        load_balancers: arguments.load_balancers,
         places: arguments.places,
         insync_delay: arguments.insync_delay,
         health_interval: arguments.health_interval,
@@ -87,6 +91,17 @@ fn parse_place(text: &str) -> Result<(IpNet, String), String> {
     let (block, region) = text.split_once('=').ok_or("want BLOCK=REGION, such as 127.1.0.0/16=eu-west-1")?;
     let block = block.parse().map_err(|error| format!("'{block}': {error}"))?;
     Ok((block, region.to_owned()))
+}
+
+fn parse_balancer(text: &str) -> Result<LoadBalancer, String> {
+    const WANT: &str = "want NAME=ZONE_ID=ADDRESS,..., such as lb.example.net=Z1=127.0.0.1";
+    let mut parts = text.splitn(3, '=');
+    let (Some(name), Some(zone_id), Some(list)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(WANT.to_owned());
+    };
+    let address = |text: &str| text.parse().map_err(|error| format!("'{text}': {error}; {WANT}"));
+    let addresses = list.split(',').map(address).collect::<Result<_, _>>()?;
+    Ok(LoadBalancer { name: name.to_owned(), zone_id: zone_id.to_owned(), addresses })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -6,10 +6,12 @@ mod limits;
 mod listeners;
 mod names;
 mod observe;
+mod operators;
 mod policy;
 mod regions;
 mod routes;
 mod services;
+mod targets;
 mod tls;
 mod upstream_tls;
 
@@ -40,7 +42,8 @@ pub(super) fn convert(
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let admin = edge::admin(file);
+    let admin = operators::admin(file, folder, report);
+    let audit = operators::audit(file, folder, report);
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
     let tracing = observe::tracing(file, report);
@@ -87,6 +90,7 @@ pub(super) fn convert(
         dns,
         resolver,
         admin,
+        audit,
         log,
         access_log,
         tracing,
@@ -99,6 +103,7 @@ pub(super) fn convert(
 pub(super) fn named_files(file: &File, folder: &Path) -> Vec<Named> {
     let mut named = tls::named_files(file, folder);
     named.extend(edge::named_files(file, folder));
+    named.extend(operators::named_files(file, folder));
     named.extend(upstream_tls::named_files(file, folder));
     named
 }

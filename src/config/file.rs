@@ -60,6 +60,7 @@ sections! {
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
+        audit: Option<Section<AuditSection>>,
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
         tracing: Option<Section<TracingSection>>,
@@ -127,7 +128,19 @@ sections! {
         bias: Key<Duration>,
         place: Key<Label>,
         addresses: List<IpAddr>,
+        alias: Option<Section<AliasSection>>,
+        cname: Key<DnsName>,
         health_port: Key<Whole>,
+    }
+    AliasSection {
+        name: Key<DnsName>,
+        zone_id: Key<ZoneId>,
+        ipv6: Key<bool>,
+    }
+    TargetSection {
+        addresses: List<IpAddr>,
+        alias: Option<Section<AliasSection>>,
+        cname: Key<DnsName>,
     }
     ProbesSection {
         interval: Key<Duration>,
@@ -293,15 +306,20 @@ sections! {
         regions: List<RegionId>,
         weights: Option<Spanned<Entries<RegionId, Placed<Whole>>>>,
         ttl: Key<Duration>,
+        zone_id: Key<ZoneId>,
+        targets: Option<Entries<RegionId, Section<TargetSection>>>,
     }
     FailoverSection {
         down_after: Key<Duration>,
         view_fresh: Key<Duration>,
         min_live: Key<Whole>,
+        require_operator_below: Key<Whole>,
         max_shift: Key<f64>,
         hold_down: Key<Duration>,
+        max_changes_per_hour: Key<Whole>,
         plan_expiry: Key<Duration>,
         writer_patience: Key<Duration>,
+        close_over: Key<Duration>,
     }
     DnsSection {
         mode: Key<DnsMode>,
@@ -312,6 +330,9 @@ sections! {
         insync_allowance: Key<Duration>,
         health_interval: Key<Duration>,
         health_threshold: Key<Whole>,
+        requests_per_second: Key<Whole>,
+        verify: Key<bool>,
+        servers: List<SocketAddr>,
     }
     ResolverSection {
         nameservers: List<SocketAddr>,
@@ -321,6 +342,15 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+        operators: Option<Vec<Section<OperatorSection>>>,
+    }
+    OperatorSection {
+        name: Key<Text>,
+        token_file: Key<FilePath>,
+        token_sha256: Key<Text>,
+    }
+    AuditSection {
+        output: Key<FilePath>,
     }
     LogSection {
         filter: Key<LogFilter>,

@@ -290,7 +290,8 @@ const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), (
 /// For what lasts longer than any process should wait; read, not written.
 const DAY: (&str, u64) = ("d", 86_400_000);
 
-fn duration(text: &str) -> Option<Duration> {
+/// A duration as the file spells it, such as `250ms` or `30m`.
+pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let (_, millis) = UNITS.iter().chain([&DAY]).find(|(name, _)| *name == unit)?;

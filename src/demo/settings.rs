@@ -105,7 +105,7 @@ pub fn differing(world: &World, pace: Pace) -> Vec<Setting> {
 }
 
 /// What makes a planet fit into a minute.
-fn hurried(pace: Pace) -> [Setting; 12] {
+fn hurried(pace: Pace) -> [Setting; 13] {
     [
         row("probes.fall", "2", "3", "seen down after two missed probes"),
         row("ejection.ejection", "2s", "10s", "seconds of ejection instead of many"),
@@ -113,6 +113,7 @@ fn hurried(pace: Pace) -> [Setting; 12] {
         row("failover.down_after", "1s", "5s", "votes sooner"),
         row("failover.max_shift", "0.34", "0.25", "home in three steps instead of four"),
         row("failover.hold_down", "3s", "3m", "TTL and INSYNC take less"),
+        row("failover.max_changes_per_hour", "1000", "20", "hours of faults in two minutes"),
         row("names.ttl", &format!("{}s", pace.ttl().as_secs()), "60s", "users ask DNS again sooner"),
         row("dns.poll", "500ms", "10s", "the writer sees the records sooner"),
         row("dns.insync_poll", "100ms", "2s", "INSYNC comes sooner"),

@@ -356,6 +356,7 @@ async fn answers_begun(service: SocketAddr) -> Option<u32> {
 async fn zone_server(world: &World, wish: &Wish) -> Result<Running, Error> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = |api, dns| zone_server::Settings {
+        load_balancers: Vec::new(),
         api: at(api),
         dns: at(dns),
         zone: Some(ZONE.to_owned()),

@@ -2,7 +2,7 @@
 
 use super::access::{Access, connect};
 use super::error::{ApiError, ErrorKind};
-use super::pace::{Pace, Turn};
+use super::pace::{Pace, Rank, Turn};
 use crate::config::Dns;
 use crate::metrics::dns::DnsMetrics;
 use aws_sdk_route53::Client;
@@ -10,6 +10,7 @@ use aws_sdk_route53::types::{
     Change, ChangeBatch, ChangeStatus, HealthCheck, HealthCheckConfig, ResourceRecordSet, RrType,
 };
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Record sets a page. Source: API reference, ListResourceRecordSets, `maxitems`.
 const PAGE_RECORDS: i32 = 300;
@@ -18,26 +19,49 @@ const PAGE_CHECKS: i32 = 1000;
 /// Pages of one listing: beyond this something else is wrong.
 const PAGES_MAX: usize = 100;
 
-/// A zone's calls.
-#[derive(Debug)]
+/// A zone's calls. Those of other zones and ranks share its pace.
+#[derive(Debug, Clone)]
 pub struct Api {
     client: Client,
     zone_id: String,
-    pace: Pace,
+    rank: Rank,
+    pace: Arc<Pace>,
     metrics: Arc<DnsMetrics>,
 }
 
+/// A hosted zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// As Proxima spells it.
+    pub name: String,
+    /// Names of its servers.
+    pub servers: Vec<String>,
+}
+
 impl Api {
+    /// Calls for the zone of `dns`, at the whole pace of the account.
     pub async fn connect(dns: &Dns, place: &str, access: Access, metrics: Arc<DnsMetrics>) -> Self {
-        let pace = Pace::of(dns.endpoint.as_deref());
+        let pace = Arc::new(Pace::per_second(dns.requests_per_second));
         let client = connect(dns, place, access).await;
-        Self { client, zone_id: dns.zone_id.clone(), pace, metrics }
+        Self { client, zone_id: dns.zone_id.clone(), rank: Rank::Read, pace, metrics }
     }
 
-    /// The same with another pace: an account of its own.
+    /// The same with another pace.
     pub fn paced(mut self, pace: Pace) -> Self {
-        self.pace = pace;
+        self.pace = Arc::new(pace);
         self
+    }
+
+    /// The same for another zone.
+    #[must_use]
+    pub fn in_zone(&self, zone_id: &str) -> Self {
+        Self { zone_id: zone_id.to_owned(), ..self.clone() }
+    }
+
+    /// The same at another rank.
+    #[must_use]
+    pub fn ranked(&self, rank: Rank) -> Self {
+        Self { rank, ..self.clone() }
     }
 
     pub fn metrics(&self) -> &DnsMetrics {
@@ -100,14 +124,29 @@ impl Api {
             .set_start_record_type(kind)
             .set_start_record_identifier(set)
             .max_items(items);
-        self.pace.turn().await;
+        self.turn().await;
         let answer = request.send().await;
         answer.map_err(|error| self.failed(ApiError::of("ListResourceRecordSets", &error)))
     }
 
-    /// Waits for the turn of a change.
+    /// Waits for the turn of a request.
     pub async fn turn(&self) -> Turn {
-        self.pace.turn().await
+        self.pace.turn(self.rank).await
+    }
+
+    /// The zone's name and servers.
+    ///
+    /// # Errors
+    /// `Missing` for an unknown zone; else any but `Conflict` and `Exists`.
+    pub async fn zone(&self) -> Result<Zone, ApiError> {
+        const ACTION: &str = "GetHostedZone";
+        self.turn().await;
+        let answer = self.client.get_hosted_zone().id(&self.zone_id).send().await;
+        let answer = answer.map_err(|error| self.failed(ApiError::of(ACTION, &error)))?;
+        let zone = answer.hosted_zone.ok_or_else(|| ApiError::incomplete(ACTION, "HostedZone"))?;
+        let servers = answer.delegation_set.map(|set| set.name_servers).unwrap_or_default();
+        let servers = servers.iter().map(|server| plain_name(server)).collect();
+        Ok(Zone { name: plain_name(&zone.name), servers })
     }
 
     /// Submits one batch at once, whole or not at all; the change's id.
@@ -134,7 +173,7 @@ impl Api {
     /// # Errors
     /// `Missing` for an unknown change; else any but `Conflict` and `Exists`.
     pub async fn in_sync(&self, change_id: &str) -> Result<bool, ApiError> {
-        self.pace.turn().await;
+        self.turn().await;
         let answer = self.client.get_change().id(change_id).send().await;
         let answer = answer.map_err(|error| self.failed(ApiError::of("GetChange", &error)))?;
         let info = answer.change_info.ok_or_else(|| ApiError::incomplete("GetChange", "ChangeInfo"))?;
@@ -149,7 +188,7 @@ impl Api {
         let mut checks = Vec::new();
         let mut marker = None;
         for _ in 0..PAGES_MAX {
-            self.pace.turn().await;
+            self.turn().await;
             let request = self.client.list_health_checks().set_marker(marker).max_items(PAGE_CHECKS);
             let page = request.send().await;
             let page = page.map_err(|error| self.failed(ApiError::of("ListHealthChecks", &error)))?;
@@ -176,11 +215,40 @@ impl Api {
         config: HealthCheckConfig,
     ) -> Result<HealthCheck, ApiError> {
         const ACTION: &str = "CreateHealthCheck";
-        self.pace.turn().await;
+        self.turn().await;
         let request = self.client.create_health_check().caller_reference(reference);
         let answer = request.health_check_config(config).send().await;
         let answer = answer.map_err(|error| self.failed(ApiError::of(ACTION, &error)))?;
         answer.health_check.ok_or_else(|| ApiError::incomplete(ACTION, "HealthCheck"))
+    }
+
+    /// Gives a health check the settings of `config`, but for those that are fixed at creation.
+    ///
+    /// # Errors
+    /// `Missing` for an unknown check; else any but `Conflict` and `Exists`.
+    pub async fn update_health_check(&self, id: &str, config: HealthCheckConfig) -> Result<(), ApiError> {
+        self.turn().await;
+        let request = self
+            .client
+            .update_health_check()
+            .health_check_id(id)
+            .set_ip_address(config.ip_address)
+            .set_fully_qualified_domain_name(config.fully_qualified_domain_name)
+            .set_port(config.port)
+            .set_resource_path(config.resource_path)
+            .set_failure_threshold(config.failure_threshold)
+            .disabled(false)
+            .inverted(false);
+        let answer = request.send().await;
+        answer.map(drop).map_err(|error| self.failed(ApiError::of("UpdateHealthCheck", &error)))
+    }
+
+    /// # Errors
+    /// `Missing` for an unknown check; else any but `Conflict` and `Exists`.
+    pub async fn delete_health_check(&self, id: &str) -> Result<(), ApiError> {
+        self.turn().await;
+        let answer = self.client.delete_health_check().health_check_id(id).send().await;
+        answer.map(drop).map_err(|error| self.failed(ApiError::of("DeleteHealthCheck", &error)))
     }
 
     /// What each checker last said of a health check: whether it was well.
@@ -188,7 +256,7 @@ impl Api {
     /// # Errors
     /// `Missing` for an unknown check, `Unsupported` by servers without checkers.
     pub async fn observations(&self, check_id: &str) -> Result<Vec<bool>, ApiError> {
-        self.pace.turn().await;
+        self.turn().await;
         let answer = self.client.get_health_check_status().health_check_id(check_id).send().await;
         let answer = answer.map_err(|error| self.failed(ApiError::of("GetHealthCheckStatus", &error)))?;
         let said = |report: &aws_sdk_route53::types::HealthCheckObservation| {
@@ -199,6 +267,9 @@ impl Api {
     }
 
     fn failed(&self, error: ApiError) -> ApiError {
+        if error.kind == ErrorKind::Throttled {
+            self.pace.throttled(Instant::now());
+        }
         self.metrics.api_failed(error.kind.as_str());
         error
     }
@@ -233,7 +304,8 @@ fn same_name(found: &str, name: &str) -> bool {
     plain_name(found) == name
 }
 
-fn is_under(found: &str, name: &str) -> bool {
+/// Whether a record's name is `name` or below it.
+pub fn is_under(found: &str, name: &str) -> bool {
     let found = plain_name(found);
     found == name || found.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }

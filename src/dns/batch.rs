@@ -86,7 +86,7 @@ pub fn advance(
     as_read: &ResourceRecordSet,
     next: &ControlRecord,
 ) -> Result<Vec<Change>, BatchError> {
-    Ok(vec![change(ChangeAction::Delete, as_read.clone())?, create_control(layout, next)?])
+    Ok(vec![delete(as_read.clone())?, create_control(layout, next)?])
 }
 
 /// # Errors
@@ -105,6 +105,14 @@ pub fn create_control(layout: &Layout, control: &ControlRecord) -> Result<Change
 /// When the SDK wants a field that is not here.
 pub fn create(record: ResourceRecordSet) -> Result<Change, BatchError> {
     change(ChangeAction::Create, record)
+}
+
+/// With everything as read: Route 53 refuses it when it is not so any more.
+///
+/// # Errors
+/// When the SDK wants a field that is not here.
+pub fn delete(as_read: ResourceRecordSet) -> Result<Change, BatchError> {
+    change(ChangeAction::Delete, as_read)
 }
 
 fn change(action: ChangeAction, set: ResourceRecordSet) -> Result<Change, BatchError> {
@@ -126,10 +134,10 @@ fn set_changes(
     let gone = from.iter().filter(|(region, _)| to.get(region).is_none());
     let regions = to.iter().map(|(region, weight)| (region, Some(weight)));
     for (region, weight) in gone.map(|(region, _)| (region, None)).chain(regions) {
-        for family in &layout.families {
-            let slot = Slot::Weighted { entry: entry.clone(), region: region.clone(), family: *family };
+        for kind in &layout.kinds {
+            let slot = Slot::Weighted { entry: entry.clone(), region: region.clone(), kind: *kind };
             if let Some(as_read) = reading.records.get(&slot) {
-                changes.push(change(ChangeAction::Delete, as_read.clone())?);
+                changes.push(delete(as_read.clone())?);
             }
             if let Some(weight) = weight {
                 let record = layout.record(&slot, Some(weight), checks)?;

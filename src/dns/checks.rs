@@ -5,14 +5,14 @@
 
 use super::api::Api;
 use super::error::ApiError;
-use crate::config::{Dns, Region};
+use crate::config::{Config, Dns, Target};
 use crate::domain::name::{DnsName, RegionId};
 use aws_sdk_route53::types::{HealthCheck, HealthCheckConfig, HealthCheckType};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// A caller reference holds at most 64 characters, too few for zone, region, name and address.
+/// A caller reference holds at most 64 characters, too few for zone, region, name, address and interval.
 /// Source: API reference, CreateHealthCheck. So it carries a digest of them.
 const DIGEST_BYTES: usize = 20;
 
@@ -25,37 +25,76 @@ pub enum Purpose {
     Gate(DnsName),
 }
 
+/// Where checkers knock.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    Address(IpAddr),
+    /// Resolved by the checkers at every look, IPv4 only.
+    /// Source: API reference, HealthCheckConfig, FullyQualifiedDomainName.
+    Name(DnsName),
+}
+
+impl Host {
+    /// Of a region's target; `None` for one without addresses.
+    pub fn of(target: &Target) -> Option<Self> {
+        Some(match target {
+            Target::Addresses(addresses) => Self::Address(*addresses.first()?),
+            Target::Alias(balancer) => Self::Name(balancer.name.clone()),
+            Target::Cname(name) => Self::Name(name.clone()),
+        })
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 /// One check that the configuration asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckSpec {
     pub zone_id: String,
     pub region: RegionId,
     pub purpose: Purpose,
-    pub address: IpAddr,
+    pub host: Host,
     pub port: u16,
+    /// 10 or 30. Fixed when a check is created, so another one is another check.
+    /// Source: API reference, HealthCheckConfig, RequestInterval.
+    pub interval_s: i32,
 }
 
 impl CheckSpec {
-    /// The witness of a region; `None` for a region without addresses.
-    pub fn edge(dns: &Dns, id: &RegionId, region: &Region) -> Option<Self> {
+    /// The witness of a region: at its own target, else at the one of the first name that says one.
+    ///
+    /// `None` for a region that no name leads to.
+    pub fn edge(config: &Config, dns: &Dns, id: &RegionId) -> Option<Self> {
+        let region = config.regions.get(id)?;
+        let target = region.target.as_ref();
+        let target = target.or_else(|| config.names.values().find_map(|name| name.targets.get(id)))?;
         Some(Self {
             zone_id: dns.zone_id.clone(),
             region: id.clone(),
             purpose: Purpose::Edge,
-            address: *region.addresses.first()?,
+            host: Host::of(target)?,
             port: region.health_port,
+            interval_s: interval_s(dns),
         })
     }
 
     /// The start of its caller reference; a number follows, raised when a check
     /// was deleted: Route 53 never takes that reference again.
     pub fn reference(&self) -> String {
-        let Self { zone_id, region, address, port, .. } = self;
+        let Self { zone_id, region, host, port, interval_s, .. } = self;
         let (kind, name) = match &self.purpose {
             Purpose::Edge => ("edge", ""),
             Purpose::Gate(name) => ("gate", name.as_str()),
         };
-        let identity = format!("proxima/{zone_id}/{region}/{kind}/{name}/{address}:{port}");
+        let identity = format!("proxima/{zone_id}/{region}/{kind}/{name}/{host}:{port}/{interval_s}");
         let digest = Sha256::digest(identity.as_bytes());
         let hex: String = digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
         format!("proxima/{kind}/{hex}/")
@@ -71,31 +110,36 @@ impl CheckSpec {
     /// # Errors
     /// `Refused` when the SDK wants a field that is not here.
     pub fn config(&self, dns: &Dns) -> Result<HealthCheckConfig, ApiError> {
-        HealthCheckConfig::builder()
+        let config = HealthCheckConfig::builder()
             .r#type(HealthCheckType::Http)
-            .ip_address(self.address.to_string())
             .port(i32::from(self.port))
             .resource_path(self.path())
-            .request_interval(interval_seconds(dns))
-            .failure_threshold(i32::from(dns.health_threshold))
-            .build()
-            .map_err(|error| ApiError::unbuilt("CreateHealthCheck", &error))
+            .request_interval(self.interval_s)
+            .failure_threshold(i32::from(dns.health_threshold));
+        match &self.host {
+            Host::Address(address) => config.ip_address(address.to_string()),
+            Host::Name(name) => config.fully_qualified_domain_name(name.as_str()),
+        }
+        .build()
+        .map_err(|error| ApiError::unbuilt("CreateHealthCheck", &error))
     }
 
     /// How an existing check differs from what is asked for; `None` when it does not.
-    pub fn difference(&self, found: &HealthCheck, dns: &Dns) -> Option<String> {
+    pub fn difference(&self, found: &HealthCheck, dns: &Dns) -> Option<Difference> {
         let config = found.health_check_config.as_ref()?;
         let off = |flag: Option<bool>| Some(flag.unwrap_or(false).to_string());
-        let wanted: [(&str, String, Option<String>); 8] = [
+        let nothing = || "nothing".to_owned();
+        let (address, host) = match &self.host {
+            Host::Address(address) => (address.to_string(), nothing()),
+            Host::Name(name) => (nothing(), name.to_string()),
+        };
+        let wanted: [(&'static str, String, Option<String>); 9] = [
             ("type", "HTTP".to_owned(), Some(config.r#type.as_str().to_owned())),
-            ("address", self.address.to_string(), config.ip_address.clone()),
+            ("interval", self.interval_s.to_string(), config.request_interval.map(|s| s.to_string())),
+            ("address", address, config.ip_address.clone()),
+            ("host", host, config.fully_qualified_domain_name.as_deref().map(super::api::plain_name)),
             ("port", self.port.to_string(), config.port.map(|port| port.to_string())),
             ("path", self.path(), config.resource_path.clone()),
-            (
-                "interval",
-                interval_seconds(dns).to_string(),
-                config.request_interval.map(|seconds| seconds.to_string()),
-            ),
             (
                 "threshold",
                 dns.health_threshold.to_string(),
@@ -106,24 +150,42 @@ impl CheckSpec {
             ("inverted", "false".to_owned(), off(config.inverted)),
         ];
         wanted.into_iter().find_map(|(what, wanted, found)| {
-            let found = found.unwrap_or_else(|| "nothing".to_owned());
-            (found != wanted).then(|| format!("{what} is {found}, the configuration says {wanted}"))
+            let found = found.unwrap_or_else(nothing);
+            (found != wanted).then_some(Difference { what, found, wanted })
         })
+    }
+}
+
+/// One setting of a check that is not as the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub what: &'static str,
+    pub found: String,
+    pub wanted: String,
+}
+
+impl Difference {
+    /// Whether UpdateHealthCheck can mend it: type and interval are fixed at creation.
+    /// Source: API reference, UpdateHealthCheck.
+    pub fn mendable(&self) -> bool {
+        !matches!(self.what, "type" | "interval")
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is {}, the configuration says {}", self.what, self.found, self.wanted)
     }
 }
 
 impl std::fmt::Display for CheckSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let host = match self.address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        write!(f, "http://{host}:{}{} ({})", self.port, self.path(), self.region)
+        write!(f, "http://{}:{}{} ({})", self.host, self.port, self.path(), self.region)
     }
 }
 
 /// Route 53 takes 10 or 30; `config` allows nothing else.
-fn interval_seconds(dns: &Dns) -> i32 {
+pub fn interval_s(dns: &Dns) -> i32 {
     i32::try_from(dns.health_interval.as_secs()).unwrap_or(i32::MAX)
 }
 
@@ -157,6 +219,14 @@ impl Checks {
         self.find(spec).map(|check| check.id.as_str())
     }
 
+    /// Whether a record's health check is one that was made for records by Proxima.
+    pub fn gate_by_id(&self, id: &str) -> Option<&HealthCheck> {
+        let mut gates = self.by_reference.range("proxima/gate/".to_owned()..);
+        gates.find_map(|(reference, check)| {
+            (reference.starts_with("proxima/gate/") && check.id == id).then_some(check)
+        })
+    }
+
     pub fn add(&mut self, check: HealthCheck) {
         self.by_reference.insert(check.caller_reference.clone(), check);
     }
@@ -181,8 +251,9 @@ mod tests {
             zone_id: "Z0123456789ABCDEFGHIJ".to_owned(),
             region: RegionId::parse("ap-southeast-2").unwrap(),
             purpose: Purpose::Gate(DnsName::parse("www.example.com").unwrap()),
-            address: "203.0.113.10".parse().unwrap(),
+            host: Host::Address("203.0.113.10".parse().unwrap()),
             port: 80,
+            interval_s: 10,
         }
     }
 
@@ -196,6 +267,9 @@ mod tests {
             insync_poll: Duration::from_secs(2),
             health_interval: Duration::from_secs(10),
             health_threshold: 3,
+            requests_per_second: 5,
+            verify: false,
+            servers: Vec::new(),
         };
         let found = |edit: fn(&mut HealthCheckConfig)| {
             let mut config = a_gate().config(&dns).unwrap();
@@ -206,10 +280,11 @@ mod tests {
         assert_eq!(found(|_| ()), None);
         assert_eq!(found(|config| (config.disabled, config.inverted) = (Some(false), Some(false))), None);
         type Edit = fn(&mut HealthCheckConfig);
-        let edits: [(&str, Edit); 8] = [
+        let edits: [(&str, Edit); 9] = [
             ("type", |config| config.r#type = HealthCheckType::Tcp),
             ("address", |config| config.ip_address = Some("203.0.113.11".to_owned())),
             ("port", |config| config.port = Some(81)),
+            ("host", |config| config.fully_qualified_domain_name = Some("elsewhere.test".to_owned())),
             ("path", |config| config.resource_path = Some("/health/edge".to_owned())),
             ("interval", |config| config.request_interval = Some(30)),
             ("threshold", |config| config.failure_threshold = None),
@@ -217,8 +292,9 @@ mod tests {
             ("inverted", |config| config.inverted = Some(true)),
         ];
         for (what, edit) in edits {
-            let said = found(edit).unwrap_or_default();
-            assert!(said.starts_with(&format!("{what} is ")), "{what}: {said}");
+            let said = found(edit).unwrap();
+            assert_eq!(said.what, what, "{said}");
+            assert_eq!(said.mendable(), !["type", "interval"].contains(&what), "{said}");
         }
     }
 
@@ -230,7 +306,9 @@ mod tests {
             CheckSpec { region: RegionId::parse("eu-west-1").unwrap(), ..spec.clone() },
             CheckSpec { purpose: Purpose::Edge, ..spec.clone() },
             CheckSpec { purpose: Purpose::Gate(DnsName::parse("api.example.com").unwrap()), ..spec.clone() },
-            CheckSpec { address: "203.0.113.11".parse().unwrap(), ..spec.clone() },
+            CheckSpec { host: Host::Address("203.0.113.11".parse().unwrap()), ..spec.clone() },
+            CheckSpec { host: Host::Name(DnsName::parse("lb.example.net").unwrap()), ..spec.clone() },
+            CheckSpec { interval_s: 30, ..spec.clone() },
             CheckSpec { port: 8080, ..spec.clone() },
         ];
         assert!(format!("{}99", spec.reference()).len() <= 64);

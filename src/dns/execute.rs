@@ -1,7 +1,9 @@
 //! Plans: shown in observe mode, written in act mode, then followed to INSYNC.
 
 use super::batch::weights;
+use super::pace::Rank;
 use super::provider::Provider;
+use super::verify;
 use super::writer::Written;
 use crate::config::DnsMode;
 use crate::domain::fleet::{DnsReport, Input};
@@ -73,16 +75,20 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
 /// Asks for the change until it is INSYNC, and says so.
 pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sender<Input>) {
     let Pending { name, generation, change_id, accepted } = pending;
+    let api = provider.api.ranked(Rank::Write);
     while accepted.elapsed() < INSYNC_MAX {
         sleep(provider.dns.insync_poll).await;
-        match provider.api.in_sync(&change_id).await {
+        match api.in_sync(&change_id).await {
             Ok(false) => {}
             Ok(true) => {
                 let after = accepted.elapsed();
                 provider.api.metrics().in_sync(after);
                 info!(%name, generation = generation.get(), after_ms = after.as_millis(), "INSYNC");
-                if inputs.send(Input::Dns(DnsReport::InSync { name, generation })).await.is_err() {
+                let report = DnsReport::InSync { name: name.clone(), generation };
+                if inputs.send(Input::Dns(report)).await.is_err() {
                     info!("the core ended first; nobody is told of INSYNC");
+                } else if provider.dns.verify {
+                    verify::follow(&provider, &name, generation, (accepted, after)).await;
                 }
                 return;
             }

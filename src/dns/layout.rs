@@ -2,12 +2,14 @@
 //!
 //! Global form: a latency alias an entry at the name itself, each onto a
 //! weighted set `<entry>.<name>`. Simple form: one weighted set at the name.
-//! A and AAAA are kept alike; a family is used when every region of the name has it.
+//! Records hold addresses (A and AAAA, kept alike), are aliases to load
+//! balancers (the same), or lead to another name (CNAME); one kind in one set.
 //! Pure: it knows the SDK's record type, and no call.
 
 use super::api::plain_name;
-use super::checks::{CheckSpec, Checks, Purpose};
-use crate::config::{Config, Dns, Form};
+use super::checks::{CheckSpec, Checks, Host, Purpose, interval_s};
+use crate::config::{Config, Form, Target};
+use crate::domain::drift::Drift;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::weights::{Weight, WeightedSet};
 use aws_sdk_route53::error::BuildError;
@@ -15,29 +17,42 @@ use aws_sdk_route53::types::{AliasTarget, ResourceRecord, ResourceRecordSet, RrT
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// An address family and its record type.
+/// A record type that users are sent by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    V4,
-    V6,
+pub enum Kind {
+    A,
+    Aaaa,
+    Cname,
 }
 
-impl Family {
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::A, Self::Aaaa, Self::Cname];
 
     pub fn rr_type(self) -> RrType {
         match self {
-            Self::V4 => RrType::A,
-            Self::V6 => RrType::Aaaa,
+            Self::A => RrType::A,
+            Self::Aaaa => RrType::Aaaa,
+            Self::Cname => RrType::Cname,
         }
     }
 
-    fn of(kind: &RrType) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.rr_type() == *kind)
+    pub fn of(kind: &RrType) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.rr_type() == *kind)
+    }
+
+    /// Whether a region with this target can have records of this kind.
+    fn fits(self, target: &Target) -> bool {
+        match (self, target) {
+            (Self::A, Target::Addresses(addresses)) => addresses.iter().any(IpAddr::is_ipv4),
+            (Self::Aaaa, Target::Addresses(addresses)) => addresses.iter().any(IpAddr::is_ipv6),
+            (Self::A, Target::Alias(_)) | (Self::Cname, Target::Cname(_)) => true,
+            (Self::Aaaa, Target::Alias(balancer)) => balancer.ipv6,
+            (Self::Cname, _) | (_, Target::Cname(_)) => false,
+        }
     }
 
     fn holds(self, address: &IpAddr) -> bool {
-        address.is_ipv4() == (self == Self::V4)
+        address.is_ipv4() == (self == Self::A)
     }
 }
 
@@ -45,9 +60,9 @@ impl Family {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
     /// A share of an entry's users to one region.
-    Weighted { entry: EntryId, region: RegionId, family: Family },
+    Weighted { entry: EntryId, region: RegionId, kind: Kind },
     /// The latency alias of an entry.
-    Alias { entry: EntryId, family: Family },
+    Alias { entry: EntryId, kind: Kind },
 }
 
 /// What is wrong with one record.
@@ -57,6 +72,18 @@ pub struct RecordProblem {
     /// Name, type and set identifier.
     pub record: String,
     pub problem: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl From<&RecordProblem> for Drift {
+    fn from(problem: &RecordProblem) -> Self {
+        Self {
+            record: problem.record.clone(),
+            expected: problem.expected.clone(),
+            found: problem.found.clone(),
+        }
+    }
 }
 
 /// Why a name has no layout, or a record no form.
@@ -66,9 +93,9 @@ pub enum LayoutError {
     Unknown(DnsName),
     #[error("there is no [dns] in the configuration")]
     NoDns,
-    #[error("the regions of '{0}' share no address family: each needs an IPv4 or each an IPv6 address")]
-    NoFamily(DnsName),
-    #[error("no health check for {0}; run `proxima dns bootstrap`")]
+    #[error("the regions of '{0}' have no kind of target in common, or none at all")]
+    NoKind(DnsName),
+    #[error("no health check for {0}; run `proxima dns apply` (or `bootstrap` for a new zone)")]
     NoCheck(String),
     #[error("a record cannot be built")]
     Build(#[from] BuildError),
@@ -78,11 +105,11 @@ pub enum LayoutError {
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub name: DnsName,
-    zone_id: String,
+    pub zone_id: String,
     form: Form,
     /// Seconds.
     ttl: i64,
-    pub families: Vec<Family>,
+    pub kinds: Vec<Kind>,
     /// Each entry's set when all is well, and in the global form the place of its users.
     entries: BTreeMap<EntryId, Entry>,
     sites: BTreeMap<RegionId, Site>,
@@ -96,38 +123,41 @@ struct Entry {
 
 #[derive(Debug, Clone)]
 struct Site {
-    addresses: Vec<IpAddr>,
+    target: Target,
     gate: CheckSpec,
 }
 
 impl Layout {
     /// # Errors
-    /// `Unknown`, `NoDns` or `NoFamily`: the configuration has no such layout.
+    /// `Unknown`, `NoDns` or `NoKind`: the configuration has no such layout.
     pub fn of(config: &Config, name: &DnsName) -> Result<Self, LayoutError> {
         let unknown = || LayoutError::Unknown(name.clone());
         let dns = config.dns.as_ref().ok_or(LayoutError::NoDns)?;
         let policy = config.policy.names.get(name).ok_or_else(unknown)?;
         let own = config.names.get(name).ok_or_else(unknown)?;
+        let zone_id = own.zone_id.as_ref().unwrap_or(&dns.zone_id).clone();
         let mut sites = BTreeMap::new();
         for region in policy.regions() {
             let Some(found) = config.regions.get(region) else { return Err(unknown()) };
-            let Some(first) = found.addresses.first() else {
-                return Err(LayoutError::NoFamily(name.clone()));
+            let target = own.targets.get(region).or(found.target.as_ref());
+            let host = target.and_then(Host::of);
+            let (Some(target), Some(host)) = (target, host) else {
+                return Err(LayoutError::NoKind(name.clone()));
             };
             let gate = CheckSpec {
-                zone_id: dns.zone_id.clone(),
+                zone_id: zone_id.clone(),
                 region: region.clone(),
                 purpose: Purpose::Gate(name.clone()),
-                address: *first,
+                host,
                 port: found.health_port,
+                interval_s: interval_s(dns),
             };
-            sites.insert(region.clone(), Site { addresses: found.addresses.clone(), gate });
+            sites.insert(region.clone(), Site { target: target.clone(), gate });
         }
-        let everywhere =
-            |family: &Family| sites.values().all(|site| site.addresses.iter().any(|a| family.holds(a)));
-        let families: Vec<Family> = Family::ALL.into_iter().filter(everywhere).collect();
-        if families.is_empty() {
-            return Err(LayoutError::NoFamily(name.clone()));
+        let everywhere = |kind: &Kind| sites.values().all(|site| kind.fits(&site.target));
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(everywhere).collect();
+        if kinds.is_empty() {
+            return Err(LayoutError::NoKind(name.clone()));
         }
         let place = |entry: &EntryId| {
             let region = config.regions.iter().find(|(region, _)| region.as_str() == entry.as_str());
@@ -139,19 +169,20 @@ impl Layout {
             .map(|(entry, home)| (entry.clone(), Entry { home: home.clone(), place: place(entry) }))
             .collect();
         let ttl = i64::try_from(own.ttl.as_secs()).unwrap_or(i64::MAX);
-        Ok(Self {
-            name: name.clone(),
-            zone_id: dns.zone_id.clone(),
-            form: own.form,
-            ttl,
-            families,
-            entries,
-            sites,
-        })
+        Ok(Self { name: name.clone(), zone_id, form: own.form, ttl, kinds, entries, sites })
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &EntryId> {
         self.entries.keys()
+    }
+
+    pub fn has_region(&self, set_identifier: &str) -> Option<&RegionId> {
+        self.sites.keys().find(|region| region.as_str() == set_identifier)
+    }
+
+    /// Where a region's users are sent.
+    pub fn target(&self, region: &RegionId) -> Option<&Target> {
+        self.sites.get(region).map(|site| &site.target)
     }
 
     /// The weighted sets when all is well.
@@ -164,16 +195,19 @@ impl Layout {
         self.sites.values().map(|site| &site.gate)
     }
 
+    pub fn gate(&self, region: &RegionId) -> Option<&CheckSpec> {
+        self.sites.get(region).map(|site| &site.gate)
+    }
+
     /// Places of the latency aliases; none in the simple form.
     pub fn aliases(&self) -> Vec<Slot> {
+        let alias = |entry: &EntryId, kind: &Kind| Slot::Alias { entry: entry.clone(), kind: *kind };
         match self.form {
             Form::Simple => Vec::new(),
             Form::Global => self
                 .entries
                 .keys()
-                .flat_map(|entry| {
-                    self.families.iter().map(|family| Slot::Alias { entry: entry.clone(), family: *family })
-                })
+                .flat_map(|entry| self.kinds.iter().map(move |kind| alias(entry, kind)))
                 .collect(),
         }
     }
@@ -197,43 +231,58 @@ impl Layout {
         checks: &Checks,
     ) -> Result<ResourceRecordSet, LayoutError> {
         match slot {
-            Slot::Alias { entry, family } => {
-                let target = AliasTarget::builder()
-                    .hosted_zone_id(&self.zone_id)
-                    .dns_name(self.set_name(entry))
-                    .evaluate_target_health(true)
-                    .build()?;
+            Slot::Alias { entry, kind } => {
                 let place = self.entries.get(entry).map_or("", |entry| entry.place.as_str());
                 Ok(ResourceRecordSet::builder()
                     .name(self.name.as_str())
-                    .r#type(family.rr_type())
+                    .r#type(kind.rr_type())
                     .set_identifier(entry.as_str())
                     .region(place.into())
-                    .alias_target(target)
+                    .alias_target(alias_target(&self.zone_id, &self.set_name(entry))?)
                     .build()?)
             }
-            Slot::Weighted { entry, region, family } => {
+            Slot::Weighted { entry, region, kind } => {
                 let site = self.sites.get(region).ok_or_else(|| LayoutError::Unknown(self.name.clone()))?;
                 let check =
                     checks.id(&site.gate).ok_or_else(|| LayoutError::NoCheck(site.gate.to_string()))?;
-                let mut addresses: Vec<String> =
-                    site.addresses.iter().filter(|a| family.holds(a)).map(IpAddr::to_string).collect();
-                addresses.sort();
-                let values: Result<Vec<_>, BuildError> = addresses
-                    .into_iter()
-                    .map(|value| ResourceRecord::builder().value(value).build())
-                    .collect();
-                Ok(ResourceRecordSet::builder()
-                    .name(self.set_name(entry))
-                    .r#type(family.rr_type())
-                    .set_identifier(region.as_str())
-                    .set_weight(weight.map(|weight| i64::from(weight.get())))
-                    .ttl(self.ttl)
-                    .set_resource_records(Some(values?))
-                    .health_check_id(check)
-                    .build()?)
+                let mut record = self.plain(&self.set_name(entry), *kind, &site.target)?;
+                record.set_identifier = Some(region.as_str().to_owned());
+                record.weight = weight.map(|weight| i64::from(weight.get()));
+                record.health_check_id = Some(check.to_owned());
+                Ok(record)
             }
         }
+    }
+
+    /// A simple record at the name itself that sends everybody to one region, of each kind.
+    ///
+    /// # Errors
+    /// `Unknown` for a region that the name does not lead to.
+    pub fn serving(&self, region: &RegionId) -> Result<Vec<ResourceRecordSet>, LayoutError> {
+        let target = self.target(region).ok_or_else(|| LayoutError::Unknown(self.name.clone()))?;
+        self.kinds.iter().map(|kind| self.plain(self.name.as_str(), *kind, target)).collect()
+    }
+
+    /// A record without any policy.
+    fn plain(&self, name: &str, kind: Kind, target: &Target) -> Result<ResourceRecordSet, LayoutError> {
+        let record = ResourceRecordSet::builder().name(name).r#type(kind.rr_type());
+        let values = match target {
+            // The TTL of an alias is its target's.
+            Target::Alias(balancer) => {
+                let target = alias_target(&balancer.zone_id, balancer.name.as_str())?;
+                return Ok(record.alias_target(target).build()?);
+            }
+            Target::Cname(name) => vec![name.as_str().to_owned()],
+            Target::Addresses(addresses) => {
+                let mut values: Vec<String> =
+                    addresses.iter().filter(|a| kind.holds(a)).map(IpAddr::to_string).collect();
+                values.sort();
+                values
+            }
+        };
+        let values: Result<Vec<_>, BuildError> =
+            values.into_iter().map(|value| ResourceRecord::builder().value(value).build()).collect();
+        Ok(record.ttl(self.ttl).set_resource_records(Some(values?)).build()?)
     }
 
     /// The place of a found record; `None` when its name and type are none of Proxima's business.
@@ -241,44 +290,51 @@ impl Layout {
     /// # Errors
     /// A record under a name and type of this layout for which there is no place.
     pub fn slot(&self, record: &ResourceRecordSet) -> Option<Result<Slot, RecordProblem>> {
-        let family = Family::of(&record.r#type)?;
+        let kind = Kind::of(&record.r#type)?;
         let name = plain_name(&record.name);
         let at_name = name == self.name.as_str();
         let entry = self.entries.keys().find(|entry| self.set_name(entry) == name).cloned();
         if !at_name && entry.is_none() {
             return None;
         }
-        let stranger =
-            |problem: &str| Some(Err(RecordProblem { record: shown(record), problem: problem.to_owned() }));
-        if !self.families.contains(&family) {
-            return stranger("this address family is not in use: not every region has such an address");
+        let stranger = |problem: &str| {
+            Some(Err(RecordProblem {
+                record: shown(record),
+                problem: problem.to_owned(),
+                expected: "no such record".to_owned(),
+                found: content(record),
+            }))
+        };
+        if !self.kinds.contains(&kind) {
+            return stranger("this type is not in use: not every region has such a target");
         }
         let Some(set) = record.set_identifier.as_deref() else {
             return stranger("a simple record, where the configuration asks for weighted or latency records");
         };
         match entry {
-            Some(entry) => match self.sites.keys().find(|region| region.as_str() == set) {
-                Some(region) => Some(Ok(Slot::Weighted { entry, region: region.clone(), family })),
+            Some(entry) => match self.has_region(set) {
+                Some(region) => Some(Ok(Slot::Weighted { entry, region: region.clone(), kind })),
                 None => stranger("the set identifier is no region of this name"),
             },
             None => match self.entries.keys().find(|entry| entry.as_str() == set) {
-                Some(entry) => Some(Ok(Slot::Alias { entry: entry.clone(), family })),
+                Some(entry) => Some(Ok(Slot::Alias { entry: entry.clone(), kind })),
                 None => stranger("the set identifier is no entry of this name"),
             },
         }
     }
 }
 
+/// With EvaluateTargetHealth: whom the target cannot serve goes to the next record.
+fn alias_target(zone_id: &str, name: &str) -> Result<AliasTarget, BuildError> {
+    AliasTarget::builder().hosted_zone_id(zone_id).dns_name(name).evaluate_target_health(true).build()
+}
+
 /// The witnesses that go with these layouts: one for each region that any of them uses.
-pub fn edges<'a>(
-    config: &Config,
-    dns: &Dns,
-    layouts: impl IntoIterator<Item = &'a Layout>,
-) -> BTreeSet<CheckSpec> {
+pub fn edges<'a>(config: &Config, layouts: impl IntoIterator<Item = &'a Layout>) -> BTreeSet<CheckSpec> {
     let used: BTreeSet<&RegionId> =
         layouts.into_iter().flat_map(Layout::gates).map(|gate| &gate.region).collect();
-    let regions = config.regions.iter().filter(|(id, _)| used.contains(*id));
-    regions.filter_map(|(id, region)| CheckSpec::edge(dns, id, region)).collect()
+    let dns = config.dns.as_ref();
+    used.into_iter().filter_map(|id| CheckSpec::edge(config, dns?, id)).collect()
 }
 
 /// A record for people: name, type, set identifier.
@@ -287,20 +343,34 @@ pub fn shown(record: &ResourceRecordSet) -> String {
     format!("{} {}{set}", plain_name(&record.name), record.r#type)
 }
 
-/// How a found record differs from what it shall be, its weight left aside; `None` when it does not.
-pub fn difference(found: &ResourceRecordSet, wanted: &ResourceRecordSet) -> Option<RecordProblem> {
-    let (found, wanted) = (canonical(found), canonical(wanted));
-    let wanted = if found.weight.is_some() && wanted.weight.is_some() {
-        let mut same = wanted;
-        same.weight = found.weight;
-        same
-    } else {
-        wanted
-    };
-    if found == wanted {
-        return None;
+/// What a record says, for people.
+pub fn content(record: &ResourceRecordSet) -> String {
+    let mut parts = Vec::new();
+    parts.extend(record.weight.map(|weight| format!("weight {weight}")));
+    parts.extend(record.region.as_ref().map(|region| format!("latency {region}")));
+    parts.extend(record.ttl.map(|ttl| format!("TTL {ttl}")));
+    parts.extend(record.alias_target.as_ref().map(|target| format!("-> {}", plain_name(&target.dns_name))));
+    if !record.resource_records().is_empty() {
+        parts.push(values(record));
     }
-    let parts: [(&str, String, String); 6] = [
+    parts.join(" ")
+}
+
+/// One property of a record that is not as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property {
+    pub what: &'static str,
+    pub found: String,
+    pub wanted: String,
+}
+
+/// Every property in which a found record differs from what it shall be; none when it does not.
+pub fn differences(found: &ResourceRecordSet, wanted: &ResourceRecordSet) -> Vec<Property> {
+    let (found, wanted) = (canonical(found), canonical(wanted));
+    if found == wanted {
+        return Vec::new();
+    }
+    let parts: [(&'static str, String, String); 6] = [
         ("TTL", text(found.ttl), text(wanted.ttl)),
         ("values", values(&found), values(&wanted)),
         ("health check", text(found.health_check_id.as_deref()), text(wanted.health_check_id.as_deref())),
@@ -308,14 +378,31 @@ pub fn difference(found: &ResourceRecordSet, wanted: &ResourceRecordSet) -> Opti
         ("alias target", alias(&found), alias(&wanted)),
         ("weight", text(found.weight), text(wanted.weight)),
     ];
-    let differs = |(what, found, wanted): &(&str, String, String)| {
-        (found != wanted).then(|| format!("{what} is {found}, the configuration says {wanted}"))
+    let mut properties: Vec<Property> = parts
+        .into_iter()
+        .filter(|(_, found, wanted)| found != wanted)
+        .map(|(what, found, wanted)| Property { what, found, wanted })
+        .collect();
+    if properties.is_empty() {
+        let found = "properties that the configuration does not ask for".to_owned();
+        properties.push(Property { what: "record", found, wanted: "none of them".to_owned() });
+    }
+    properties
+}
+
+/// How a found record differs from what it shall be; `None` when it does not.
+pub fn difference(found: &ResourceRecordSet, wanted: &ResourceRecordSet) -> Option<RecordProblem> {
+    let properties = differences(found, wanted);
+    let all = |side: fn(&Property) -> &String| {
+        properties.iter().map(|one| format!("{} {}", one.what, side(one))).collect::<Vec<_>>().join(", ")
     };
-    let problem = parts
-        .iter()
-        .find_map(differs)
-        .unwrap_or_else(|| "it has properties that the configuration does not ask for".to_owned());
-    Some(RecordProblem { record: shown(&found), problem })
+    let Property { what, found: is, wanted: says } = properties.first()?;
+    Some(RecordProblem {
+        record: shown(found),
+        problem: format!("{what} is {is}, the configuration says {says}"),
+        expected: all(|property| &property.wanted),
+        found: all(|property| &property.found),
+    })
 }
 
 /// One spelling of a record: names plain, addresses as text in order, empty lists absent.
@@ -325,8 +412,9 @@ fn canonical(record: &ResourceRecordSet) -> ResourceRecordSet {
     let mut values: BTreeSet<String> = BTreeSet::new();
     for value in record.resource_records() {
         let value = value.value();
-        values
-            .insert(value.parse::<IpAddr>().map_or_else(|_| value.to_owned(), |address| address.to_string()));
+        let name = record.r#type == RrType::Cname;
+        let other = || if name { plain_name(value) } else { value.to_owned() };
+        values.insert(value.parse::<IpAddr>().map_or_else(|_| other(), |address| address.to_string()));
     }
     let values = values.into_iter().filter_map(|v| ResourceRecord::builder().value(v).build().ok());
     plain.resource_records = Some(values.collect::<Vec<_>>()).filter(|values| !values.is_empty());

@@ -1,15 +1,20 @@
 //! The two loops that read: names, and witnesses. A failure leaves the last good state with the core.
 
+use super::checks::CheckSpec;
 use super::error::ErrorKind;
-use super::pace::jittered;
+use super::pace::{Rank, jittered};
 use super::provider::Provider;
 use super::reader::ReadError;
 use super::trouble::Troubles;
 use super::witness;
+use crate::domain::drift::Drift;
 use crate::domain::fleet::{DnsReport, Input};
+use crate::domain::health::State;
 use crate::domain::name::RegionId;
+use crate::domain::snapshot::Snapshot;
 use crate::domain::votes::Witness;
 use crate::error_chain::chain;
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +51,13 @@ pub async fn names(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
                 Err(error) => {
                     // A check may have been made anew, under another id.
                     doubt |= matches!(error, ReadError::Records(_) | ReadError::Layout(_));
+                    if let ReadError::Records(problems) = &error {
+                        let records = problems.iter().map(Drift::from).collect();
+                        let drifted = DnsReport::Drifted { name: layout.name.clone(), records };
+                        if inputs.send(Input::Dns(drifted)).await.is_err() {
+                            return;
+                        }
+                    }
                     report(&mut troubles, &what, Some(&error));
                 }
             }
@@ -57,16 +69,22 @@ pub async fn names(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
     }
 }
 
-/// Asks for every other region's witness at each poll, until the core is gone.
-pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
+/// Asks at each poll for the witnesses of regions in doubt, and of one other by turns, until the core is gone.
+pub async fn witnesses(
+    provider: Arc<Provider>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    inputs: mpsc::Sender<Input>,
+) {
     let mut troubles = Troubles::default();
     let mut misses: BTreeMap<RegionId, u32> = BTreeMap::new();
-    loop {
+    let api = provider.api.ranked(Rank::Witness);
+    for turn in 0_usize.. {
         sleep(jittered(provider.dns.poll)).await;
-        for edge in provider.edges() {
+        let doubted = snapshot.load_full();
+        for edge in due(provider.edges(), &doubted, turn) {
             let what = format!("witness of {}", edge.region);
             let checks = provider.checks();
-            let answer = witness::ask(&provider.api, &checks, edge).await;
+            let answer = witness::ask(&api, &checks, edge).await;
             if answer.as_ref().is_err_and(|error| error.kind == ErrorKind::Missing) {
                 // Deleted, perhaps to be made anew under another id: the next poll of the names looks.
                 provider.forget(checks.id(edge));
@@ -94,9 +112,69 @@ pub async fn witnesses(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
     }
 }
 
+/// Whose witness to ask for now: of `n` edges each would else ask for `n - 1` at every poll, all on one account.
+fn due<'a>(edges: &'a [CheckSpec], snapshot: &Snapshot, turn: usize) -> Vec<&'a CheckSpec> {
+    let well = |edge: &&CheckSpec| {
+        snapshot.regions.get(&edge.region).is_some_and(|region| {
+            region.heard && region.state == State::Healthy && region.witness == Witness::Green
+        })
+    };
+    let (calm, mut due): (Vec<&CheckSpec>, Vec<&CheckSpec>) = edges.iter().partition(well);
+    due.extend(calm.get(turn % calm.len().max(1)));
+    due
+}
+
 fn report<E: std::error::Error>(troubles: &mut Troubles, what: &str, error: Option<&E>) {
     match error {
         Some(error) => troubles.failing(what, chain(error)),
         None => troubles.working(what),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::checks::{Host, Purpose};
+    use crate::domain::snapshot::{Quality, RegionStatus};
+    use crate::domain::view::LoadView;
+
+    #[test]
+    fn whoever_is_in_doubt_is_asked_for_at_once_and_the_others_by_turns() {
+        let id = |name: &str| RegionId::parse(name).unwrap();
+        let edge = |name: &str| CheckSpec {
+            zone_id: "Z1".to_owned(),
+            region: id(name),
+            purpose: Purpose::Edge,
+            host: Host::Address("203.0.113.1".parse().unwrap()),
+            port: 80,
+            interval_s: 10,
+        };
+        let edges = ["a", "b", "c", "d"].map(edge);
+        let mut snapshot = Snapshot::empty(id("own"));
+        let asked = |snapshot: &Snapshot, turn| {
+            due(&edges, snapshot, turn).into_iter().map(|e| e.region.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(&snapshot, 0), ["a", "b", "c", "d"], "nothing is known yet");
+        let well = RegionStatus {
+            rtt: None,
+            quality: Quality::default(),
+            load: LoadView::default(),
+            heard: true,
+            state: State::Healthy,
+            witness: Witness::Green,
+        };
+        for name in ["a", "b", "c", "d"] {
+            snapshot.regions.insert(id(name), well.clone());
+        }
+        let rounds: Vec<Vec<String>> = (0..5).map(|turn| asked(&snapshot, turn)).collect();
+        assert_eq!(rounds, [["a"], ["b"], ["c"], ["d"], ["a"]]);
+        for ill in [
+            RegionStatus { heard: false, ..well.clone() },
+            RegionStatus { state: State::Ejected, ..well.clone() },
+            RegionStatus { witness: Witness::Red, ..well.clone() },
+        ] {
+            snapshot.regions.insert(id("c"), ill.clone());
+            assert_eq!(asked(&snapshot, 0), ["c", "a"], "{ill:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::api::Api;
 use super::checks::{CheckSpec, Checks};
 use super::error::ApiError;
 use super::layout::{Layout, edges};
+use super::pace::{Pace, Rank};
 use super::reader::{ReadError, Reading, read};
 use super::seen::Seen;
 use super::wall::wall_clock;
@@ -20,7 +21,7 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
-use tracing::error;
+use tracing::{error, warn};
 
 /// Everything about the zone that one configuration asks for.
 #[derive(Debug)]
@@ -53,10 +54,11 @@ impl Provider {
                 Err(problem) => error!(%name, "left alone: {}", chain(&problem)),
             }
         }
-        let edges = edges(config, &dns, layouts.values()).into_iter();
+        let edges = edges(config, layouts.values()).into_iter();
         let edges = edges.filter(|edge| edge.region != *own).collect();
+        let pace = Pace::shared(dns.requests_per_second, config.regions.len());
         Some(Self {
-            api: Api::connect(&dns, place, access, metrics).await,
+            api: Api::connect(&dns, place, access, metrics).await.paced(pace),
             dns,
             policy: Arc::clone(&config.policy),
             clock,
@@ -126,18 +128,28 @@ impl Provider {
         let mut reading = read(&self.api, layout, &self.checks(), &self.clock).await;
         if let Ok(reading) = &mut reading {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.note(&layout.name, &mut reading.state, self.clock.now());
+            let edits = seen.note(&layout.name, &mut reading.state);
+            drop(seen);
+            for edit in edits {
+                warn!(name = %layout.name, "weights edited by hand, taken as they are: {edit}");
+            }
         }
         let metrics = self.api.metrics();
         match &reading {
             Ok(reading) => {
                 let state = &reading.state;
+                metrics.drifted(&layout.name, 0);
                 metrics.read(&layout.name, state.fence.generation, state.operator.is_frozen(), wall_clock());
                 if let Some(policy) = self.policy.names.get(&layout.name) {
                     metrics.applied(&layout.name, policy, &state.sets);
                 }
             }
-            Err(_) => metrics.read_failed(),
+            Err(error) => {
+                if let ReadError::Records(records) = error {
+                    metrics.drifted(&layout.name, records.len());
+                }
+                metrics.read_failed();
+            }
         }
         reading
     }
@@ -147,7 +159,8 @@ impl Provider {
         let written = match self.layout(&plan.name) {
             Some(layout) => {
                 let checks = self.checks();
-                let writer = Writer { api: &self.api, layout, checks: &checks, clock: &self.clock };
+                let api = self.api.ranked(Rank::Write);
+                let writer = Writer { api: &api, layout, checks: &checks, clock: &self.clock };
                 let written = writer.submit(plan).await;
                 if matches!(written, Written::Gone(_)) {
                     self.forget(layout.gates().filter_map(|gate| checks.id(gate)));

@@ -9,7 +9,7 @@ use super::api::{Api, plain_name};
 use super::checks::Checks;
 use super::control_record::{ControlError, ControlRecord, control_name};
 use super::error::ApiError;
-use super::layout::{Layout, LayoutError, RecordProblem, Slot, difference, shown};
+use super::layout::{Layout, LayoutError, RecordProblem, Slot, content, difference, shown};
 use super::wall::wall_clock;
 use crate::clock::Clock;
 use crate::domain::name::{EntryId, RegionId};
@@ -28,7 +28,9 @@ const TORN_MAX: usize = 3;
 pub enum ReadError {
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("there is no control record {0}; run `proxima dns bootstrap`")]
+    #[error(
+        "there is no control record {0}; run `proxima dns bootstrap` (or `adopt` for records of somebody else)"
+    )]
     NoControl(String),
     #[error("control record {name}")]
     Control {
@@ -105,6 +107,7 @@ pub async fn read(api: &Api, layout: &Layout, checks: &Checks, clock: &Clock) ->
 /// # Errors
 /// Those of the API.
 pub async fn fetch(api: &Api, layout: &Layout) -> Result<Found, ApiError> {
+    let api = api.in_zone(&layout.zone_id);
     let control = api.record(&control_name(&layout.name), RrType::Txt).await?;
     let records = api.subtree(layout.name.as_str()).await?;
     Ok(Found { control, records })
@@ -116,7 +119,7 @@ pub async fn fetch(api: &Api, layout: &Layout) -> Result<Found, ApiError> {
 /// `NoControl`, `ManyControls`, or `Control` with what cannot be parsed.
 pub async fn read_control(api: &Api, layout: &Layout) -> Result<ControlRecord, ReadError> {
     let name = control_name(&layout.name);
-    let set = api.record(&name, RrType::Txt).await?;
+    let set = api.in_zone(&layout.zone_id).record(&name, RrType::Txt).await?;
     Ok(parse_control(&name, set.as_ref())?.0)
 }
 
@@ -191,7 +194,12 @@ pub fn sort(
         if weight.is_none() && matches!(slot, Slot::Weighted { .. }) {
             let weight = record.weight.map_or_else(|| "none".to_owned(), |weight| weight.to_string());
             let problem = format!("weight {weight}, want 1 to 255; a region at zero has no record");
-            problems.push(RecordProblem { record: shown(record), problem });
+            problems.push(RecordProblem {
+                record: shown(record),
+                problem,
+                expected: "weight 1 to 255".to_owned(),
+                found: content(record),
+            });
             continue;
         }
         match difference(record, &layout.record(&slot, weight, checks)?) {
@@ -212,11 +220,11 @@ fn sets(
 ) -> BTreeMap<EntryId, WeightedSet> {
     let mut sets = BTreeMap::new();
     for entry in layout.entries() {
-        let mut by_family = layout.families.iter().map(|family| {
+        let mut by_kind = layout.kinds.iter().map(|kind| {
             let weights: BTreeMap<RegionId, Weight> = records
                 .iter()
                 .filter_map(|(slot, record)| match slot {
-                    Slot::Weighted { entry: e, region, family: f } if e == entry && f == family => {
+                    Slot::Weighted { entry: e, region, kind: k } if e == entry && k == kind => {
                         let weight = record.weight.and_then(|w| u8::try_from(w).ok()).and_then(Weight::new);
                         Some((region.clone(), weight?))
                     }
@@ -225,8 +233,8 @@ fn sets(
                 .collect();
             WeightedSet::new(weights)
         });
-        let first = by_family.next().flatten();
-        let alike = by_family.all(|other| other == first);
+        let first = by_kind.next().flatten();
+        let alike = by_kind.all(|other| other == first);
         let problem = match (first, alike) {
             (Some(set), true) => {
                 sets.insert(entry.clone(), set);
@@ -235,18 +243,25 @@ fn sets(
             (_, false) => "the weights of A and AAAA differ",
             (None, true) => "the set has no record that matches the configuration",
         };
-        problems.push(RecordProblem { record: layout.set_name(entry), problem: problem.to_owned() });
+        problems.push(RecordProblem {
+            record: layout.set_name(entry),
+            problem: problem.to_owned(),
+            expected: "a weighted set".to_owned(),
+            found: problem.to_owned(),
+        });
     }
     sets
 }
 
 fn missing(layout: &Layout, slot: &Slot) -> RecordProblem {
-    let (entry, family) = match slot {
-        Slot::Alias { entry, family } | Slot::Weighted { entry, family, .. } => (entry, family),
+    let (entry, kind) = match slot {
+        Slot::Alias { entry, kind } | Slot::Weighted { entry, kind, .. } => (entry, kind),
     };
     RecordProblem {
-        record: format!("{} {} [{entry}]", layout.name, family.rr_type()),
+        record: format!("{} {} [{entry}]", layout.name, kind.rr_type()),
         problem: "the latency alias is missing".to_owned(),
+        expected: format!("a latency alias -> {}", layout.set_name(entry)),
+        found: "nothing".to_owned(),
     }
 }
 

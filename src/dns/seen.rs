@@ -1,13 +1,14 @@
-//! When each name last changed, by this edge's own clock as far as it was watching.
+//! Two readings side by side: ends that stay the same, and weights that somebody edited.
 //!
-//! A control record says when it was written by its writer's wall clock. Hold-down
-//! must not rest on that alone: a slow clock makes a change look old at once, a
-//! fast one makes it look new at every reading. Pure: time is an argument.
+//! The control record says them by the wall clock, and turning one clock into the other jitters. Pure.
+//! When a name last changed is the core's to judge: `NameState::changed_at` is what its writer claims.
 
-use crate::domain::name::DnsName;
+use super::batch::weights;
+use crate::domain::name::{DnsName, EntryId};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, NameState};
 use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,33 +24,28 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 struct Last {
     fence: Fence,
-    changed_at: Option<Time>,
     operator: OperatorState,
-    read_at: Time,
+    sets: BTreeMap<EntryId, WeightedSet>,
 }
 
 impl Seen {
-    /// Notes a reading at `now` and sets right when its last change was.
+    /// Notes a reading and keeps the ends of the one before.
     ///
-    /// As claimed at the first reading, but not in the future. Later the same fence keeps its
-    /// time, and a change that came since the last reading is not older than that reading.
-    pub fn note(&mut self, name: &DnsName, state: &mut NameState, now: Time) {
-        let claimed = state.changed_at.map(|at| at.min(now));
-        state.changed_at = match self.names.get(name) {
-            Some(last) if last.fence == state.fence => last.changed_at,
-            Some(last) => claimed.map(|at| at.max(last.read_at)),
-            None => claimed,
-        };
+    /// Returns what has changed under the same fence: nobody who keeps to the fence did that.
+    pub fn note(&mut self, name: &DnsName, state: &mut NameState) -> Vec<String> {
         if let Some(last) = self.names.get(name) {
             keep_ends(&last.operator, &mut state.operator);
         }
-        let last = Last {
-            fence: state.fence.clone(),
-            changed_at: state.changed_at,
-            operator: state.operator.clone(),
-            read_at: now,
-        };
-        self.names.insert(name.clone(), last);
+        let last =
+            Last { fence: state.fence.clone(), operator: state.operator.clone(), sets: state.sets.clone() };
+        let before = self.names.insert(name.clone(), last);
+        before.filter(|before| before.fence == state.fence).map_or_else(Vec::new, |before| {
+            let edited = state.sets.iter().filter_map(|(entry, set)| {
+                let was = before.sets.get(entry).filter(|was| *was != set)?;
+                Some(format!("{entry}: {} -> {}", weights(was), weights(set)))
+            });
+            edited.collect()
+        })
     }
 }
 
@@ -76,48 +72,33 @@ fn keep_ends(before: &OperatorState, after: &mut OperatorState) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::Generation;
+    use crate::domain::name::RegionId;
+    use crate::domain::operator::Drain;
+    use crate::domain::plan::{Fence, Generation};
 
     #[test]
-    fn a_wrong_wall_clock_of_a_writer_moves_no_change_past_what_was_seen() {
-        let name = DnsName::parse("www.example.test").unwrap();
-        let at = Time::from_millis;
-        // (case, the generation read, when, the time that its writer claims, the time that counts)
-        type Row = (&'static str, u64, Time, Option<Time>, Option<Time>);
-        let cases: [&[Row]; 4] = [
-            &[
-                ("no time after bootstrap", 1, at(1_000), None, None),
-                ("a slow writer: not before the last reading", 2, at(2_000), Some(at(10)), Some(at(1_000))),
-                ("it ages", 2, at(9_000), Some(at(10)), Some(at(1_000))),
-            ],
-            &[
-                ("the first reading believes", 5, at(5_000), Some(at(1_000)), Some(at(1_000))),
-                ("a good clock", 6, at(7_000), Some(at(6_000)), Some(at(6_000))),
-            ],
-            &[
-                ("a fast writer, first reading: now", 5, at(5_000), Some(at(99_000)), Some(at(5_000))),
-                ("it stays there", 5, at(6_000), Some(at(99_000)), Some(at(5_000))),
-                ("and when time has caught up", 5, at(100_000), Some(at(99_000)), Some(at(5_000))),
-            ],
-            &[
-                ("anything", 1, at(1_000), Some(at(500)), Some(at(500))),
-                ("a fast writer, seen later", 2, at(2_000), Some(at(99_000)), Some(at(2_000))),
-                ("it stays there", 2, at(3_000), Some(at(99_000)), Some(at(2_000))),
-            ],
-        ];
-        for case in cases {
-            let mut seen = Seen::default();
-            for (what, generation, now, claimed, counts) in case {
-                let mut state = NameState {
-                    fence: Fence { epoch: "e".to_owned(), generation: Generation::new(*generation) },
-                    writer: None,
-                    changed_at: *claimed,
-                    operator: OperatorState::default(),
-                    sets: BTreeMap::new(),
-                };
-                seen.note(&name, &mut state, *now);
-                assert_eq!(state.changed_at, *counts, "{what}");
-            }
+    fn an_end_stays_where_it_was_read_first_unless_somebody_moves_it() {
+        let (name, region) = (DnsName::parse("www.example.test").unwrap(), RegionId::parse("a").unwrap());
+        let mut seen = Seen::default();
+        for (what, read, counts) in [
+            ("first", 5_000, 5_000),
+            ("jitter", 5_003, 5_000),
+            ("jitter back", 4_998, 5_000),
+            ("moved", 9_000, 9_000),
+        ] {
+            let drain = Drain { expires_at: Some(Time::from_millis(read)), ..Drain::default() };
+            let operator =
+                OperatorState { drains: [(region.clone(), drain)].into(), ..OperatorState::default() };
+            let mut state = NameState {
+                fence: Fence { epoch: "e".to_owned(), generation: Generation::new(1) },
+                writer: None,
+                changed_at: None,
+                operator,
+                sets: BTreeMap::new(),
+            };
+            seen.note(&name, &mut state);
+            let end = state.operator.drains[&region].expires_at;
+            assert_eq!(end, Some(Time::from_millis(counts)), "{what}");
         }
     }
 }

@@ -11,7 +11,6 @@ use super::wall::wall_clock;
 use crate::clock::Clock;
 use crate::domain::plan::{Generation, Plan};
 use crate::error_chain::chain;
-use aws_sdk_route53::types::Change;
 use tokio::time::sleep;
 
 /// Readings that must tell what became of a batch before it is given up.
@@ -50,6 +49,7 @@ impl Written {
 /// Everything that carrying out a plan needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Writer<'a> {
+    /// At the rank of writes.
     pub api: &'a Api,
     pub layout: &'a Layout,
     pub checks: &'a Checks,
@@ -70,8 +70,8 @@ enum Step {
 impl Writer<'_> {
     /// Submits `plan` unless it expired or its fence is gone.
     ///
-    /// Before every attempt the plan is checked for its expiry. Sending the
-    /// same batch again is safe: only one of them can find the fence it deletes.
+    /// Before every attempt the plan is checked for its expiry. Sending its
+    /// batch again is safe: only one of them can find the fence it deletes.
     /// An attempt without a clear answer is looked for once more before the plan is given up.
     pub async fn submit(&self, plan: &Plan) -> Written {
         let mut doubt = false;
@@ -102,24 +102,20 @@ impl Writer<'_> {
     async fn carry_out(&self, plan: &Plan, doubt: &mut bool) -> Written {
         let mut backoff = Backoff::default();
         let mut last = "it came too late".to_owned();
-        let mut batch = None;
+        let mut ground = None;
         loop {
             if self.expired(plan) {
                 return Written::Expired(last);
             }
-            let step = match batch.take() {
+            let step = match &ground {
                 None => match self.prepare(plan).await {
-                    Ok(prepared) => {
-                        batch = Some(prepared);
+                    Ok(reading) => {
+                        ground = Some(reading);
                         continue;
                     }
                     Err(step) => step,
                 },
-                Some(changes) => {
-                    let step = self.attempt(plan, &changes).await;
-                    batch = Some(changes);
-                    step
-                }
+                Some(reading) => self.attempt(plan, reading).await,
             };
             let error = match step {
                 Step::Done(written) => return written,
@@ -151,8 +147,8 @@ impl Writer<'_> {
         self.clock.now() >= plan.expires_at
     }
 
-    /// Reads again and builds the batch on exactly that.
-    async fn prepare(&self, plan: &Plan) -> Result<Vec<Change>, Step> {
+    /// Reads again: the batch is built on exactly that.
+    async fn prepare(&self, plan: &Plan) -> Result<Reading, Step> {
         let reading = match read(self.api, self.layout, self.checks, self.clock).await {
             Ok(reading) => reading,
             Err(ReadError::Api(error)) if error.kind.may_pass() => return Err(Step::Later(error)),
@@ -165,11 +161,7 @@ impl Writer<'_> {
         if reading.state.fence != plan.fence {
             return Err(Step::Done(self.lost_fence(plan, &reading)));
         }
-        match fenced(self.layout, self.checks, &reading, plan, wall_clock()) {
-            Ok(changes) => Ok(changes),
-            Err(error @ BatchError::Stale { .. }) => Err(Step::Done(Written::Conflict(error.to_string()))),
-            Err(error) => Err(Step::Done(Written::Failed(chain(&error)))),
-        }
+        Ok(reading)
     }
 
     fn lost_fence(&self, plan: &Plan, reading: &Reading) -> Written {
@@ -183,7 +175,9 @@ impl Writer<'_> {
         ))
     }
 
-    async fn attempt(&self, plan: &Plan, changes: &[Change]) -> Step {
+    /// Each attempt carries its own time: a batch that is sent again later would else make its
+    /// change look older than it is, and the hold-down after it shorter.
+    async fn attempt(&self, plan: &Plan, reading: &Reading) -> Step {
         let generation = plan.fence.generation.next();
         let comment = format!("proxima {} generation {}", plan.writer, generation.get());
         let turn = self.api.turn().await;
@@ -191,7 +185,12 @@ impl Writer<'_> {
         if self.expired(plan) {
             return Step::Done(Written::Expired("it waited for its turn".to_owned()));
         }
-        match self.api.change(turn, changes.to_vec(), &comment).await {
+        let changes = match fenced(self.layout, self.checks, reading, plan, wall_clock()) {
+            Ok(changes) => changes,
+            Err(error @ BatchError::Stale { .. }) => return Step::Done(Written::Conflict(error.to_string())),
+            Err(error) => return Step::Done(Written::Failed(chain(&error))),
+        };
+        match self.api.in_zone(&self.layout.zone_id).change(turn, changes, &comment).await {
             Ok(change_id) => Step::Done(Written::Accepted { generation, change_id }),
             Err(error) => match error.kind {
                 ErrorKind::Throttled => Step::Later(error),

@@ -18,8 +18,11 @@ use std::time::Duration;
 
 mod agreement;
 mod by_service;
+mod demand;
+mod leave;
 mod message;
 mod moves;
+mod operate;
 mod own;
 mod peers;
 mod publish;
@@ -140,6 +143,7 @@ impl Fleet {
                 self.dirty = true;
             }
             Input::Dns(report) => self.dns_reported(report, now),
+            Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
         }
         if self.deadline().is_none_or(|at| now >= at) {
@@ -202,6 +206,7 @@ impl Fleet {
         self.share_room(now);
         self.agree(now, outputs);
         self.plan(now, outputs);
+        self.leave(now);
         self.publish(now, outputs);
     }
 

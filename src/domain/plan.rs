@@ -2,7 +2,8 @@
 //!
 //! Pure: (verdicts, distances, capacities, demand, current sets, policy) ->
 //! plan. Evacuation of a confirmed-down region is one step; everything else is
-//! a ramp, bounded by `max_shift` and the hold-down.
+//! a ramp, bounded by `max_shift` and the hold-down. `judge` asks every rule, so that
+//! whoever looks sees what each of them says.
 
 use crate::domain::hash::fnv1a;
 use crate::domain::name::{DnsName, EntryId, RegionId};
@@ -12,11 +13,27 @@ use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod assign;
+mod check;
+mod demand;
+mod flow;
+mod judge;
+mod load;
+mod moves;
 mod rules;
 mod shift;
+mod situation;
 
-pub use rules::{LastChange, Situation, next, wanted};
+pub use assign::{Assignment, Part, Receivers, assign};
+pub use check::{Check, CheckOutcome, Detail, Refusal};
+pub use demand::Demand;
+pub use flow::{ArcId, Network, Sent};
+pub use judge::{Judgement, judge};
+pub use load::{Loads, RegionLoad};
+pub use moves::Wanted;
+pub use rules::HOUR;
 pub use shift::{Distances, Room};
+pub use situation::{LastChange, Situation, Turn};
 
 /// Counts the changes of a name's control record since bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,7 +68,8 @@ pub struct NameState {
     pub fence: Fence,
     /// Who wrote last; `None` after bootstrap.
     pub writer: Option<RegionId>,
-    /// When it was last changed, on this process's clock; `None`: never since bootstrap.
+    /// When it was last changed, as its writer claims, on this process's clock; `None`: never since bootstrap.
+    /// Writers' clocks may be wrong: the core believes it only as far as its own readings allow.
     pub changed_at: Option<Time>,
     /// What operators have said.
     pub operator: OperatorState,
@@ -93,70 +111,4 @@ pub enum Reason {
     Evacuation,
     /// One bounded step toward the wanted weights.
     Ramp,
-}
-
-/// The rule that forbids a change now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Refusal {
-    /// The control record says freeze.
-    Frozen,
-    /// Fewer live regions than `min_live`.
-    MinLive,
-    /// The last change is younger than the hold-down.
-    HoldDown,
-    /// It would give back what another region's plan took away within the hold-down.
-    UndoesOther,
-    /// Fewer fresh votes than a majority of the configured voters.
-    NoMajority,
-    /// Views disagree on membership or policy.
-    Disagreement,
-    /// A majority sees a region down, but nothing from the region confirms it.
-    NoEvidence,
-    /// Another region ranks before this one and is given time to write.
-    NotWriter,
-    /// The records do not match the configuration: an entry is missing or foreign.
-    Foreign,
-    /// This edge has just started, or did not run for a while: it must look again first.
-    JustWoke,
-    /// The last plan failed or met a conflict: the records must be read again first.
-    Unread,
-}
-
-impl Refusal {
-    pub const ALL: [Self; 11] = [
-        Self::Frozen,
-        Self::MinLive,
-        Self::HoldDown,
-        Self::UndoesOther,
-        Self::NoMajority,
-        Self::Disagreement,
-        Self::NoEvidence,
-        Self::NotWriter,
-        Self::Foreign,
-        Self::JustWoke,
-        Self::Unread,
-    ];
-
-    /// Whether an operator may set the rule aside for a while. The others say what is not known
-    /// or whose turn it is; a freeze is thawed.
-    pub const fn overridable(self) -> bool {
-        matches!(self, Self::MinLive | Self::HoldDown | Self::UndoesOther)
-    }
-
-    /// The rule as metrics and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Frozen => "frozen",
-            Self::MinLive => "min_live",
-            Self::HoldDown => "hold_down",
-            Self::UndoesOther => "undoes_other",
-            Self::NoMajority => "no_majority",
-            Self::Disagreement => "disagreement",
-            Self::NoEvidence => "no_evidence",
-            Self::NotWriter => "not_writer",
-            Self::Foreign => "foreign",
-            Self::JustWoke => "just_woke",
-            Self::Unread => "unread",
-        }
-    }
 }

@@ -71,14 +71,20 @@ pub struct FailoverPolicy {
     pub view_fresh: Duration,
     /// Regions that must be up for a name before anyone is moved away from another.
     pub min_live: usize,
+    /// Users of a name may be moved to fewer regions than this only with an operator's override. 1: never asked.
+    pub require_operator_below: usize,
     /// Share of an entry's users, 0..=1, that one ramp step may move.
     pub max_shift: f64,
     /// Pause after any change before a ramp step. At least TTL + time to INSYNC.
     pub hold_down: Duration,
+    /// Changes of a name's records within an hour after which ramps wait; evacuations do not.
+    pub max_changes_per_hour: usize,
     /// How long a plan may wait for its submission.
     pub plan_expiry: Duration,
     /// How long each next-ranked writer waits for the one before it.
     pub writer_patience: Duration,
+    /// How long the connections of users that DNS has led away are closed over, one after the other.
+    pub close_over: Duration,
 }
 
 impl Default for FailoverPolicy {
@@ -87,10 +93,13 @@ impl Default for FailoverPolicy {
             down_after: Duration::from_secs(5),
             view_fresh: Duration::from_secs(5),
             min_live: 1,
+            require_operator_below: 1,
             max_shift: 0.25,
             hold_down: Duration::from_secs(180),
+            max_changes_per_hour: 20,
             plan_expiry: Duration::from_secs(30),
             writer_patience: Duration::from_secs(20),
+            close_over: Duration::from_secs(300),
         }
     }
 }
@@ -100,9 +109,11 @@ impl Policy {
     /// membership and rules; it travels in views.
     ///
     /// Left out is what differs by design or only shapes what one edge measures and does itself:
-    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`, `steering`.
+    /// `own`, `routes`, the list of services (those that names need are in `names`), `rtt_window`, `steering`,
+    /// `failover.close_over`.
     pub fn agreement_hash(&self) -> u64 {
         let Self { regions, names, failover, health, margin, .. } = self;
+        let failover = FailoverPolicy { close_over: Duration::ZERO, ..failover.clone() };
         fnv1a(&format!("{regions:?}|{names:?}|{failover:?}|{health:?}|{margin:?}"))
     }
 }

@@ -1,16 +1,18 @@
 //! What a request reads: one `Snapshot`, published whole, never changed.
 
+use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId, Zone};
-use crate::domain::plan::Generation;
+use crate::domain::operator::OperatorState;
+use crate::domain::plan::{Check, Generation, Loads};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
 use crate::domain::view::{CapacityView, LoadView};
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod candidates;
@@ -166,9 +168,52 @@ pub struct NameStatus {
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
     pub refusal: Option<&'static str>,
+    /// Records that something else has changed, weights aside: nothing is planned until they are repaired.
+    pub drift: Vec<Drift>,
     pub gate: Gate,
+    /// What operators have said, in force here.
+    pub operator: OperatorState,
+    /// Acts of it that the control record does not hold yet.
+    pub unwritten: BTreeSet<u64>,
+    /// Set while users are led away from the own region.
+    pub leaving: Option<Leaving>,
     /// Fresh votes: voter -> target -> word.
     pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+    /// Every rule's answer to the change that is called for, in the order in which they are asked.
+    pub checks: Arc<[Check]>,
+    /// Requests a second that regions carry now, after the next step and in the end, as plans count them.
+    pub loads: Arc<Loads>,
+}
+
+impl NameStatus {
+    /// A name of which nothing is known but its gate.
+    pub fn unknown(gate: Gate) -> Self {
+        Self {
+            verdicts: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            generation: None,
+            refusal: None,
+            gate,
+            operator: OperatorState::default(),
+            unwritten: BTreeSet::new(),
+            drift: Vec::new(),
+            leaving: None,
+            votes: BTreeMap::new(),
+            checks: Arc::new([]),
+            loads: Arc::default(),
+        }
+    }
+}
+
+/// How far a name's users have left the own region: drained, or down by verdict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leaving {
+    pub since: Time,
+    /// Since when no weight leads here; `None`: some does.
+    pub moved_since: Option<Time>,
+    /// Share of their connections that is to be closed by now, 0..=1.
+    pub closing: f64,
 }
 
 /// What `/health/gate` answers for a name: the health check attached to this region's records.

@@ -27,8 +27,12 @@ impl Weight {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WeightedSet(BTreeMap<RegionId, Weight>);
 
-/// What the weights of a set that Proxima writes add up to.
-pub const TOTAL: u32 = 100;
+/// In so many parts Proxima counts the users of a set. It writes hundredths where all parts are even,
+/// so that whole sets and whole percents stand at 100 in all, and two-hundredths else.
+pub const TOTAL: u32 = 200;
+
+/// A written share differs from the share that was meant by less than this.
+pub const ERROR_MAX: f64 = 1.0 / TOTAL as f64;
 
 impl WeightedSet {
     /// `None` when no region is given.
@@ -38,7 +42,7 @@ impl WeightedSet {
 
     /// Everyone to one region.
     pub fn only(region: RegionId) -> Self {
-        let whole = Weight(NonZeroU8::MIN.saturating_add(TOTAL as u8 - 1));
+        let whole = Weight(NonZeroU8::MIN.saturating_add(TOTAL as u8 / 2 - 1));
         Self(BTreeMap::from([(region, whole)]))
     }
 
@@ -61,38 +65,50 @@ impl WeightedSet {
         self.0.keys().map(|region| (region.clone(), self.share(region))).collect()
     }
 
-    /// Whether both send the same share of users everywhere, to the whole point of `TOTAL`;
-    /// 1 and 1 says the same as 50 and 50.
+    /// Whether both have the same regions, each with the same share but for a hundredth at most:
+    /// 1, 1, 1 says the same as 34, 33, 33.
     pub fn agrees(&self, other: &Self) -> bool {
-        Self::from_shares(&self.shares()) == Self::from_shares(&other.shares())
+        let near = |region: &RegionId| (self.share(region) - other.share(region)).abs() < 2.0 * ERROR_MAX;
+        self.0.keys().eq(other.0.keys()) && self.0.keys().all(near)
     }
 
-    /// Rounds shares to weights that add up to `TOTAL`, by largest remainder.
-    ///
-    /// A positive share never rounds to nothing unless it is under a point. `None` when no share is positive.
-    pub fn from_shares(shares: &BTreeMap<RegionId, f64>) -> Option<Self> {
-        let sum: f64 = shares.values().filter(|s| **s > 0.0).sum();
-        if sum <= 0.0 || !sum.is_finite() {
-            return None;
-        }
-        let exact = |share: f64| share / sum * f64::from(TOTAL);
-        let mut points: BTreeMap<&RegionId, u32> =
-            shares.iter().filter(|(_, s)| **s > 0.0).map(|(r, s)| (r, exact(*s).floor() as u32)).collect();
-        let mut by_remainder: Vec<&RegionId> = points.keys().copied().collect();
-        let remainder = |region: &RegionId| exact(shares[region]).fract();
-        // Ties fall to the first name: the order of the keys, kept by the stable sort.
-        by_remainder.sort_by(|a, b| remainder(b).total_cmp(&remainder(a)));
-        let missing = TOTAL.saturating_sub(points.values().sum()) as usize;
-        for region in by_remainder.into_iter().cycle().take(missing) {
-            *points.entry(region).or_insert(0) += 1;
-        }
-        Self::new(
-            points
-                .into_iter()
-                .filter_map(|(r, p)| Some((r.clone(), Weight::new(u8::try_from(p).ok()?)?)))
-                .collect(),
-        )
+    /// The shares in whole parts of `TOTAL`; a region whose share is under a part may be left out.
+    pub fn points(&self) -> BTreeMap<RegionId, i32> {
+        let shares = self.shares();
+        points(&shares).into_iter().filter(|(_, p)| *p > 0).map(|(r, p)| (r.clone(), p as i32)).collect()
     }
+
+    /// Rounds shares to weights, by largest remainder: each is off by less than [`ERROR_MAX`].
+    ///
+    /// A positive share never rounds to nothing unless it is under a part of `TOTAL`. `None` when no share
+    /// is positive.
+    pub fn from_shares(shares: &BTreeMap<RegionId, f64>) -> Option<Self> {
+        let points = points(shares);
+        let whole = if points.values().all(|points| points % 2 == 0) { 2 } else { 1 };
+        let weight = |points: u32| Weight::new(u8::try_from(points / whole).ok()?);
+        Self::new(points.into_iter().filter_map(|(r, points)| Some((r.clone(), weight(points)?))).collect())
+    }
+}
+
+/// Positive shares in whole parts that add up to `TOTAL`; none when no share is positive.
+fn points(shares: &BTreeMap<RegionId, f64>) -> BTreeMap<&RegionId, u32> {
+    let sum: f64 = shares.values().filter(|s| **s > 0.0).sum();
+    if sum <= 0.0 || !sum.is_finite() {
+        return BTreeMap::new();
+    }
+    // What is whole but for the noise of sums is whole.
+    let exact = |share: f64| (share / sum * f64::from(TOTAL) * 1e6).round() / 1e6;
+    let mut points: BTreeMap<&RegionId, u32> =
+        shares.iter().filter(|(_, s)| **s > 0.0).map(|(r, s)| (r, exact(*s).floor() as u32)).collect();
+    let mut by_remainder: Vec<&RegionId> = points.keys().copied().collect();
+    let remainder = |region: &RegionId| exact(shares[region]).fract();
+    // Ties fall to the first name: the order of the keys, kept by the stable sort.
+    by_remainder.sort_by(|a, b| remainder(b).total_cmp(&remainder(a)));
+    let missing = TOTAL.saturating_sub(points.values().sum()) as usize;
+    for region in by_remainder.into_iter().cycle().take(missing) {
+        *points.entry(region).or_insert(0) += 1;
+    }
+    points
 }
 
 #[cfg(test)]
@@ -115,11 +131,37 @@ mod tests {
     }
 
     #[test]
-    fn rounding_keeps_the_total() {
-        for split in [&[("a", 1.0), ("b", 1.0), ("c", 1.0)][..], &[("a", 0.005), ("b", 0.995)], &[("a", 3.0)]]
-        {
-            let set = WeightedSet::from_shares(&shares(split)).unwrap();
-            assert_eq!(set.iter().map(|(_, w)| u32::from(w.get())).sum::<u32>(), TOTAL, "{split:?}");
+    fn a_written_share_is_off_by_less_than_the_stated_error() {
+        let mut seed = 7_u64;
+        for regions in [1, 2, 3, 5, 33, 199] {
+            for _ in 0..200 {
+                let mut draw = || {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (seed >> 33) as f64 / f64::from(1_u32 << 31)
+                };
+                let asked: BTreeMap<RegionId, f64> =
+                    (0..regions).map(|n| (region(&format!("r{n}")), draw())).collect();
+                let sum: f64 = asked.values().sum();
+                let set = WeightedSet::from_shares(&asked).unwrap();
+                for (region, share) in &asked {
+                    let error = (share / sum - set.share(region)).abs();
+                    assert!(error < ERROR_MAX, "{region} of {regions}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_percents_are_written_in_hundredths_and_the_rest_in_halves_of_them() {
+        for (asked, written) in [
+            (&[("a", 3.0)][..], &[("a", 100)][..]),
+            (&[("a", 0.3), ("b", 0.7)], &[("a", 30), ("b", 70)]),
+            (&[("a", 0.005), ("b", 0.995)], &[("a", 1), ("b", 199)]),
+            (&[("a", 1.0), ("b", 1.0), ("c", 1.0)], &[("a", 67), ("b", 67), ("c", 66)]),
+        ] {
+            let set = WeightedSet::from_shares(&shares(asked)).unwrap();
+            let weights: Vec<_> = set.iter().map(|(r, w)| (r.as_str(), w.get())).collect();
+            assert_eq!(weights, written, "{asked:?}");
         }
     }
 
@@ -131,6 +173,7 @@ mod tests {
         };
         assert!(of(&[("a", 1), ("b", 1), ("c", 1)]).agrees(&of(&[("a", 34), ("b", 33), ("c", 33)])));
         assert!(!of(&[("a", 1), ("b", 1)]).agrees(&of(&[("a", 51), ("b", 49)])));
+        assert!(!of(&[("a", 199), ("b", 1)]).agrees(&of(&[("a", 100)])), "a record too many");
         assert!(!of(&[("a", 1), ("b", 1)]).agrees(&of(&[("a", 1)])));
     }
 

@@ -32,6 +32,9 @@ pub struct DnsMetrics {
     generation: GaugeVec,
     frozen: IntGaugeVec,
     read_at: GaugeVec,
+    drift: IntGaugeVec,
+    answers_match: IntGaugeVec,
+    answers: Histogram,
     reads: IntCounterVec,
     changes: IntCounterVec,
     planned: IntCounter,
@@ -63,6 +66,10 @@ impl DnsMetrics {
             "proxima_dns_insync_seconds",
             "Time from an accepted change to its presence on all of Route 53's servers.",
         );
+        let answers = HistogramOpts::new(
+            "proxima_dns_answers_seconds",
+            "Time from an accepted change to answers by it from all of the zone's servers (dns.verify).",
+        );
         let metrics = Self {
             applied: gauges(
                 "proxima_dns_weight_applied",
@@ -80,6 +87,17 @@ impl DnsMetrics {
                 "When a name's records were last read well, since 1970.",
                 &["name"],
             )?,
+            drift: gauges(
+                "proxima_dns_drift_records",
+                "Records of a name that are not what the configuration asks for, weights aside.",
+                &["name"],
+            )?,
+            answers_match: gauges(
+                "proxima_dns_answers_match",
+                "1 when the zone's servers answered what was written when last asked (dns.verify), else 0.",
+                &["name"],
+            )?,
+            answers: add(registry, Histogram::with_opts(answers.buckets(INSYNC_SECONDS.to_vec())))?,
             reads: counts("proxima_dns_reads_total", "Reads of a name's records, by result.", &["result"])?,
             changes: counts(
                 "proxima_dns_changes_total",
@@ -127,6 +145,8 @@ impl DnsMetrics {
         drop(self.generation.remove_label_values(&label));
         drop(self.frozen.remove_label_values(&label));
         drop(self.read_at.remove_label_values(&label));
+        drop(self.drift.remove_label_values(&label));
+        drop(self.answers_match.remove_label_values(&label));
     }
 
     /// A name was read well, at `wall` since 1970.
@@ -137,6 +157,22 @@ impl DnsMetrics {
         self.frozen.with_label_values(&label).set(i64::from(frozen));
         // Exact up to 2^53 changes.
         self.generation.with_label_values(&label).set(generation.get() as f64);
+    }
+
+    /// So many records of a name are not what the configuration asks for.
+    pub fn drifted(&self, name: &DnsName, records: usize) {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        self.drift.with_label_values(&[name.as_str()]).set(records);
+    }
+
+    /// Whether the zone's servers answer what was written.
+    pub fn answers_match(&self, name: &DnsName, matched: bool) {
+        self.answers_match.with_label_values(&[name.as_str()]).set(i64::from(matched));
+    }
+
+    /// All servers answered by a change this long after it was accepted.
+    pub fn answered(&self, after: Duration) {
+        self.answers.observe(after.as_secs_f64());
     }
 
     /// A read failed, at the API or by what it found.

@@ -5,6 +5,7 @@
 //! looks a label up.
 
 use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::metrics::moves::MoveMetrics;
 use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -48,6 +49,7 @@ pub struct RequestMetrics {
     pub entered: IntCounter,
     /// Requests that this region's own endpoints were asked for.
     pub served: IntCounter,
+    pub moves: MoveMetrics,
 }
 
 impl RequestMetrics {
@@ -76,6 +78,7 @@ impl RequestMetrics {
             &["listener"],
         )?;
         Ok(Self {
+            moves: MoveMetrics::register(registry)?,
             services: ServiceFamilies::register(&new)?,
             routed: new.counters(
                 "proxima_requests_routed_total",

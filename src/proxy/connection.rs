@@ -79,6 +79,8 @@ pub(super) struct Connection {
     /// Those of the door when it came in.
     pub(super) rules: Arc<Rules>,
     certificate: Option<Shown>,
+    /// Drawn once, 0..1: which of many connections it is, when they are closed one after the other.
+    pub(super) lot: f64,
 }
 
 impl Connection {
@@ -145,7 +147,8 @@ impl Server {
         let Arrived { socket, remote, proxied, inside: _inside } = arrived;
         let Some(begun) = self.begin(socket, remote, (kind, &rules.deadlines)).await else { return };
         let Begun { conn, version, tls, certificate } = begun;
-        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, rules, certificate });
+        let lot = rand::random();
+        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, rules, certificate, lot });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(conn, &connection).await,

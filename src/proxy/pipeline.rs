@@ -8,6 +8,7 @@
 //! sessions, not what they are made of; what is decided, is decided elsewhere.
 
 use crate::domain::snapshot::Place;
+use crate::metrics::moves::Kind;
 use crate::metrics::request::{Cut, ListenerKind, Message};
 use crate::proxy::attempts::Body;
 use crate::proxy::connection::Connection;
@@ -55,6 +56,10 @@ pub(super) struct Call<'c> {
     style: Style,
     progress: Progress,
     replay: Replay,
+    /// The connection is to serve nobody after it: its users are led to another region.
+    leaves: bool,
+    /// Of a request that may become a connection of its own: the host that it is for.
+    upgrading: Option<Box<str>>,
     /// Bytes of the request's body that were read.
     received: u64,
     /// When the whole request has to be over, and how long that is; `None`: some time.
@@ -93,6 +98,14 @@ impl Pipeline {
             let address = client.map_or(connection.remote.map(|remote| remote.ip()), |client| client.address);
             progress.trail = Some(Box::new(Trail::new(&head, address, down.written(), traced)));
         }
+        let host = head.parts.uri.host().unwrap_or_default();
+        let leaves =
+            connection.kind != ListenerKind::Peer && self.shared.leaving.closes(host, connection.lot);
+        let upgrading = head.upgrade.is_some().then(|| host.into());
+        if matches!(&decision, Decision::Proxy(exchange) if !exchange.is_forwarded()) {
+            self.shared.wiring.metrics.entered.inc();
+            self.shared.leaving.entered(host);
+        }
         let mut call = Call {
             connection,
             down,
@@ -101,15 +114,14 @@ impl Pipeline {
             style,
             progress,
             replay: Replay::new(),
+            leaves,
+            upgrading,
             received: 0,
             deadline: None,
         };
         let status = match decision {
             Decision::Respond(answer) => Box::pin(self.respond(&mut call, answer)).await,
             Decision::Proxy(exchange) => {
-                if !exchange.is_forwarded() {
-                    self.shared.wiring.metrics.entered.inc();
-                }
                 call.deadline = exchange.timeouts.request.map(|whole| (Instant::now() + whole, whole));
                 match call.progress.begin(exchange, &self.shared) {
                     Some(nowhere) => Box::pin(self.respond(&mut call, nowhere)).await,
@@ -286,7 +298,7 @@ impl Pipeline {
         self.sign(call, &mut parts);
         edit_answer(call, &mut parts);
         let status = parts.status;
-        let sent = match call.down.start(&parts, framing, !self.shared.draining()) {
+        let sent = match call.down.start(&parts, framing, self.keeps(call)) {
             Ok(()) => transfer.relay(call).await,
             Err(e) => Err(Broken::Client(e)),
         };
@@ -299,6 +311,14 @@ impl Pipeline {
             }
         }
         Some(status)
+    }
+
+    /// Whether the connection may serve another request after this one.
+    fn keeps(&self, call: &Call<'_>) -> bool {
+        if call.leaves && matches!(call.down, Downstream::H1(_)) {
+            self.shared.wiring.metrics.moves.closed(Kind::Http1);
+        }
+        !call.leaves && !self.shared.draining()
     }
 
     /// A 101 to the client, and then whatever the two have to say.
@@ -316,8 +336,16 @@ impl Pipeline {
         let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();
         let idle = call.progress.exchange.as_ref()?.timeouts.upgrade_idle;
-        if let Err(error) = tunnel::tunnel(client, &mut upstream, idle, call.timer).await {
-            debug!(%error, "an upgraded connection broke");
+        let host = call.upgrading.as_deref().unwrap_or_default();
+        tokio::select! {
+            ended = tunnel::tunnel(client, &mut upstream, idle, call.timer) => {
+                if let Err(error) = ended {
+                    debug!(%error, "an upgraded connection broke");
+                }
+            }
+            () = self.shared.leaving.closed_upgrade(host, call.connection.lot) => {
+                self.shared.wiring.metrics.moves.closed(Kind::Upgrade);
+            }
         }
         Some(parts.status)
     }

@@ -4,6 +4,7 @@
 //! checking is configured", "Weighted routing", "Latency-based routing" and
 //! "How health checks work in complex Amazon Route 53 configurations".
 
+use super::balancers::{self, Balancers};
 use super::name::Name;
 use super::record::{Content, RecordKey, RecordSet, RecordType, Routing, Soa};
 use super::rules::{Records, group};
@@ -52,6 +53,7 @@ pub struct World<'a> {
     pub zone: &'a Name,
     pub records: &'a Records,
     pub rtts: &'a RttTable,
+    pub balancers: &'a Balancers,
     /// State of a health check by id; a deleted check counts as healthy.
     pub healthy: &'a dyn Fn(&str) -> bool,
 }
@@ -105,7 +107,13 @@ impl World<'_> {
                 Content::Values { ttl, values } => {
                     return Some(Answered { name: name.clone(), kind, ttl: *ttl, values: values.clone() });
                 }
-                Content::Alias(target) => at = target.name.clone(),
+                Content::Alias(target) => {
+                    if let Some(values) = self.balancers.values(&target.zone_id, &target.name, kind) {
+                        let answered = Answered { name: name.clone(), kind, ttl: balancers::TTL, values };
+                        return (!answered.values.is_empty()).then_some(answered);
+                    }
+                    at = target.name.clone();
+                }
             }
         }
         None
@@ -143,6 +151,8 @@ impl World<'_> {
     fn record_healthy(&self, record: &RecordSet, depth: usize) -> bool {
         let own = record.health_check_id.as_deref().is_none_or(self.healthy);
         let target = match &record.content {
+            // Always well: what its own checks would say is not played here.
+            Content::Alias(target) if self.balancers.holds(&target.zone_id, &target.name) => true,
             Content::Alias(target) if target.evaluate_target_health && depth < DEPTH_MAX => {
                 group(self.records, &target.name, record.key.kind)
                     .any(|member| self.record_healthy(member, depth + 1))

@@ -82,7 +82,13 @@ impl Scene {
         let zone = Name::parse("example.test").unwrap();
         let rtts = RttTable::measured().unwrap();
         let healthy = |id: &str| !self.down.contains(id);
-        let world = World { zone: &zone, records: &self.records, rtts: &rtts, healthy: &healthy };
+        let world = World {
+            zone: &zone,
+            records: &self.records,
+            rtts: &rtts,
+            balancers: &Balancers::default(),
+            healthy: &healthy,
+        };
         let query = Query { name: &name(at), kind: Some(kind), place };
         answer(&world, query, &mut |below| drawn % below)
     }

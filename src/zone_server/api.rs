@@ -115,6 +115,7 @@ async fn dispatch(state: &Arc<State>, call: &Call) -> Answered {
         ("POST", ["healthcheck"]) => health::create(state, call),
         ("GET", ["healthcheck"]) => health::list(state, call),
         ("GET", ["healthcheck", id]) => health::get(state, id),
+        ("POST", ["healthcheck", id]) => health::update(state, call, id),
         ("DELETE", ["healthcheck", id]) => health::delete(state, id),
         ("GET", ["healthcheck", id, "status"]) => health::status(state, id),
         _ => Err(Refusal::UnknownOperation),

@@ -8,7 +8,7 @@
 use super::health::{CheckConfig, CheckKind, HealthCheck, Outcome};
 use super::state::{State, locked};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,19 +52,34 @@ async fn run(state: Arc<State>, id: String, config: CheckConfig, index: usize) {
             _ = ticks.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        if state.store().check(&id).is_err() {
-            return; // Deleted: nobody asks any more.
-        }
+        // Its settings may have been changed since; deleted: nobody asks any more.
+        let Ok(config) = state.store().check(&id).map(|check| check.config.clone()) else { return };
         if config.disabled {
             continue;
         }
         let outcome = tokio::select! {
-            outcome = look(&config, limits) => outcome,
+            outcome = look(&state, &config, limits) => outcome,
             _ = shutdown.wait_for(|stop| *stop) => return,
         };
         let now = state.now();
         state.store().observe(&id, index, outcome, now);
     }
+}
+
+/// Where to look: a load balancer of this server by its name, any other name as the system resolves it.
+///
+/// Checks by name are over IPv4. Source: API reference, HealthCheckConfig, FullyQualifiedDomainName.
+async fn address(state: &State, config: &CheckConfig) -> Option<IpAddr> {
+    let host = match (config.address, &config.host) {
+        (Some(address), _) => return Some(address),
+        (None, host) => host.as_deref()?,
+    };
+    let own = state.store().balancers().addresses(host);
+    if !own.is_empty() {
+        return own.into_iter().find(IpAddr::is_ipv4);
+    }
+    let mut found = tokio::net::lookup_host((host, config.port)).await.ok()?;
+    found.find_map(|address| address.is_ipv4().then(|| address.ip()))
 }
 
 #[derive(Clone, Copy)]
@@ -74,8 +89,11 @@ struct Limits {
 }
 
 /// One look at the endpoint, in Route 53's words.
-async fn look(config: &CheckConfig, limits: Limits) -> Outcome {
-    let address = SocketAddr::new(config.address, config.port);
+async fn look(state: &State, config: &CheckConfig, limits: Limits) -> Outcome {
+    let Some(address) = address(state, config).await else {
+        return Outcome::Failure("Failure: The domain name could not be resolved.".into());
+    };
+    let address = SocketAddr::new(address, config.port);
     let mut stream = match timeout(limits.connect, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Outcome::Failure(broken(&error)),
@@ -109,7 +127,7 @@ fn broken(error: &std::io::Error) -> String {
 
 /// Asks for the path and returns the answer's status line.
 async fn ask(stream: &mut TcpStream, config: &CheckConfig) -> std::io::Result<String> {
-    let host = config.host.clone().unwrap_or_else(|| config.address.to_string());
+    let host = config.host.clone().unwrap_or_else(|| config.at());
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Amazon-Route53-Health-Check-Service (zone server)\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         config.path
@@ -174,7 +192,7 @@ mod tests {
         }));
         let config = CheckConfig {
             kind: CheckKind::Http,
-            address: "127.0.0.1".parse().unwrap(),
+            address: Some("127.0.0.1".parse().unwrap()),
             port: 1,
             path: "/".into(),
             host: None,

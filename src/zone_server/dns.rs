@@ -117,7 +117,8 @@ impl Handler {
         let zone = zones.into_iter().rev().find(|zone| name.is_in(&zone.name))?;
         let records: &Records = zone.served();
         let healthy = |id: &str| store.check(id).map_or(true, HealthCheck::healthy);
-        let world = World { zone: &zone.name, records, rtts: &self.state.rtts, healthy: &healthy };
+        let (rtts, balancers) = (&self.state.rtts, store.balancers());
+        let world = World { zone: &zone.name, records, rtts, balancers, healthy: &healthy };
         let mut draws = self.state.draws();
         Some(answer(&world, Query { name, kind, place }, &mut |below| draws.random_range(0..below)))
     }

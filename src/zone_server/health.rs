@@ -44,7 +44,8 @@ impl RequestInterval {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckConfig {
     pub kind: CheckKind,
-    pub address: IpAddr,
+    /// `None`: looked up by `host` at every look.
+    pub address: Option<IpAddr>,
     pub port: u16,
     /// Starts with a slash.
     pub path: String,
@@ -56,6 +57,17 @@ pub struct CheckConfig {
     pub inverted: bool,
     pub disabled: bool,
     pub regions: Vec<String>,
+}
+
+impl CheckConfig {
+    /// Where it looks: its address, else its host.
+    #[must_use]
+    pub fn at(&self) -> String {
+        match (self.address, &self.host) {
+            (Some(address), _) => address.to_string(),
+            (None, host) => host.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// What one look saw.
@@ -89,6 +101,8 @@ pub struct HealthCheck {
     pub id: String,
     pub caller_reference: String,
     pub config: CheckConfig,
+    /// Counts its settings, from 1. Source: API reference, HealthCheck, HealthCheckVersion.
+    pub version: u64,
     checkers: Vec<Checker>,
     last_transition: Option<Duration>,
 }
@@ -106,7 +120,7 @@ impl HealthCheck {
             .iter()
             .map(|region| Checker { region: region.clone(), healthy: true, against: 0, last: None })
             .collect();
-        Self { id, caller_reference, config, checkers, last_transition: None }
+        Self { id, caller_reference, config, version: 1, checkers, last_transition: None }
     }
 
     /// Counts one outcome of the checker at `index` at `now` (since the server's start).
@@ -163,7 +177,7 @@ mod tests {
     fn check(threshold: u8) -> HealthCheck {
         let config = CheckConfig {
             kind: CheckKind::Http,
-            address: "127.0.0.1".parse().unwrap(),
+            address: Some("127.0.0.1".parse().unwrap()),
             port: 80,
             path: "/".into(),
             host: None,

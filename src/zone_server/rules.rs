@@ -6,6 +6,7 @@
 //! Source: API reference, ChangeResourceRecordSets; the texts are those that
 //! Route 53 is known to send.
 
+use super::balancers::Balancers;
 use super::name::Name;
 use super::record::{Content, RecordKey, RecordSet, RecordType, Routing, canonical_value, value_problem};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub struct Change {
 pub struct ZoneRef<'a> {
     pub id: &'a str,
     pub name: &'a Name,
+    pub balancers: &'a Balancers,
 }
 
 /// The zone's record sets after the batch.
@@ -264,10 +266,12 @@ fn cname_problem(zone: ZoneRef<'_>, records: &Records, key: &RecordKey) -> Optio
     })
 }
 
-/// An alias names an existing record set of its own zone and type, not itself.
+/// An alias names an existing record set of its own zone and type, not itself; or a load balancer.
 ///
 /// Source: API reference, AliasTarget ("Another Route 53 record in your hosted
-/// zone": same zone, same type).
+/// zone": same zone, same type; "ELB load balancer": the load balancer's own
+/// zone and name), and developer guide, "Values specific for simple alias
+/// records" (type A or AAAA for a load balancer).
 fn alias_problem(zone: ZoneRef<'_>, records: &Records, record: &RecordSet) -> Option<String> {
     let Content::Alias(target) = &record.content else { return None };
     let kind = record.key.kind;
@@ -275,6 +279,11 @@ fn alias_problem(zone: ZoneRef<'_>, records: &Records, record: &RecordSet) -> Op
         "Tried to create an alias that targets {}, type {kind} in zone {}",
         target.name, target.zone_id
     );
+    if zone.balancers.holds(&target.zone_id, &target.name) {
+        let addresses = matches!(kind, RecordType::A | RecordType::Aaaa);
+        return (!addresses)
+            .then(|| format!("{subject}, but the alias target is a load balancer: type A or AAAA"));
+    }
     if target.zone_id != zone.id || !target.name.is_in(zone.name) {
         return Some(format!("{subject}, but the alias target name does not lie within the target zone"));
     }

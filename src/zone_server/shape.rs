@@ -231,8 +231,14 @@ pub fn check_config(asked: &wire::HealthCheckConfig) -> Result<CheckConfig, Refu
     let address = asked
         .ip_address
         .as_deref()
-        .ok_or_else(|| refuse("the zone server checks addresses: IPAddress is required".into()))?;
-    let address = address.parse().map_err(|_| refuse(format!("IPAddress '{address}' is not an address")))?;
+        .map(|address| {
+            address.parse().map_err(|_| refuse(format!("IPAddress '{address}' is not an address")))
+        })
+        .transpose()?;
+    // Source: API reference, HealthCheckConfig, FullyQualifiedDomainName.
+    if address.is_none() && asked.fully_qualified_domain_name.is_none() {
+        return Err(refuse("IPAddress or FullyQualifiedDomainName is required".into()));
+    }
     let port = match (asked.port, kind) {
         (Some(0), _) => return Err(refuse("Port must be between 1 and 65535".into())),
         (Some(port), _) => port,
@@ -286,7 +292,7 @@ pub fn shown_config(config: &CheckConfig) -> wire::HealthCheckConfig {
         CheckKind::Tcp => ("TCP", None),
     };
     wire::HealthCheckConfig {
-        ip_address: Some(config.address.to_string()),
+        ip_address: config.address.map(|address| address.to_string()),
         port: Some(config.port),
         kind: kind.to_owned(),
         resource_path: path,

@@ -5,6 +5,7 @@
 //! INSYNC, as in Route 53.
 //! Source: API reference, ChangeResourceRecordSets and GetChange.
 
+use super::balancers::Balancers;
 use super::health::{CHECKS_MAX, CheckConfig, HealthCheck, Outcome};
 use super::history::{Accepted, History};
 use super::name::Name;
@@ -14,6 +15,7 @@ use super::rules::{self, Records, ZoneRef};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,10 @@ impl Zone {
     #[must_use]
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    fn reference<'a>(&'a self, balancers: &'a Balancers) -> ZoneRef<'a> {
+        ZoneRef { id: &self.id, name: &self.name, balancers }
     }
 
     /// The record sets as DNS answers by them: those of INSYNC changes.
@@ -96,6 +102,7 @@ pub struct Store {
     change_order: VecDeque<String>,
     /// In the order of `insync_at`.
     pending: VecDeque<Pending>,
+    balancers: Balancers,
     checks: BTreeMap<String, HealthCheck>,
     /// Of deleted checks, oldest first.
     used_references: VecDeque<String>,
@@ -113,12 +120,23 @@ impl Store {
             changes: BTreeMap::new(),
             change_order: VecDeque::new(),
             pending: VecDeque::new(),
+            balancers: Balancers::default(),
             checks: BTreeMap::new(),
             used_references: VecDeque::new(),
             history: History::default(),
             ids: StdRng::seed_from_u64(seed),
             insync_delay,
         }
+    }
+
+    /// The load balancers that aliases may name.
+    #[must_use]
+    pub fn balancers(&self) -> &Balancers {
+        &self.balancers
+    }
+
+    pub fn add_balancer(&mut self, zone_id: String, name: Name, addresses: Vec<IpAddr>) {
+        self.balancers.add(zone_id, name, addresses);
     }
 
     /// Lets the changes that are due by `now` reach DNS.
@@ -185,7 +203,7 @@ impl Store {
             }
         }
         let before = Arc::clone(&zone.records);
-        let after = rules::apply(ZoneRef { id: &zone.id, name: &zone.name }, &before, batch)
+        let after = rules::apply(zone.reference(&self.balancers), &before, batch)
             .map_err(Refusal::InvalidChangeBatch)?;
         let after = Arc::new(after);
         let info = self.accept(comment, now);
@@ -252,6 +270,17 @@ impl Store {
     /// All checks, by id.
     pub fn checks(&self) -> impl Iterator<Item = &HealthCheck> {
         self.checks.values()
+    }
+
+    /// Gives a check other settings; what was seen stays.
+    ///
+    /// # Errors
+    /// `NoSuchHealthCheck`.
+    pub fn update_check(&mut self, id: &str, config: CheckConfig) -> Result<HealthCheck, Refusal> {
+        let check = self.checks.get_mut(id).ok_or_else(|| Refusal::NoSuchHealthCheck(id.to_owned()))?;
+        check.config = config;
+        check.version += 1;
+        Ok(check.clone())
     }
 
     /// Deletes a check, used by records or not, as Route 53 does; its reference stays used up.

@@ -257,6 +257,25 @@ pub struct CreateHealthCheckRequest {
     pub health_check_config: HealthCheckConfig,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateHealthCheckRequest {
+    #[serde(rename = "IPAddress", default)]
+    pub ip_address: Option<String>,
+    #[serde(default)]
+    pub port: Option<u16>,
+    #[serde(default)]
+    pub resource_path: Option<String>,
+    #[serde(default)]
+    pub fully_qualified_domain_name: Option<String>,
+    #[serde(default)]
+    pub failure_threshold: Option<u32>,
+    #[serde(default)]
+    pub inverted: Option<bool>,
+    #[serde(default)]
+    pub disabled: Option<bool>,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HealthCheck {

@@ -7,6 +7,7 @@ use crate::{entry, remove};
 use aws_sdk_route53::types::{ChangeAction, ResourceRecord};
 use proxima::dns::pace::Pace;
 use proxima::dns::writer::Written;
+use proxima::domain::name::EntryId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,6 +30,11 @@ behind_a_front!(
     a_lost_answer_to_a_change_that_lost_is_a_conflict,
     throttling_is_retried,
     throttling_ends_with_the_plan,
+    a_server_error_before_the_change_is_asked_again_and_one_after_it_is_settled,
+    a_request_that_times_out_before_it_is_carried_out_is_sent_again,
+    each_attempt_carries_its_own_time_so_that_no_hold_down_gets_shorter,
+    a_conflict_that_the_server_finds_is_one,
+    a_change_is_pending_for_as_long_as_the_server_says,
 );
 
 async fn the_control_record_is_read_first(server: &Server) {
@@ -187,6 +193,81 @@ async fn throttling_ends_with_the_plan(server: &Server) {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!((2..=40).contains(&front.changes_seen()), "{} attempts", front.changes_seen());
     assert_eq!(server.records().await, records);
+}
+
+async fn a_server_error_before_the_change_is_asked_again_and_one_after_it_is_settled(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    for (fates, written_as, changes) in [
+        (&[Fate::Status(503), Fate::LoseRequest, Fate::Status(500)][..], "accepted", 4),
+        (&[Fate::ThenStatus(500)], "settled", 1),
+        (&[Fate::Status(503), Fate::ThenStatus(502)], "settled", 2),
+        (&[Fate::LoseRequest, Fate::LoseAnswer], "settled", 2),
+    ] {
+        let (reading, seen) = (edge.read().await, front.changes_seen());
+        let entry = EntryId::parse("eu-west-1").unwrap();
+        let home = reading.state.sets[&entry] == set(&[("eu-west-1", 100)]);
+        let to = if home { [("us-east-1", 100)] } else { [("eu-west-1", 100)] };
+        fates.iter().for_each(|fate| front.next(For::Changes, fate.clone()));
+        let written = edge.submit(&edge.plan(&reading, "eu-west-1", &to)).await;
+        assert_eq!(written.as_str(), written_as, "{written:?}");
+        assert_eq!(front.changes_seen() - seen, changes);
+        let after = edge.read().await;
+        assert_eq!(after.state.fence.generation, reading.state.fence.generation.next());
+        assert_eq!(after.state.sets[&entry], set(&to));
+    }
+}
+
+async fn a_request_that_times_out_before_it_is_carried_out_is_sent_again(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    // Longer than an attempt may take.
+    front.next(For::Changes, Fate::LoseRequestAfter(Duration::from_secs(10)));
+    let start = Instant::now();
+    let written = edge.submit(&plan).await;
+    assert!(matches!(written, Written::Accepted { .. }), "{written:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "the attempt was given up: {:?}", start.elapsed());
+    assert_eq!((front.changes_seen(), edge.read().await.state.fence.generation.get()), (2, 2));
+}
+
+async fn each_attempt_carries_its_own_time_so_that_no_hold_down_gets_shorter(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    let late = Duration::from_secs(2);
+    front.next(For::Changes, Fate::LoseRequestAfter(late));
+    let begun = edge.clock.now();
+    assert!(matches!(edge.submit(&plan).await, Written::Accepted { .. }));
+    let changed_at = edge.read().await.state.changed_at.unwrap();
+    // The record holds whole milliseconds.
+    assert!(changed_at + Duration::from_millis(2) >= begun + late, "{changed_at:?}, begun at {begun:?}");
+}
+
+async fn a_conflict_that_the_server_finds_is_one(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    front.next(For::Changes, Fate::Refuse("InvalidChangeBatch"));
+    let records = server.records().await;
+    assert!(matches!(edge.submit(&plan).await, Written::Conflict(_)));
+    assert_eq!((front.changes_seen(), server.records().await), (1, records), "it is not sent again");
+}
+
+async fn a_change_is_pending_for_as_long_as_the_server_says(server: &Server) {
+    server.bootstrap().await;
+    let (front, edge) = behind(server).await;
+    let plan = edge.plan(&edge.read().await, "eu-west-1", &[("us-east-1", 100)]);
+    let Written::Accepted { change_id, .. } = edge.submit(&plan).await else { panic!("not accepted") };
+    (0..3).for_each(|_| front.next(For::Progress, Fate::StayPending));
+    for _ in 0..3 {
+        assert!(!edge.api.in_sync(&change_id).await.unwrap());
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !edge.api.in_sync(&change_id).await.unwrap() {
+        assert!(Instant::now() < deadline, "not INSYNC");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// An edge whose requests pass a front.

@@ -16,6 +16,16 @@ pub enum Fate {
     LoseAnswer,
     /// The same, and the connection is closed only after this time.
     LoseAnswerAfter(Duration),
+    /// Not carried out: the connection is closed without an answer.
+    LoseRequest,
+    /// The same, and the connection is closed only after this time.
+    LoseRequestAfter(Duration),
+    /// Not carried out: answered with this status.
+    Status(u16),
+    /// Carried out, and then answered with this status.
+    ThenStatus(u16),
+    /// Not asked: the change is still PENDING.
+    StayPending,
     /// Refused with this error code, not carried out.
     Refuse(&'static str),
     /// Waits until as many as the barrier wants have come.
@@ -138,8 +148,29 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
             client.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
             continue;
         }
+        if let Fate::LoseRequestAfter(time) = fate {
+            tokio::time::sleep(time).await;
+            return;
+        }
+        if matches!(fate, Fate::LoseRequest) {
+            return;
+        }
+        if let Fate::Status(status) = fate {
+            client.write_all(answered(status, "<html>unavailable</html>").as_bytes()).await.unwrap();
+            continue;
+        }
+        if matches!(fate, Fate::StayPending) {
+            let body = "<GetChangeResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeInfo>\
+                 <Id>/change/C1</Id><Status>PENDING</Status><SubmittedAt>2026-01-01T00:00:00Z</SubmittedAt>\
+                 </ChangeInfo></GetChangeResponse>";
+            client.write_all(answered(200, body).as_bytes()).await.unwrap();
+            continue;
+        }
         server.write_all(&request.bytes).await.unwrap();
-        let Some(answer) = message(&mut server).await else { return };
+        let Some(mut answer) = message(&mut server).await else { return };
+        if let Fate::ThenStatus(status) = fate {
+            answer.bytes = answered(status, "<html>unavailable</html>").into_bytes();
+        }
         if let Fate::LoseAnswerAfter(time) = fate {
             tokio::time::sleep(time).await;
             return;
@@ -148,6 +179,11 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
             return;
         }
     }
+}
+
+fn answered(status: u16, body: &str) -> String {
+    let head = format!("HTTP/1.1 {status} By The Front\r\nContent-Type: text/xml");
+    format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// One HTTP/1.1 message with a Content-Length or chunks; `None` at the end of the connection.

@@ -11,18 +11,20 @@ use proxima::clock::Clock;
 use proxima::config::{Config, Environment};
 use proxima::dns::access::{Access, connect};
 use proxima::dns::api::Api;
-use proxima::dns::bootstrap::survey;
+use proxima::dns::apply::{Operation, Outcome};
 use proxima::dns::checks::Checks;
 use proxima::dns::layout::Layout;
 use proxima::dns::pace::Pace;
 use proxima::dns::reader::{Reading, read};
+use proxima::dns::survey::{Survey, survey};
 use proxima::dns::writer::{Writer, Written};
 use proxima::domain::name::{DnsName, EntryId, RegionId};
 use proxima::domain::plan::{Change as SetChange, Plan, Reason};
 use proxima::domain::weights::{Weight, WeightedSet};
 use proxima::metrics::dns::DnsMetrics;
-use proxima::zone_server::{Running, Settings, ZoneServer};
+use proxima::zone_server::{LoadBalancer, Running, Settings, ZoneServer};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub struct Server {
     /// Where Route 53's checkers knock.
     pub health_port: u16,
     pub access: Access,
+    /// Where its DNS is, if it has any.
+    pub dns: Option<SocketAddr>,
     _process: Option<Process>,
 }
 
@@ -53,6 +57,12 @@ enum Process {
 /// Stands for the zone that is yet to be created.
 const NO_ZONE: &str = "Z0000000000000EXAMPLE";
 const GLOBAL: &str = "form = \"global\"";
+/// Load balancers that our zone server knows: name, zone, address.
+pub const BALANCERS: [(&str, &str, &str); 3] = [
+    ("lb-ap.elb.example.net", "ZLBAP", "127.78.0.1"),
+    ("lb-eu.elb.example.net", "ZLBEU", "127.78.0.2"),
+    ("lb-us.elb.example.net", "ZLBUS", "127.78.0.3"),
+];
 /// Regions of every test; also AWS regions, as latency records want.
 pub const REGIONS: [&str; 3] = ["ap-south-1", "eu-west-1", "us-east-1"];
 
@@ -61,13 +71,23 @@ impl Server {
     pub async fn zone_server() -> Option<Self> {
         let settings = Settings {
             zone: Some("example.test".to_owned()),
+            load_balancers: BALANCERS
+                .iter()
+                .map(|(name, zone_id, address)| LoadBalancer {
+                    name: (*name).to_owned(),
+                    zone_id: (*zone_id).to_owned(),
+                    addresses: vec![address.parse().unwrap(), "fd00:78::1".parse().unwrap()],
+                })
+                .collect(),
             insync_delay: Duration::from_millis(50),
             health_interval: Duration::from_millis(100),
             ..Settings::default()
         };
         let running = ZoneServer::start(settings).await.unwrap();
         let (endpoint, zone_id) = (running.api_addr(), running.zone_id().unwrap().to_owned());
-        Some(Self::local("zone server", &endpoint.to_string(), zone_id, Process::ZoneServer(running)))
+        let dns = Some(running.dns_addr());
+        let process = Process::ZoneServer(running);
+        Some(Self { dns, ..Self::local("zone server", &endpoint.to_string(), zone_id, process) })
     }
 
     /// The ministack that `make test` installs, with signatures checked.
@@ -98,6 +118,7 @@ impl Server {
             form: GLOBAL,
             health_port: 80,
             access: Access::Chain,
+            dns: None,
             zone_id,
             _process: None,
         };
@@ -119,6 +140,7 @@ impl Server {
             health_port: 1,
             // The credentials that ministack's root account has unless told otherwise.
             access: Access::Fixed(Credentials::new("test", "test", None, None, "suite")),
+            dns: None,
             _process: Some(process),
         }
     }
@@ -159,7 +181,7 @@ impl Server {
             [names."{}"]
             {form}
             services = ["web"]
-            ttl = "60s"
+            {ttl}
             [dns]
             zone_id = "{}"
             poll = "1s"
@@ -168,7 +190,8 @@ impl Server {
             "#,
             self.name,
             self.zone_id,
-            form = self.form
+            form = self.form,
+            ttl = if self.form.contains("ttl") { "" } else { "ttl = \"60s\"" },
         );
         if let Some(endpoint) = &self.endpoint {
             text.push_str(&format!("endpoint = \"{endpoint}\"\n"));
@@ -198,6 +221,7 @@ impl Server {
             form: self.form,
             health_port: self.health_port,
             access: self.access.clone(),
+            dns: self.dns,
             _process: None,
         }
     }
@@ -216,10 +240,27 @@ impl Server {
         if self.endpoint.is_some() { api.paced(Pace::per_second(10_000)) } else { api }
     }
 
+    /// What the configuration asks for against what exists.
+    pub async fn survey(&self) -> Survey {
+        survey(&self.api().await, &self.config("eu-west-1"), &[]).await.unwrap()
+    }
+
+    pub async fn carry_out(&self, operation: Operation) -> Outcome {
+        self.survey().await.carry_out(&self.api().await, &operation).await.unwrap()
+    }
+
     /// Creates what the configuration asks for.
     pub async fn bootstrap(&self) {
-        let (api, config) = (self.api().await, self.config("eu-west-1"));
-        survey(&api, &config).await.unwrap().apply(&api).await.unwrap();
+        let outcome = self.carry_out(Operation::Bootstrap).await;
+        assert!(outcome.failed.is_empty(), "{outcome:?}");
+    }
+
+    /// Takes charge of what is there, and brings it into form.
+    pub async fn bootstrap_after_adoption(&self) {
+        for operation in [Operation::Adopt, Operation::Apply] {
+            let outcome = self.carry_out(operation).await;
+            assert!(outcome.failed.is_empty(), "{outcome:?}");
+        }
     }
 
     /// An edge's way to the name.

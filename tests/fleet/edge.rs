@@ -110,7 +110,7 @@ impl Edge {
                 Output::Publish(snapshot) => self.snapshot = Some(snapshot),
                 Output::View(view) => self.view = Some(view),
                 Output::Propose(plan) => self.plans.push(plan),
-                Output::Moved(_) => {}
+                Output::Moved(_) | Output::Operated { .. } => {}
             }
         }
     }

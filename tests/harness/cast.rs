@@ -89,6 +89,9 @@ impl Cast {
                 hold_down: Duration::from_secs(8),
                 plan_expiry: Duration::from_secs(4),
                 writer_patience: Duration::from_secs(3),
+                require_operator_below: 1,
+                max_changes_per_hour: 1000,
+                ..FailoverPolicy::default()
             },
             health: HealthPolicy {
                 fall: 2,

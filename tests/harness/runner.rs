@@ -341,6 +341,7 @@ impl<'a> Run<'a> {
                 self.count_transition(&transition);
                 Ok(())
             }
+            Output::Operated { .. } => Ok(()),
         }
     }
 
@@ -404,6 +405,7 @@ impl<'a> Run<'a> {
             Output::Publish(snapshot) => self.note(|| format!("{id} publish {snapshot:?}")),
             Output::Propose(plan) => self.note(|| format!("{id} propose {plan:?}")),
             Output::Moved(transition) => self.note(|| format!("{id} moved {transition:?}")),
+            Output::Operated { result, .. } => self.note(|| format!("{id} operated {result:?}")),
         }
     }
 

@@ -125,15 +125,7 @@ async fn health_is_answered_on_the_data_listeners_for_any_host() {
     assert_eq!(ask("/health/gate").await, 200);
     assert_eq!(ask("/health/gate/www.example.com").await, 200, "not known yet: stay in DNS");
     let mut fleet_names = Snapshot::clone(&edge.snapshot.load());
-    let status = proxima::domain::snapshot::NameStatus {
-        verdicts: Default::default(),
-        applied: Default::default(),
-        wanted: Default::default(),
-        generation: None,
-        refusal: None,
-        gate: Gate::Closed,
-        votes: Default::default(),
-    };
+    let status = proxima::domain::snapshot::NameStatus::unknown(Gate::Closed);
     fleet_names.names.insert(DnsName::parse("www.example.com").unwrap(), status);
     edge.snapshot.store(Arc::new(fleet_names));
     assert_eq!(ask("/health/gate").await, 503);

@@ -214,7 +214,7 @@ fn first_words(config: &Config) -> (Arc<ArcSwap<Snapshot>>, Arc<ArcSwap<proxima:
         match output {
             Output::Publish(s) => snapshot = Some(s),
             Output::View(v) => view = Some(v),
-            Output::Propose(_) | Output::Moved(_) => {}
+            Output::Propose(_) | Output::Operated { .. } | Output::Moved(_) => {}
         }
     }
     (Arc::new(ArcSwap::new(snapshot.unwrap())), Arc::new(ArcSwap::new(view.unwrap())))

@@ -186,7 +186,7 @@ impl Edge {
             match output {
                 Output::Publish(snapshot) => self.snapshot = Some(snapshot),
                 Output::View(view) => self.view = Some(view),
-                Output::Propose(_) | Output::Moved(_) => {}
+                Output::Propose(_) | Output::Moved(_) | Output::Operated { .. } => {}
             }
         }
     }

@@ -16,6 +16,12 @@ const HEALTH_INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from
 const HEALTH_THRESHOLD: u32 = 3;
 /// Source: API reference, HealthCheckConfig, FailureThreshold.
 const HEALTH_THRESHOLD_MAX: u32 = 10;
+/// Requests a second that Route 53 takes for a whole account.
+/// Source: developer guide, "Quotas", Route 53 API request limits.
+const REQUESTS: u32 = 5;
+/// Another server has no account to share with others, but a bound stays.
+const REQUESTS_ELSEWHERE: u32 = 20;
+const REQUESTS_MAX: u32 = 1000;
 
 pub(super) fn dns(file: &File, report: &mut Report) -> Option<Dns> {
     let Some(section) = &file.dns else {
@@ -39,6 +45,10 @@ pub(super) fn dns(file: &File, report: &mut Report) -> Option<Dns> {
         HEALTH_THRESHOLD,
     );
     let health_interval = health_interval(dns, report);
+    let requests = if dns.endpoint.is_some() { REQUESTS_ELSEWHERE } else { REQUESTS };
+    let requests_per_second =
+        report.whole("dns.requests_per_second", &dns.requests_per_second, 1..=REQUESTS_MAX, requests);
+    let servers = dns.servers.iter().flat_map(|list| list.get_ref()).map(|placed| placed.value).collect();
     Some(Dns {
         mode: dns.mode.as_ref().map_or(DnsMode::Observe, |placed| placed.value),
         zone_id: zone_id?.0,
@@ -47,6 +57,9 @@ pub(super) fn dns(file: &File, report: &mut Report) -> Option<Dns> {
         insync_poll,
         health_interval,
         health_threshold: u8::try_from(threshold).unwrap_or(u8::MAX),
+        requests_per_second,
+        verify: dns.verify.as_ref().is_some_and(|placed| placed.value),
+        servers,
     })
 }
 

@@ -45,11 +45,6 @@ pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> TrustedProxie
     trusted
 }
 
-pub(super) fn admin(file: &File) -> Admin {
-    let address = file.admin.as_ref().and_then(|admin| admin.get_ref().address.as_ref());
-    address.map_or_else(Admin::default, |placed| Admin { address: placed.value })
-}
-
 /// Addresses that cannot all be bound.
 pub(super) fn clashes(file: &File, admin: &Admin, report: &mut Report) {
     let listeners = file.listeners.iter().flatten().filter_map(|l| l.get_ref().address.as_ref());

@@ -1,6 +1,6 @@
 //! DNS names: their entries, the regions behind them, and what failover needs of them.
 
-use super::{dns, duplicates};
+use super::{dns, duplicates, targets};
 use crate::config::file::{File, NameSection, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
@@ -23,12 +23,12 @@ const SIMPLE_ENTRY: &str = "all";
 /// Longest DNS name: RFC 1035, 2.3.4, without the final dot.
 const NAME_BYTES_MAX: usize = 253;
 
-type NameTable = Section<NameSection>;
+pub(super) type NameTable = Section<NameSection>;
 
 /// A region that a name uses, and where the file says so.
-struct Used {
-    region: RegionId,
-    span: Range<usize>,
+pub(super) struct Used {
+    pub(super) region: RegionId,
+    pub(super) span: Range<usize>,
 }
 
 pub(super) fn names(
@@ -48,13 +48,14 @@ pub(super) fn names(
         let used = used_regions(file, id, section, form, regions, report);
         shape(id, form, entries, &used, report);
         let needed = needed_services(section, services, report);
-        addresses(file, id, &used, report);
+        let targets = targets::of_name(file, id, section, &used, regions, report);
         if form == Form::Global {
             places(file, id, &used, report);
         }
         served(file, own, &used, &needed, report);
         let ttl = ttl(id, name, report);
-        names.insert(id.value.clone(), Name { form, ttl });
+        let zone_id = name.zone_id.as_ref().map(|placed| placed.value.0.clone());
+        names.insert(id.value.clone(), Name { form, ttl, zone_id, targets });
         if let Some(sets) = sets(form, section, &used, report) {
             let services = needed.into_iter().map(|placed| placed.value.clone()).collect();
             policies.insert(id.value.clone(), NamePolicy { entries: sets, services });
@@ -187,36 +188,6 @@ fn needed_services<'a>(
     list.get_ref().iter().filter(|placed| report.refers(known, placed)).collect()
 }
 
-/// Every region of a name has what its records hold.
-fn addresses(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Report) {
-    let mut six: Vec<(&Used, bool)> = Vec::new();
-    for used in used {
-        let Some((placed, section)) = region(file, &used.region) else { continue };
-        let list = section.get_ref().addresses.as_ref().map(|list| list.get_ref().as_slice());
-        if report.damaged_at(&section.span(), "addresses") {
-            continue;
-        }
-        let list = list.unwrap_or_default();
-        if !list.iter().any(|placed| placed.value.is_ipv4()) {
-            let what = if list.is_empty() { "no addresses" } else { "no IPv4 address" };
-            let wrong = format!("region `{}` has {what}, but `{}` leads there", used.region, id.value);
-            let problem = Problem::at(&placed.span, wrong).here(what).also(&used.span, "used here");
-            report.add(problem.right("expected a line such as addresses = [\"203.0.113.10\"] in the region"));
-        }
-        six.push((used, list.iter().any(|placed| placed.value.is_ipv6())));
-    }
-    if six.iter().any(|(_, has)| *has)
-        && let Some((without, _)) = six.iter().find(|(_, has)| !has)
-    {
-        let wrong = format!("some regions of `{}` have IPv6 addresses and some have none", id.value);
-        let problem = Problem::at(&without.span, wrong).here(format!("`{}` has none", without.region));
-        report
-            .add(problem.right(
-                "expected IPv6 in all regions of a name or in none: users of IPv6 could not be moved",
-            ));
-    }
-}
-
 /// The latency record of each region carries its place: an AWS region, and each but once.
 fn places(file: &File, id: &Placed<DnsName>, used: &[Used], report: &mut Report) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
@@ -296,7 +267,10 @@ fn served(
     }
 }
 
-fn region<'a>(file: &'a File, id: &RegionId) -> Option<&'a (Placed<RegionId>, Section<RegionSection>)> {
+pub(super) fn region<'a>(
+    file: &'a File,
+    id: &RegionId,
+) -> Option<&'a (Placed<RegionId>, Section<RegionSection>)> {
     file.regions.iter().flat_map(|regions| &regions.0).find(|(placed, _)| placed.value == *id)
 }
 
@@ -332,7 +306,7 @@ fn sets(
     }
 }
 
-/// Weights as shares of `TOTAL`, which is what Proxima writes, so that a set at rest compares equal.
+/// Weights as shares in parts of `TOTAL`, as Proxima writes them, so that a set at rest compares equal.
 fn weighted(
     weights: &[(Placed<RegionId>, Placed<Whole>)],
     span: &Range<usize>,
@@ -353,7 +327,7 @@ fn weighted(
     for (region, weight) in weights.iter().filter(|(region, _)| set.get(&region.value).is_none()) {
         let wrong = format!("the weight of `{}` is less than half a percent of all", region.value);
         let problem = Problem::at(&weight.span, wrong).here("rounds to nothing");
-        report.add(problem.right(format!("expected a larger one: shares are written in {TOTAL} parts")));
+        report.add(problem.right(format!("expected a larger one: shares are counted in {TOTAL} parts")));
     }
     Some(set)
 }
@@ -375,6 +349,7 @@ pub(super) fn check_failover(
     {
         min_live(file, failover.min_live, regions, id, report);
     }
+    require_operator_below(file, failover, policies, report);
     let allowance = dns::insync_allowance(file, report);
     if let Some((ttl, name)) = names.iter().map(|(id, name)| (name.ttl, id)).max()
         && failover.hold_down < ttl + allowance
@@ -422,6 +397,27 @@ fn min_live(file: &File, min_live: usize, regions: usize, id: &Placed<DnsName>, 
         most => format!("expected 1 to {most}"),
     };
     report.add(problem.right(format!("{right}: fewer than the name has regions")));
+}
+
+/// A bound beyond every name's regions would ask for an operator at every move that empties one, which
+/// is more likely a slip than meant.
+fn require_operator_below(
+    file: &File,
+    failover: &FailoverPolicy,
+    policies: &BTreeMap<DnsName, NamePolicy>,
+    report: &mut Report,
+) {
+    let below = failover.require_operator_below;
+    let most = policies.values().map(|policy| policy.regions().len()).max().unwrap_or(below);
+    let stated =
+        file.failover.as_ref().and_then(|failover| failover.get_ref().require_operator_below.as_ref());
+    if let Some(placed) = stated.filter(|_| below > most) {
+        let wrong = format!("`failover.require_operator_below` ({below}) is more than any name has regions");
+        let problem = Problem::at(&placed.span, wrong).here("too many");
+        let right =
+            format!("expected 1 to {most}: with {most}, every move that leaves a region is asked for");
+        report.add(problem.right(right));
+    }
 }
 
 fn hold_down(

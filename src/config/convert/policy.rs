@@ -220,13 +220,25 @@ pub(super) fn failover(file: &File, probes: &Probes, report: &mut Report) -> Fai
             default.down_after,
         ),
         view_fresh,
-        min_live: min_live(&f.min_live, default.min_live, report),
+        min_live: count("failover.min_live", &f.min_live, default.min_live, report),
+        require_operator_below: count(
+            "failover.require_operator_below",
+            &f.require_operator_below,
+            default.require_operator_below,
+            report,
+        ),
         max_shift: max_shift(&f.max_shift, default.max_shift, report),
         hold_down: report.duration(
             "failover.hold_down",
             &f.hold_down,
             Duration::ZERO..=s(7 * 86_400),
             default.hold_down,
+        ),
+        max_changes_per_hour: count(
+            "failover.max_changes_per_hour",
+            &f.max_changes_per_hour,
+            default.max_changes_per_hour,
+            report,
         ),
         plan_expiry: report.duration(
             "failover.plan_expiry",
@@ -240,13 +252,19 @@ pub(super) fn failover(file: &File, probes: &Probes, report: &mut Report) -> Fai
             ms(100)..=s(3600),
             default.writer_patience,
         ),
+        close_over: report.duration(
+            "failover.close_over",
+            &f.close_over,
+            Duration::ZERO..=s(86_400),
+            default.close_over,
+        ),
     }
 }
 
-/// Against the number of regions of each name it is checked with the names.
-fn min_live(value: &Key<crate::config::units::Whole>, default: usize, report: &mut Report) -> usize {
+/// A whole number from 1; against the regions of each name it is checked with the names.
+fn count(key: &str, value: &Key<crate::config::units::Whole>, default: usize, report: &mut Report) -> usize {
     let default_number = u32::try_from(default).unwrap_or(1);
-    let number = report.whole("failover.min_live", value, 1..=1000, default_number);
+    let number = report.whole(key, value, 1..=1000, default_number);
     usize::try_from(number).unwrap_or(default)
 }
 

@@ -1,6 +1,7 @@
 //! Regions and how each is reached.
 
 use super::duplicates;
+use super::targets::{self, Stated};
 use crate::config::file::{File, Placed, RegionSection, Section};
 use crate::config::problems::Problem;
 use crate::config::report::Report;
@@ -9,7 +10,6 @@ use crate::domain::name::RegionId;
 use crate::domain::policy::RegionPolicy;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -48,15 +48,6 @@ fn region(id: &RegionId, section: &Section<RegionSection>, several: bool, report
         let example = format!("peer = \"peer.{id}.example.net:8443\"");
         report.present(&span, "peer", region.peer.is_some(), &example);
     }
-    let addresses: Vec<IpAddr> =
-        region.addresses.iter().flat_map(|list| list.get_ref()).map(|placed| placed.value).collect();
-    for placed in region.addresses.iter().flat_map(|list| list.get_ref()) {
-        if placed.value.is_unspecified() || placed.value.is_multicast() {
-            let wrong = format!("{} is no address that users can connect to", placed.value);
-            let problem = Problem::at(&placed.span, wrong).here("nobody answers there");
-            report.add(problem.right("expected an address of a load balancer"));
-        }
-    }
     let port = report.whole(
         &format!("regions.{id}.health_port"),
         &region.health_port,
@@ -66,7 +57,7 @@ fn region(id: &RegionId, section: &Section<RegionSection>, several: bool, report
     Region {
         peer: peer_address(&span, region, report),
         place: region.place.as_ref().map_or_else(|| id.as_str().to_owned(), |placed| placed.value.0.clone()),
-        addresses,
+        target: targets::target(&span, &Stated::of_region(region), report),
         health_port: u16::try_from(port).unwrap_or(u16::MAX),
     }
 }
@@ -114,6 +105,11 @@ fn shared(entries: &[(Placed<RegionId>, Section<RegionSection>)], report: &mut R
         list.map(move |placed| (&id.value, placed.value, &placed.span))
     });
     unique(addresses, "address", report);
+    let balancers = entries.iter().filter_map(|(id, section)| {
+        let name = section.get_ref().alias.as_ref()?.get_ref().name.as_ref()?;
+        Some((&id.value, name.value.to_string(), &name.span))
+    });
+    unique(balancers, "load balancer", report);
 }
 
 fn unique<'a, T: Ord + Display>(

@@ -1,8 +1,10 @@
 //! What goes into the fleet and what comes out.
 
+use crate::domain::drift::Drift;
 use crate::domain::health::{EjectionReason, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
+use crate::domain::operator::{ActRefusal, OperatorAct};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -49,6 +51,8 @@ pub enum Input {
     /// This process was asked to end: it finishes what it has and should get nothing new.
     Leaving,
     Dns(DnsReport),
+    /// An operator's command; answered by `Output::Operated`.
+    Operator(OperatorAct),
     Tick,
 }
 
@@ -168,6 +172,8 @@ pub enum OutcomeResult {
 pub enum DnsReport {
     /// A name's control record and sets, as read.
     Read { name: DnsName, state: NameState },
+    /// Records under a name are not what the configuration asks for, weights aside; not empty.
+    Drifted { name: DnsName, records: Vec<Drift> },
     /// A plan was accepted by Route 53 and is PENDING.
     Submitted { name: DnsName, generation: Generation },
     /// The change reached all of Route 53's servers.
@@ -176,6 +182,8 @@ pub enum DnsReport {
     Conflict { name: DnsName },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
     Failed { name: DnsName },
+    /// The control record holds an operator's act from this generation on.
+    Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.
     Witness { region: RegionId, witness: Witness },
 }
@@ -189,6 +197,8 @@ pub enum Output {
     View(Arc<View>),
     /// Submit this, if still valid.
     Propose(Plan),
+    /// What became of an operator's act: in force here, or refused.
+    Operated { id: u64, result: Result<(), ActRefusal> },
     /// Something changed state: for the log and the metrics.
     Moved(Transition),
 }

@@ -1,24 +1,44 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
+use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
+use crate::domain::drift::Drift;
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
-    Distances, Generation, LastChange, NameState, Plan, Refusal, Room, Situation, next, wanted,
+    Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Room,
+    Situation, Turn, judge,
 };
-use crate::domain::snapshot::Gate;
+use crate::domain::snapshot::{Gate, Leaving};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Most changes of a name that are remembered; `failover.max_changes_per_hour` is at most as many.
+const CHANGES_MAX: usize = 1000;
 
 /// A DNS name as this edge knows it.
 #[derive(Debug)]
 pub(super) struct NameRecord {
     pub(super) state: Option<NameState>,
+    /// What operators have said: as read, with the acts that wait on top.
+    pub(super) operator: OperatorState,
+    /// Acts that are not in the control record yet.
+    pub(super) waiting: Vec<Waiting>,
+    /// Set while users are led away from the own region.
+    pub(super) leaving: Option<Leaving>,
     last: Option<LastChange>,
+    /// When the records were last read.
+    read_at: Option<Time>,
+    /// When they changed in the last hour, as far as is known, oldest first.
+    changes: Vec<Time>,
+    /// Records that something else has changed, as last read.
+    pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
     pending: Option<Pending>,
@@ -30,8 +50,10 @@ pub(super) struct NameRecord {
     pub(super) verdicts: BTreeMap<RegionId, Verdict>,
     pub(super) gate: Gate,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
-    /// Requests a second by entry while all sets were at home; frozen during a shift.
-    demand: BTreeMap<EntryId, f64>,
+    pub(super) demand: Demand,
+    /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
+    pub(super) checks: Arc<[Check]>,
+    pub(super) loads: Arc<Loads>,
 }
 
 /// A plan that was handed out and has not come back.
@@ -45,7 +67,13 @@ impl Default for NameRecord {
     fn default() -> Self {
         Self {
             state: None,
+            operator: OperatorState::default(),
+            waiting: Vec::new(),
+            leaving: None,
             last: None,
+            read_at: None,
+            changes: Vec::new(),
+            drift: Vec::new(),
             must_read: true,
             pending: None,
             needed_since: None,
@@ -55,7 +83,9 @@ impl Default for NameRecord {
             verdicts: BTreeMap::new(),
             gate: Gate::Open,
             wanted: BTreeMap::new(),
-            demand: BTreeMap::new(),
+            demand: Demand::default(),
+            checks: Arc::new([]),
+            loads: Arc::default(),
         }
     }
 }
@@ -63,15 +93,18 @@ impl Default for NameRecord {
 impl NameRecord {
     /// Regions that an operator drains for this name.
     pub(super) fn drained(&self, now: Time) -> BTreeSet<RegionId> {
-        self.state.as_ref().map(|s| s.operator.drained(now)).unwrap_or_default()
+        self.operator.drained(now)
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
         self.state.as_ref().map(|s| s.fence.generation)
     }
 
-    fn read(&mut self, state: NameState) {
+    fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
         self.must_read = false;
+        self.date(&mut state, now);
+        self.count(&state, hold_down, now);
+        self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
         {
@@ -85,7 +118,48 @@ impl NameRecord {
         if self.pending.as_ref().is_some_and(|p| state.fence.generation >= p.generation) {
             self.pending = None;
         }
+        self.read_at = Some(now);
         self.state = Some(state);
+        self.forget_written();
+    }
+
+    /// Sets right when the last change was: its writer says so by its own wall clock, and hold-downs must
+    /// not rest on that alone.
+    ///
+    /// As claimed at the first reading, but not in the future. Later the same sets keep their time, and a
+    /// change that came since the last reading is not older than that reading. So a slow clock shortens a
+    /// hold-down by at most the time between two readings, and a fast one lengthens it by as much; only an
+    /// edge that has just started believes a slow clock.
+    fn date(&self, state: &mut NameState, now: Time) {
+        let claimed = state.changed_at.map(|at| at.min(now));
+        state.changed_at = match (&self.state, self.read_at) {
+            (Some(before), _) if same_sets(before, state) => before.changed_at,
+            (Some(_), Some(read_at)) => claimed.map(|at| at.max(read_at)),
+            _ => claimed,
+        };
+    }
+
+    /// Counts the changes since the last reading, one a generation.
+    ///
+    /// Of those before its first reading an edge knows the last one only, and takes it that they came as
+    /// fast as ramps may.
+    fn count(&mut self, state: &NameState, hold_down: Duration, now: Time) {
+        let Some(last) = state.changed_at else { return };
+        let known = self.state.as_ref().filter(|before| before.fence.epoch == state.fence.epoch);
+        let generation = state.fence.generation.get();
+        let (new, pace) = match known {
+            Some(before) if same_sets(before, state) => (0, Duration::ZERO),
+            Some(before) => (generation.saturating_sub(before.fence.generation.get()), Duration::ZERO),
+            None => {
+                self.changes.clear();
+                (generation, hold_down)
+            }
+        };
+        let new = u32::try_from(new).unwrap_or(u32::MAX).min(CHANGES_MAX as u32);
+        self.changes.extend((0..new).rev().map(|n| last.before(pace.saturating_mul(n))));
+        self.changes.retain(|at| now.since(*at) < HOUR);
+        let surplus = self.changes.len().saturating_sub(CHANGES_MAX);
+        self.changes.drain(..surplus);
     }
 
     /// Nothing is resubmitted as it was: read first, then think again.
@@ -102,12 +176,22 @@ impl NameRecord {
     }
 }
 
+/// Whether nobody was moved between two readings: nothing was written, or only operators have spoken.
+fn same_sets(before: &NameState, after: &NameState) -> bool {
+    before.fence.epoch == after.fence.epoch && before.sets == after.sets
+}
+
 impl Fleet {
     pub(super) fn dns_reported(&mut self, report: DnsReport, now: Time) {
         match report {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
-                    record.read(state);
+                    record.read(state, self.policy.failover.hold_down, now);
+                }
+            }
+            DnsReport::Drifted { name, records } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.drift = records;
                 }
             }
             DnsReport::Conflict { name } | DnsReport::Failed { name } => {
@@ -117,6 +201,11 @@ impl Fleet {
             }
             // The next read shows the new generation; until then the plan stays pending.
             DnsReport::Submitted { .. } | DnsReport::InSync { .. } => return,
+            DnsReport::Operated { name, id, generation } => {
+                if let Some(record) = self.names.get_mut(&name) {
+                    record.act_written(id, generation);
+                }
+            }
             DnsReport::Witness { region, witness } => {
                 if self.policy.regions.contains_key(&region) {
                     self.readings.note(region, witness, now);
@@ -130,59 +219,37 @@ impl Fleet {
     pub(super) fn plan(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let policy = Arc::clone(&self.policy);
         let distances = self.distances();
+        let capacity: BTreeMap<RegionId, f64> =
+            policy.regions.iter().filter_map(|(region, p)| Some((region.clone(), p.capacity_rps?))).collect();
         for (name, name_policy) in &policy.names {
-            self.measure_demand(name);
+            self.measure_demand(name, now);
             let rank = self.writer_rank(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(state) = record.state.clone() else { continue };
-            let room = Room {
-                demand: record.demand.clone(),
-                capacity: policy
-                    .regions
-                    .iter()
-                    .filter_map(|(region, p)| Some((region.clone(), p.capacity_rps?)))
-                    .collect(),
-            };
-            let situation = Situation {
+            let Some(mut state) = record.state.clone() else { continue };
+            state.operator = record.operator_for_plans();
+            let room = Room { demand: record.demand.current(), capacity: capacity.clone() };
+            let judgement = judge(&Situation {
                 name,
                 own: &policy.own,
                 policy: name_policy,
                 failover: &policy.failover,
                 verdicts: &record.verdicts,
                 state: &state,
+                drifted: record.drift.len(),
                 last: record.last.as_ref(),
+                changes: &record.changes,
                 distances: &distances,
                 room: &room,
                 margin: policy.margin,
+                turn: Turn {
+                    rank,
+                    waiting_since: record.needed_since,
+                    awake_since: self.awake_since,
+                    read: !record.must_read,
+                },
                 now,
-            };
-            record.wanted = wanted(&situation);
-            // After a sleep the first inputs are the oldest ones, and words seem to have lasted.
-            let next = match next(&situation, &record.wanted) {
-                Ok(Some(_)) if now.since(self.awake_since) < policy.failover.view_fresh => {
-                    Err(Refusal::JustWoke)
-                }
-                next => next,
-            };
-            match next {
-                Ok(None) => {
-                    record.needed_since = None;
-                    record.refuse(name, None, outputs);
-                }
-                Err(refusal) => {
-                    record.needed_since = None;
-                    record.refuse(name, Some(refusal), outputs);
-                }
-                Ok(Some(plan)) => {
-                    let since = *record.needed_since.get_or_insert(now);
-                    let turn = since + policy.failover.writer_patience.saturating_mul(rank);
-                    if now < turn {
-                        record.refuse(name, Some(Refusal::NotWriter), outputs);
-                    } else {
-                        record.propose(name, plan, now, outputs);
-                    }
-                }
-            }
+            });
+            record.judged(name, judgement, now, outputs);
         }
     }
 
@@ -198,6 +265,9 @@ impl Fleet {
 
     fn distances(&self) -> Distances {
         let mut distances = Distances::default();
+        for (region, policy) in &self.policy.regions {
+            distances.bias(region, policy.bias);
+        }
         for (region, peer) in &self.peers {
             if let Some(rtt) = peer.latency.median() {
                 distances.add(&self.policy.own, region, rtt);
@@ -209,47 +279,27 @@ impl Fleet {
         }
         distances
     }
-
-    /// Notes what each entry sends while every set is at home; an edge cannot see
-    /// during a shift which entry a user came through.
-    fn measure_demand(&mut self, name: &DnsName) {
-        let Some(policy) = self.policy.names.get(name) else { return };
-        let Some(record) = self.names.get_mut(name) else { return };
-        let at_home = |state: &NameState| {
-            state.sets.keys().eq(policy.entries.keys())
-                && state
-                    .sets
-                    .iter()
-                    .all(|(entry, set)| policy.entries.get(entry).is_some_and(|h| h.agrees(set)))
-        };
-        if !record.state.as_ref().is_some_and(at_home)
-            || record.verdicts.values().any(|v| *v == Verdict::Down)
-        {
-            return;
-        }
-        let entered_at = |peer: &super::Peer| peer.heard.as_ref().map_or(0.0, |h| h.view.entered_rps);
-        let elsewhere: f64 = self.peers.values().map(entered_at).sum();
-        let total = self.load.entered_rps + elsewhere;
-        for entry in policy.entries.keys() {
-            let peer = self.peers.iter().find(|(region, _)| region.as_str() == entry.as_str());
-            let entered = match peer {
-                Some((_, peer)) => entered_at(peer),
-                None if entry.as_str() == self.policy.own.as_str() => self.load.entered_rps,
-                // An entry of all regions: the simple form.
-                None => total,
-            };
-            record.demand.insert(entry.clone(), entered);
-        }
-    }
 }
 
 impl NameRecord {
-    fn propose(&mut self, name: &DnsName, plan: Plan, now: Time, outputs: &mut Vec<Output>) {
-        if self.must_read {
-            self.refuse(name, Some(Refusal::Unread), outputs);
-            return;
+    /// Takes over what was judged, and proposes the plan, if there is one.
+    fn judged(&mut self, name: &DnsName, judgement: Judgement, now: Time, outputs: &mut Vec<Output>) {
+        let refusal = judgement.refusal();
+        let waits = matches!(refusal, None | Some(Refusal::NotWriter | Refusal::Unread));
+        if judgement.called_for && waits {
+            self.needed_since.get_or_insert(now);
+        } else {
+            self.needed_since = None;
         }
-        self.refuse(name, None, outputs);
+        self.wanted = judgement.wanted;
+        if *self.checks != *judgement.checks {
+            self.checks = judgement.checks.into();
+        }
+        if *self.loads != judgement.loads {
+            self.loads = Arc::new(judgement.loads);
+        }
+        self.refuse(name, refusal, outputs);
+        let Some(plan) = judgement.plan else { return };
         if self.pending.as_ref().is_some_and(|p| now < p.until) {
             return;
         }

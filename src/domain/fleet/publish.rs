@@ -284,8 +284,14 @@ fn status(record: &NameRecord) -> NameStatus {
         wanted: record.wanted.clone(),
         generation: record.generation(),
         refusal: record.refusal.map(|r| r.as_str()),
+        drift: record.drift.clone(),
         gate: record.gate,
+        operator: record.operator.clone(),
+        leaving: record.leaving,
+        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
         votes: record.votes.clone(),
+        checks: Arc::clone(&record.checks),
+        loads: Arc::clone(&record.loads),
     }
 }
 

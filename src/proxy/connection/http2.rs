@@ -3,6 +3,7 @@
 use super::frames::Cut;
 use super::meter::{Meter, Seen};
 use super::{Connection, Deadlines, Server, refusal, until_closed};
+use crate::metrics::moves::Kind;
 use crate::metrics::request::{ListenerKind, Message};
 use crate::proxy::door::Bounds;
 use crate::proxy::io::{Conn, Timer};
@@ -13,6 +14,7 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -158,6 +160,7 @@ impl Server {
         let deadlines = connection.rules.deadlines;
         let mut closed = std::pin::pin!(until_closed(self.closing.clone()));
         let mut malformed = 0;
+        let mut leaving: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         let mut idle = Idle { until: Instant::now() + deadlines.idle, closing: false, deadlines };
         loop {
             tokio::select! {
@@ -167,8 +170,17 @@ impl Server {
                     conn.graceful_shutdown();
                     idle.since(Instant::now());
                 }
+                () = poll_fn(|context| poll_leaving(&mut leaving, context)), if !idle.closing => {
+                    self.shared.wiring.metrics.moves.closed(Kind::Http2);
+                    idle.closing = true;
+                    conn.graceful_shutdown();
+                    idle.since(Instant::now());
+                }
                 asked = poll_fn(|context| poll_asked(conn, seen, context)) => match asked {
                     Ok((request, respond)) => {
+                        if leaving.is_none() {
+                            leaving = self.left(connection, &request);
+                        }
                         malformed += u32::from(!self.stream(request, respond, connection, streams));
                         if malformed > MALFORMED_MAX {
                             return Some(Cut::Malformed);
@@ -203,6 +215,21 @@ impl Server {
         }
     }
 
+    /// Ready when the connection is to go because its users are led to another region; which those
+    /// are, its first request tells.
+    fn left(
+        &self,
+        connection: &Connection,
+        request: &Request<RecvStream>,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        if connection.kind == ListenerKind::Peer {
+            return None;
+        }
+        let host = request.uri().host()?.to_owned();
+        let (shared, lot) = (Arc::clone(&self.shared), connection.lot);
+        Some(Box::pin(async move { shared.leaving.closed(&host, lot).await }))
+    }
+
     /// Takes up a stream; `false`: it breaks the rules, and was told so.
     fn stream(
         &self,
@@ -231,6 +258,13 @@ impl Server {
             }
         }
     }
+}
+
+fn poll_leaving(
+    leaving: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    leaving.as_mut().map_or(Poll::Pending, |leaving| leaving.as_mut().poll(context))
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, status: StatusCode) -> Result<(), h2::Error> {

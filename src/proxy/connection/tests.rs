@@ -58,7 +58,7 @@ async fn bound() -> Edge {
         match output {
             Output::Publish(s) => snapshot = Some(s),
             Output::View(v) => view = Some(v),
-            Output::Propose(_) | Output::Moved(_) => {}
+            Output::Propose(_) | Output::Operated { .. } | Output::Moved(_) => {}
         }
     }
     let wiring = Wiring {

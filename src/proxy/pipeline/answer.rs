@@ -32,7 +32,7 @@ impl Pipeline {
         if headless && !empty {
             parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
-        let keep = !self.shared.draining() && call.down.rest_is_short();
+        let keep = self.keeps(call) && call.down.rest_is_short();
         let body = (!bodiless && !body.is_empty()).then_some(Piece::Data(body));
         let sent = timeout(call.connection.rules.bounds.pace.patience, async {
             call.down.start(&parts, framing, keep)?;

@@ -76,15 +76,7 @@ impl Fixture {
     }
 
     fn gates(&mut self, gates: &[(&str, Gate)]) {
-        let status = |gate| NameStatus {
-            verdicts: BTreeMap::new(),
-            applied: BTreeMap::new(),
-            wanted: BTreeMap::new(),
-            generation: None,
-            refusal: None,
-            gate,
-            votes: BTreeMap::new(),
-        };
+        let status = NameStatus::unknown;
         self.snapshot.names =
             gates.iter().map(|(name, gate)| (DnsName::parse(name).unwrap(), status(*gate))).collect();
     }

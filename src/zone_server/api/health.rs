@@ -4,6 +4,7 @@ use super::zones::page_size;
 use super::{Answered, Call, Document};
 use crate::zone_server::checker;
 use crate::zone_server::health::{HealthCheck, Outcome};
+use crate::zone_server::refusal::Refusal;
 use crate::zone_server::shape;
 use crate::zone_server::state::State;
 use crate::zone_server::wire;
@@ -58,6 +59,29 @@ pub fn list(state: &Arc<State>, call: &Call) -> Answered {
     )
 }
 
+/// UpdateHealthCheck: what is not named stays; type and interval are fixed at creation.
+///
+/// Source: API reference, UpdateHealthCheck (an address can be neither added nor taken away).
+pub fn update(state: &Arc<State>, call: &Call, id: &str) -> Answered {
+    let asked: wire::UpdateHealthCheckRequest = call.xml()?;
+    let before = state.store().check(id)?.config.clone();
+    if before.address.is_none() && asked.ip_address.is_some() {
+        return Err(Refusal::InvalidInput("Invalid request: the check has no IPAddress".into()));
+    }
+    let mut config = shape::shown_config(&before);
+    config.ip_address = asked.ip_address.or(config.ip_address);
+    config.port = asked.port.or(config.port);
+    config.resource_path = asked.resource_path.or(config.resource_path);
+    config.fully_qualified_domain_name =
+        asked.fully_qualified_domain_name.or(config.fully_qualified_domain_name);
+    config.failure_threshold = asked.failure_threshold.or(config.failure_threshold);
+    config.inverted = asked.inverted.or(config.inverted);
+    config.disabled = asked.disabled.or(config.disabled);
+    let config = shape::check_config(&config)?;
+    let check = state.store().update_check(id, config)?;
+    one("UpdateHealthCheckResponse", &check)
+}
+
 /// DeleteHealthCheck.
 pub fn delete(state: &Arc<State>, id: &str) -> Answered {
     state.store().delete_check(id)?;
@@ -106,6 +130,6 @@ fn shown(check: &HealthCheck) -> wire::HealthCheck {
         id: check.id.clone(),
         caller_reference: check.caller_reference.clone(),
         health_check_config: shape::shown_config(&check.config),
-        health_check_version: 1,
+        health_check_version: check.version,
     }
 }

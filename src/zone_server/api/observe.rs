@@ -57,7 +57,7 @@ fn health(state: &State) -> Health {
         .map(|check| CheckHealth {
             id: check.id.clone(),
             caller_reference: check.caller_reference.clone(),
-            endpoint: format!("{}:{}{}", check.config.address, check.config.port, check.config.path),
+            endpoint: format!("{}:{}{}", check.config.at(), check.config.port, check.config.path),
             healthy: check.healthy(),
             last_transition_ms: check.last_transition().map(millis),
             seen: check

@@ -1,0 +1,424 @@
+use super::*;
+use crate::domain::latency::Rtt;
+use crate::domain::name::{DnsName, EntryId, RegionId, RuleName, ServiceId};
+use crate::domain::operator::{Freeze, OperatorState, Override, Said};
+use crate::domain::plan::{
+    Detail, Distances, Fence, Generation, HOUR, LastChange, NameState, Reason, Room, Turn,
+};
+use crate::domain::policy::{FailoverPolicy, NamePolicy};
+use crate::domain::selection::Margin;
+use crate::domain::time::Time;
+use crate::domain::votes::{Undecided, Verdict};
+use crate::domain::weights::WeightedSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Three regions on a line: a -10- b -40- c (a to c: 50).
+struct Case {
+    verdicts: BTreeMap<RegionId, Verdict>,
+    state: NameState,
+    failover: FailoverPolicy,
+    last: Option<LastChange>,
+    changes: Vec<Time>,
+    room: Room,
+    turn: Turn,
+    a_to_b: Option<u64>,
+    now: Time,
+}
+
+fn region(name: &str) -> RegionId {
+    RegionId::parse(name).unwrap()
+}
+
+fn entry(name: &str) -> EntryId {
+    EntryId::parse(name).unwrap()
+}
+
+fn set(of: &[(&str, f64)]) -> WeightedSet {
+    WeightedSet::from_shares(&of.iter().map(|(n, s)| (region(n), *s)).collect()).unwrap()
+}
+
+fn home() -> BTreeMap<EntryId, WeightedSet> {
+    ["a", "b", "c"].iter().map(|n| (entry(n), WeightedSet::only(region(n)))).collect()
+}
+
+impl Case {
+    fn new(a: Verdict, b: Verdict, c: Verdict) -> Self {
+        Self {
+            verdicts: BTreeMap::from([(region("a"), a), (region("b"), b), (region("c"), c)]),
+            state: NameState {
+                fence: Fence { epoch: "e".into(), generation: Generation::new(7) },
+                writer: Some(region("b")),
+                changed_at: None,
+                operator: OperatorState::default(),
+                sets: home(),
+            },
+            failover: FailoverPolicy::default(),
+            last: None,
+            changes: Vec::new(),
+            room: Room::default(),
+            turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true },
+            a_to_b: Some(10),
+            now: Time::from_millis(10_000_000),
+        }
+    }
+
+    fn with_set(mut self, name: &str, of: &[(&str, f64)]) -> Self {
+        self.state.sets.insert(entry(name), set(of));
+        self
+    }
+
+    fn changed(mut self, ago: Duration) -> Self {
+        self.state.changed_at = Some(self.now.before(ago));
+        self
+    }
+
+    /// Requests a second of each entry, and what each region can serve.
+    fn with_room(mut self, demand: [f64; 3], capacity: [f64; 3]) -> Self {
+        self.room.demand = ["a", "b", "c"].into_iter().map(entry).zip(demand).collect();
+        self.room.capacity = ["a", "b", "c"].into_iter().map(region).zip(capacity).collect();
+        self
+    }
+
+    fn overriding(mut self, rule: Refusal) -> Self {
+        let over =
+            Override { said: Said::new("known", "alice"), expires_at: self.now + Duration::from_secs(60) };
+        self.state.operator.overrides.insert(RuleName::of(rule), over);
+        self
+    }
+
+    fn judge(&self) -> Judgement {
+        let mut distances = Distances::default();
+        for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", Some(50)), ("b", "c", Some(40))] {
+            if let Some(ms) = ms {
+                distances.add(&region(from), &region(to), Rtt::millis(ms));
+            }
+        }
+        judge(&Situation {
+            drifted: 0,
+            name: &DnsName::parse("www.example.com").unwrap(),
+            own: &region("b"),
+            policy: &NamePolicy {
+                entries: home(),
+                services: BTreeSet::from([ServiceId::parse("web").unwrap()]),
+            },
+            failover: &self.failover,
+            verdicts: &self.verdicts,
+            state: &self.state,
+            last: self.last.as_ref(),
+            changes: &self.changes,
+            distances: &distances,
+            room: &self.room,
+            margin: Margin::default(),
+            turn: self.turn,
+            now: self.now,
+        })
+    }
+
+    fn next(&self) -> Result<Option<Plan>, Refusal> {
+        let judgement = self.judge();
+        judgement.refusal().map_or(Ok(judgement.plan), Err)
+    }
+
+    fn outcome(&self, rule: Refusal) -> CheckOutcome {
+        self.judge().checks.into_iter().find(|check| check.rule == rule).unwrap().outcome
+    }
+
+    fn planned(&self) -> Plan {
+        self.next().unwrap().unwrap()
+    }
+}
+
+const UP: Verdict = Verdict::Up;
+const DOWN: Verdict = Verdict::Down;
+const SPLIT: Verdict = Verdict::Undecided(Undecided::Split);
+
+#[test]
+fn all_well_and_at_home_plans_nothing() {
+    assert_eq!(Case::new(UP, UP, UP).next(), Ok(None));
+}
+
+#[test]
+fn a_confirmed_down_region_is_evacuated_to_the_nearest_in_one_step() {
+    let plan = Case::new(DOWN, UP, UP).changed(Duration::ZERO).planned();
+    assert_eq!(plan.reason, Reason::Evacuation);
+    assert_eq!(plan.changes.keys().collect::<Vec<_>>(), [&entry("a")]);
+    assert_eq!(plan.changes[&entry("a")].to, WeightedSet::only(region("b")));
+}
+
+#[test]
+fn recovery_is_a_ramp_of_max_shift_after_the_hold_down() {
+    let case = Case::new(UP, UP, UP).with_set("a", &[("b", 1.0)]);
+    let plan = case.planned();
+    assert_eq!(plan.reason, Reason::Ramp);
+    assert_eq!(plan.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]));
+    let young = case.changed(Duration::from_secs(179));
+    assert_eq!(young.next(), Err(Refusal::HoldDown));
+}
+
+#[test]
+fn an_undecided_region_keeps_what_it_has_and_gains_nothing() {
+    let kept = Case::new(SPLIT, UP, UP).with_set("a", &[("a", 0.5), ("b", 0.5)]);
+    assert_eq!(kept.next(), Ok(None));
+    let isolated = Case::new(Verdict::Isolated, UP, UP);
+    assert_eq!(isolated.next(), Ok(None), "a partition among edges leaves DNS alone");
+}
+
+#[test]
+fn a_region_that_is_not_confirmed_down_keeps_displaced_users_unless_they_go_home() {
+    const NO_EVIDENCE: Verdict = Verdict::Undecided(Undecided::NoEvidence);
+    for b in [SPLIT, Verdict::Isolated, NO_EVIDENCE] {
+        let away = Case::new(DOWN, b, UP).with_set("a", &[("b", 1.0)]);
+        assert!(matches!(away.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", away.next());
+        let part = Case::new(DOWN, b, UP).with_set("a", &[("b", 0.4), ("c", 0.6)]);
+        assert!(matches!(part.next(), Ok(None) | Err(Refusal::NoEvidence)), "{b:?}: {:?}", part.next());
+        let home = Case::new(UP, b, UP).with_set("a", &[("b", 1.0)]).planned();
+        assert_eq!(home.changes[&entry("a")].to, set(&[("a", 0.25), ("b", 0.75)]), "{b:?}");
+    }
+    let mut drained = Case::new(DOWN, SPLIT, UP).with_set("a", &[("b", 1.0)]);
+    drained.state.operator = OperatorState::draining([region("b")]);
+    assert_eq!(drained.planned().changes[&entry("a")].to, set(&[("b", 0.75), ("c", 0.25)]));
+}
+
+#[test]
+fn displaced_users_are_not_moved_between_regions_that_are_about_as_far() {
+    // c is 50 away; b has to be nearer by a tenth to take what c holds, and the other way round.
+    for (a_to_b, holder, moves) in [
+        (49, "c", false),
+        (46, "c", false),
+        (44, "c", true),
+        (51, "b", false),
+        (55, "b", false),
+        (56, "b", true),
+    ] {
+        let mut case = Case::new(DOWN, UP, UP).with_set("a", &[(holder, 1.0)]);
+        case.a_to_b = Some(a_to_b);
+        assert_eq!(case.next().unwrap().is_some(), moves, "b at {a_to_b}, {holder} holds them");
+    }
+}
+
+#[test]
+fn users_are_not_moved_from_a_region_whose_distance_is_not_known() {
+    let mut case = Case::new(DOWN, UP, UP).with_set("a", &[("b", 1.0)]);
+    case.a_to_b = None;
+    assert_eq!(case.next(), Ok(None));
+}
+
+#[test]
+fn no_set_is_emptied_when_every_region_is_down() {
+    assert_eq!(Case::new(DOWN, DOWN, DOWN).next(), Err(Refusal::MinLive));
+}
+
+#[test]
+fn too_few_live_regions_stop_an_evacuation() {
+    let mut case = Case::new(DOWN, UP, SPLIT);
+    case.failover.min_live = 2;
+    assert_eq!(case.next(), Err(Refusal::MinLive));
+}
+
+#[test]
+fn a_freeze_stops_everything() {
+    let mut case = Case::new(DOWN, UP, UP);
+    case.state.operator.freeze = Some(Freeze { said: Said::new("release", "alice") });
+    assert_eq!(case.next(), Err(Refusal::Frozen));
+}
+
+#[test]
+fn a_drained_region_is_left_by_ramp() {
+    let mut case = Case::new(UP, UP, UP);
+    case.state.operator = OperatorState::draining([region("c")]);
+    let plan = case.planned();
+    assert_eq!(plan.reason, Reason::Ramp);
+    assert_eq!(plan.changes[&entry("c")].to, set(&[("c", 0.75), ("b", 0.25)]));
+}
+
+#[test]
+fn what_another_region_took_away_is_not_given_back_within_the_hold_down() {
+    // c evacuated a to b; now b is seen down, and the nearest to b would be a again.
+    let mut case = Case::new(UP, DOWN, UP).with_set("a", &[("b", 1.0)]).changed(Duration::from_secs(10));
+    case.state.writer = Some(region("c"));
+    case.last = Some(LastChange {
+        writer: Some(region("c")),
+        at: case.state.changed_at,
+        reduced: BTreeSet::from([(entry("a"), region("a"))]),
+    });
+    assert_eq!(case.next(), Err(Refusal::UndoesOther));
+    let old = Some(case.now.before(case.failover.hold_down));
+    case.last.as_mut().unwrap().at = old;
+    assert!(case.next().unwrap().is_some());
+}
+
+#[test]
+fn foreign_records_stop_everything() {
+    let mut case = Case::new(DOWN, UP, UP);
+    case.state.sets.remove(&entry("c"));
+    assert_eq!(case.next(), Err(Refusal::Foreign));
+}
+
+#[test]
+fn what_holds_a_verdict_back_is_named() {
+    for (verdict, refusal) in [
+        (Undecided::NoMajority, Refusal::NoMajority),
+        (Undecided::Disagreement, Refusal::Disagreement),
+        (Undecided::NoEvidence, Refusal::NoEvidence),
+    ] {
+        assert_eq!(Case::new(Verdict::Undecided(verdict), UP, UP).next(), Err(refusal));
+    }
+}
+
+#[test]
+fn every_rule_answers_each_time_and_the_first_that_refuses_is_shown() {
+    let mut case = Case::new(DOWN, UP, SPLIT).with_set("b", &[("b", 0.5), ("c", 0.5)]);
+    case.failover.min_live = 2;
+    case.failover.require_operator_below = 3;
+    case.turn.read = false;
+    let judgement = case.judge();
+    assert!(judgement.checks.iter().map(|check| check.rule).eq(Refusal::ALL));
+    let refused: Vec<&str> = judgement
+        .checks
+        .iter()
+        .filter(|check| matches!(check.outcome, CheckOutcome::Refused(_)))
+        .map(|check| check.rule.as_str())
+        .collect();
+    assert_eq!(refused, ["min_live", "needs_operator", "unread"]);
+    assert_eq!(judgement.refusal(), Some(Refusal::MinLive));
+    assert!(judgement.called_for && judgement.plan.is_none());
+    let calm = Case::new(UP, UP, UP).judge();
+    assert!(calm.checks.iter().all(|check| !matches!(check.outcome, CheckOutcome::Refused(_))));
+}
+
+#[test]
+fn an_override_lifts_its_rule_and_no_other() {
+    let mut case = Case::new(DOWN, UP, SPLIT);
+    case.failover.min_live = 2;
+    case.failover.require_operator_below = 3;
+    let case = case.overriding(Refusal::MinLive);
+    assert_eq!(case.next(), Err(Refusal::NeedsOperator));
+    let case = case.overriding(Refusal::NeedsOperator);
+    assert_eq!(case.planned().reason, Reason::Evacuation);
+    assert_eq!(case.outcome(Refusal::MinLive), CheckOutcome::Overridden(Detail::Fewer { has: 1, needs: 2 }));
+    let later = Case { now: case.now + Duration::from_secs(60), ..case };
+    assert_eq!(later.next(), Err(Refusal::MinLive), "it has an end");
+}
+
+#[test]
+fn no_override_empties_a_set_or_passes_a_rule_that_is_not_an_operators_to_set_aside() {
+    let all_down = Refusal::ALL.into_iter().fold(Case::new(DOWN, DOWN, DOWN), Case::overriding);
+    assert_eq!(all_down.next(), Err(Refusal::MinLive), "one receiver there must be");
+    let mut unread = Case::new(DOWN, UP, UP).overriding(Refusal::Unread);
+    unread.turn.read = false;
+    assert_eq!(unread.next(), Err(Refusal::Unread));
+    let frozen = Case::new(DOWN, UP, UP).overriding(Refusal::Frozen);
+    let mut frozen = frozen;
+    frozen.state.operator.freeze = Some(Freeze { said: Said::new("release", "alice") });
+    assert_eq!(frozen.next(), Err(Refusal::Frozen));
+}
+
+#[test]
+fn an_operators_word_stands_in_for_missing_evidence_and_for_nothing_else() {
+    let of = |why| Case::new(Verdict::Undecided(why), UP, UP).overriding(Refusal::NoEvidence);
+    let plan = of(Undecided::NoEvidence).planned();
+    assert_eq!(plan.reason, Reason::Evacuation);
+    assert_eq!(plan.changes[&entry("a")].to, WeightedSet::only(region("b")));
+    assert_eq!(of(Undecided::NoMajority).next(), Err(Refusal::NoMajority));
+    assert_eq!(of(Undecided::Split).next(), Ok(None));
+}
+
+#[test]
+fn the_last_regions_are_left_to_an_operator() {
+    let mut case = Case::new(DOWN, UP, UP);
+    for (below, refused) in [(1, false), (2, false), (3, true)] {
+        case.failover.require_operator_below = below;
+        assert_eq!(case.next().err() == Some(Refusal::NeedsOperator), refused, "below {below}");
+    }
+    // Users that go home come to more regions than before, few as they are.
+    let mut back = Case::new(UP, UP, SPLIT).with_set("a", &[("b", 1.0)]).with_set("c", &[("b", 1.0)]);
+    back.failover.require_operator_below = 3;
+    assert!(back.next().unwrap().is_some());
+}
+
+#[test]
+fn ramps_wait_once_the_hour_is_full_and_evacuations_do_not() {
+    let mut case = Case::new(UP, UP, UP).with_set("a", &[("b", 1.0)]);
+    case.failover.max_changes_per_hour = 2;
+    let ago = |minutes: u64| case.now.before(Duration::from_secs(60 * minutes));
+    let (old, first, second) = (ago(61), ago(59), ago(30));
+    case.changes = vec![old, first];
+    assert!(case.next().unwrap().is_some());
+    case.changes = vec![old, first, second];
+    assert_eq!(case.next(), Err(Refusal::MaxChangesPerHour));
+    let until = first + HOUR;
+    let detail = Detail::TooMany { has: 2, until };
+    assert_eq!(case.outcome(Refusal::MaxChangesPerHour), CheckOutcome::Refused(detail));
+    case.verdicts.insert(region("b"), DOWN);
+    assert_eq!(case.planned().reason, Reason::Evacuation);
+}
+
+#[test]
+fn an_overloaded_region_spills_the_excess_of_its_own_users_to_the_next() {
+    let case = Case::new(UP, UP, UP).with_room([150.0, 80.0, 10.0], [100.0, 100.0, 100.0]);
+    let judgement = case.judge();
+    // b has room for 20 of 150; the other 30 go on to c.
+    let wanted = &judgement.wanted[&entry("a")];
+    for (name, share) in [("a", 100.0 / 150.0), ("b", 20.0 / 150.0), ("c", 30.0 / 150.0)] {
+        assert!((wanted.share(&region(name)) - share).abs() < 0.005, "{name}: {wanted:?}");
+    }
+    assert_eq!(judgement.wanted[&entry("b")], WeightedSet::only(region("b")));
+    assert_eq!(judgement.plan.unwrap().reason, Reason::Ramp);
+    assert_eq!(judgement.loads.overload_rps, 0.0);
+    let a = judgement.loads.regions[&region("a")];
+    assert_eq!((a.capacity_rps, a.now_rps), (Some(100.0), 150.0));
+    assert!(a.next_rps < 150.0 && (a.wanted_rps - 100.0).abs() <= 0.8, "{a:?}");
+    let fits = Case::new(UP, UP, UP).with_room([100.0, 80.0, 10.0], [100.0, 100.0, 100.0]);
+    assert_eq!(fits.next(), Ok(None));
+}
+
+#[test]
+fn what_fits_nowhere_is_spread_by_capacity_and_told() {
+    let case = Case::new(DOWN, UP, UP).with_room([200.0, 40.0, 40.0], [100.0, 50.0, 150.0]);
+    let judgement = case.judge();
+    let to = &judgement.plan.as_ref().unwrap().changes[&entry("a")].to;
+    // 10 and 110 fit; of the other 80 a quarter goes to b.
+    assert!((to.share(&region("b")) - 30.0 / 200.0).abs() < 0.005, "{to:?}");
+    assert_eq!(judgement.loads.overload_rps, 80.0);
+    assert_eq!(case.outcome(Refusal::AboveCapacity), CheckOutcome::NotApplicable);
+}
+
+#[test]
+fn a_step_that_overloads_a_region_on_the_way_waits_for_those_that_make_room() {
+    // a is full: half of its users, and guests from c. A quarter of a's would come home for an eighth that leaves.
+    let case = Case::new(UP, UP, UP)
+        .with_set("a", &[("a", 0.5), ("b", 0.5)])
+        .with_set("c", &[("a", 1.0)])
+        .with_room([100.0, 10.0, 50.0], [100.0, 100.0, 100.0]);
+    let judgement = case.judge();
+    assert_eq!(judgement.plan.unwrap().changes.keys().collect::<Vec<_>>(), [&entry("c")]);
+    assert_eq!(judgement.loads.regions[&region("a")].next_rps, 87.5);
+    // With nobody to make room, but a little left, the step is smaller.
+    let small = Case::new(UP, UP, UP)
+        .with_set("a", &[("a", 0.5), ("b", 0.5)])
+        .with_set("c", &[("a", 0.5), ("c", 0.5)])
+        .with_room([100.0, 10.0, 80.0], [104.0, 110.0, 46.0]);
+    let judgement = small.judge();
+    assert!(judgement.plan.is_some(), "{judgement:?}");
+    for (region, load) in &judgement.loads.regions {
+        assert!(load.next_rps <= load.capacity_rps.unwrap() + 1.0, "{region}: {judgement:?}");
+    }
+}
+
+#[test]
+fn a_step_that_cannot_but_overload_a_region_is_refused_by_name() {
+    // Every region is full to the brim, and guests of a and c would have to change places.
+    let case = Case::new(UP, SPLIT, UP)
+        .with_set("a", &[("a", 0.5), ("c", 0.5)])
+        .with_set("c", &[("a", 0.8), ("c", 0.2)])
+        .with_room([100.0, 0.0, 40.0], [82.1, 100.0, 58.1]);
+    assert_eq!(case.next(), Err(Refusal::AboveCapacity));
+    let CheckOutcome::Refused(Detail::Above { region: full, load_rps, .. }) =
+        case.outcome(Refusal::AboveCapacity)
+    else {
+        panic!("{:?}", case.judge());
+    };
+    assert_eq!((full, load_rps), (region("a"), 97.0));
+    assert!(case.overriding(Refusal::AboveCapacity).next().unwrap().is_some());
+}

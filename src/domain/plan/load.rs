@@ -1,0 +1,109 @@
+//! What regions are predicted to carry: demand by entry, over sets.
+
+use super::assign::demand;
+use super::shift::Room;
+use super::{Change, Situation};
+use crate::domain::name::{EntryId, RegionId};
+use crate::domain::weights::{ERROR_MAX, WeightedSet};
+use std::collections::BTreeMap;
+
+/// Requests a second as a plan sees them, to a tenth.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loads {
+    /// Of each entry.
+    pub demand: BTreeMap<EntryId, f64>,
+    pub regions: BTreeMap<RegionId, RegionLoad>,
+    /// For which there is no room anywhere.
+    pub overload_rps: f64,
+}
+
+/// One region's load, in requests a second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RegionLoad {
+    /// `None`: no bound known.
+    pub capacity_rps: Option<f64>,
+    /// With the sets as they are.
+    pub now_rps: f64,
+    /// After the next step.
+    pub next_rps: f64,
+    /// In the end.
+    pub wanted_rps: f64,
+}
+
+pub(super) type Sets = BTreeMap<EntryId, WeightedSet>;
+
+/// What every region carries under these sets.
+pub(super) fn carried(room: &Room, sets: &Sets) -> BTreeMap<RegionId, f64> {
+    let mut carried = BTreeMap::new();
+    for (entry, set) in sets {
+        let rps = demand(room, entry);
+        for (region, share) in set.shares() {
+            *carried.entry(region).or_insert(0.0) += rps * share;
+        }
+    }
+    carried
+}
+
+/// The sets once the changes are made.
+pub(super) fn changed(sets: &Sets, changes: &BTreeMap<EntryId, Change>) -> Sets {
+    let to = changes.iter().map(|(entry, change)| (entry.clone(), change.to.clone()));
+    sets.iter().map(|(entry, set)| (entry.clone(), set.clone())).chain(to).collect()
+}
+
+/// The first region that changes would send more than it can serve, and more than now.
+///
+/// What rounding to weights may add is not counted: a part of each changed entry's demand.
+pub(super) fn breach(
+    situation: &Situation<'_>,
+    changes: &BTreeMap<EntryId, Change>,
+) -> Option<(RegionId, f64, f64)> {
+    let room = situation.room;
+    let before = carried(room, &situation.state.sets);
+    let after = carried(room, &changed(&situation.state.sets, changes));
+    let rounding = |region: &RegionId| -> f64 {
+        let here = changes.iter().filter(|(_, change)| change.to.get(region).is_some());
+        here.map(|(entry, _)| demand(room, entry) * ERROR_MAX).sum()
+    };
+    after.into_iter().find_map(|(region, load)| {
+        let capacity = *room.capacity.get(&region)?;
+        let slack = rounding(&region);
+        let grows = load > before.get(&region).copied().unwrap_or(0.0) + slack;
+        (load > capacity + slack && grows).then_some((region, load, capacity))
+    })
+}
+
+impl Loads {
+    pub(super) fn of(
+        situation: &Situation<'_>,
+        changes: &BTreeMap<EntryId, Change>,
+        wanted: &Sets,
+        overload_rps: f64,
+    ) -> Self {
+        let room = situation.room;
+        let sets = &situation.state.sets;
+        let [now, next, end] =
+            [sets, &changed(sets, changes), wanted].map(|sets| tenths(carried(room, sets)));
+        let of =
+            |loads: &BTreeMap<RegionId, f64>, region: &RegionId| loads.get(region).copied().unwrap_or(0.0);
+        let load = |region: &RegionId| RegionLoad {
+            capacity_rps: room.capacity.get(region).copied(),
+            now_rps: of(&now, region),
+            next_rps: of(&next, region),
+            wanted_rps: of(&end, region),
+        };
+        let regions = situation.policy.regions();
+        Self {
+            demand: tenths(room.demand.clone()),
+            regions: regions.into_iter().map(|region| (region.clone(), load(region))).collect(),
+            overload_rps: tenth(overload_rps),
+        }
+    }
+}
+
+fn tenth(rps: f64) -> f64 {
+    (rps * 10.0).round() / 10.0
+}
+
+fn tenths<K: Ord>(rates: BTreeMap<K, f64>) -> BTreeMap<K, f64> {
+    rates.into_iter().map(|(key, rps)| (key, tenth(rps))).collect()
+}
