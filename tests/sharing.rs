@@ -2,6 +2,7 @@
 //! that measures dies, or sees something else than the others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "fleet"]
 mod fleet {
     #[allow(dead_code, reason = "shared with tests/fleet.rs, which uses all of it")]
     pub mod edge;
@@ -153,7 +154,11 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
     let mut edge = follower();
     let words = [1, 2, 3].map(|n| fresh(&edge, n));
     told(&mut edge, words);
-    assert_eq!((rtt(&edge), pace(&edge)), (Some(Rtt::millis(33)), ProbePace::Full), "it has not looked itself");
+    assert_eq!(
+        (rtt(&edge), pace(&edge)),
+        (Some(Rtt::millis(33)), ProbePace::Full),
+        "it has not looked itself"
+    );
     well(&mut edge);
     assert_eq!(pace(&edge), ProbePace::Sparse);
     // The holder's control stands still: its word ages.

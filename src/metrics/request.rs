@@ -19,7 +19,7 @@ mod services;
 pub use labels::{
     Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
 };
-pub use services::{Handles, ServiceHandles};
+pub use services::{Handles, ServiceHandles, ServiceTotals};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -158,6 +158,11 @@ impl RequestMetrics {
     /// The head of another region's answer came so long after the request was forwarded.
     pub fn first_byte(&self, region: &RegionId, took: Duration) {
         self.first_byte.with_label_values(&[region.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// What a configured service has done since the start.
+    pub fn service_totals(&self, service: &ServiceId) -> ServiceTotals {
+        self.services.totals(service)
     }
 
     /// The count of refused forwarded requests.

@@ -154,9 +154,7 @@ impl Pace {
         self.hurried = soon && !self.hurried && dial.pace == ProbePace::Full;
         self.next = started
             + match dial.pace {
-                ProbePace::Full if self.hurried => {
-                    jittered(dial.probes.interval / Self::FOLLOW_UP, 0.9, 1.1)
-                }
+                ProbePace::Full if self.hurried => jittered(dial.probes.interval / Self::FOLLOW_UP, 0.9, 1.1),
                 ProbePace::Full => jittered(dial.probes.interval, 0.9, 1.1),
                 // Widely, because all pods of a region became sparse at about the same time.
                 ProbePace::Sparse => jittered(dial.probes.sparse_interval, 0.8, 1.2),
