@@ -2,16 +2,14 @@
 //! that measures dies, or sees something else than the others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "fleet"]
-mod fleet {
-    #[allow(dead_code, reason = "shared with tests/fleet.rs, which uses all of it")]
-    pub mod edge;
-}
+#[allow(dead_code, reason = "shared with tests/fleet.rs, which uses all of it")]
+#[path = "fleet/edge.rs"]
+mod edge;
 mod sharing {
     pub mod pods;
 }
 
-use fleet::edge::{Edge, home, policy, region, web, www};
+use edge::{Edge, home, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input, Lease, ProbeFailure, Shared, SharedAnswer, SharedProbe};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
