@@ -131,6 +131,8 @@ struct App {
     config: watch::Receiver<Arc<Config>>,
     phase: watch::Sender<Phase>,
     draining: watch::Sender<bool>,
+    /// To the core.
+    inputs: mpsc::Sender<Input>,
     /// Told to send its last ones at the end.
     spans: Exporter,
 }
@@ -247,7 +249,16 @@ impl App {
         };
         let reloader = Reloader::new(source, fingerprint, named, told);
         let spans = parts.spans.0.clone();
-        let mut app = Self { edge, tasks: Tasks::default(), signals, config, phase, draining, spans };
+        let mut app = Self {
+            edge,
+            tasks: Tasks::default(),
+            signals,
+            config,
+            phase,
+            draining,
+            inputs: input_sender.clone(),
+            spans,
+        };
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
         Ok((app, reloader, writers))
     }
@@ -275,7 +286,7 @@ impl App {
             snapshot: Arc::clone(&parts.snapshot),
             view: Arc::clone(&parts.view),
             published: published_sender,
-            load: Arc::new(move || (load.entered_total(), load.served_total())),
+            load: Arc::new(move |snapshot| totals(&load, snapshot)),
             heartbeat: parts.heartbeat,
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
@@ -375,6 +386,16 @@ impl App {
                 never = &mut reloads => match never {},
             }
         }
+    }
+}
+
+/// What the region and its services have done since the start.
+fn totals(metrics: &RequestMetrics, snapshot: &Snapshot) -> control::Totals {
+    let services = snapshot.services.keys().map(|id| (id.clone(), metrics.service_totals(id)));
+    control::Totals {
+        entered: metrics.entered_total(),
+        served: metrics.served_total(),
+        services: services.collect(),
     }
 }
 

@@ -29,7 +29,7 @@ pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Journal, Log, Otlp, 
 pub use problems::Problems;
 pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
 
-use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
 use crate::domain::policy::Policy;
 use problems::Problem;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,8 @@ pub(crate) mod reading {
 pub struct Environment {
     /// `--region` or `PROXIMA_REGION`: wins over `edge.region`, so that all edges can share one file. Empty: not set.
     pub region: Option<String>,
+    /// `--zone` or `PROXIMA_ZONE`: wins over `edge.zone`. Empty: not set.
+    pub zone: Option<String>,
 }
 
 /// What a configuration was read from: all that makes it anew, files that it names aside.
@@ -68,6 +70,8 @@ pub struct ConfigText {
     pub text: Arc<str>,
     /// `Environment::region`.
     pub region: Option<String>,
+    /// `Environment::zone`.
+    pub zone: Option<String>,
 }
 
 impl ConfigText {
@@ -76,7 +80,7 @@ impl ConfigText {
     /// # Errors
     /// Every problem of the text: of another program it may be none of this one's.
     pub fn policy(&self) -> Result<Arc<Policy>, Problems> {
-        let environment = Environment { region: self.region.clone() };
+        let environment = Environment { region: self.region.clone(), zone: self.zone.clone() };
         Config::from_text(&self.file, &self.text, &environment).map(|config| config.policy)
     }
 }
@@ -160,8 +164,12 @@ fn parse(
     };
     let folder = folder(Path::new(file_name));
     let mut report = report::Report::new(text, damage, problems);
-    let source =
-        ConfigText { file: file_name.to_owned(), text: text.into(), region: environment.region.clone() };
+    let source = ConfigText {
+        file: file_name.to_owned(),
+        text: text.into(),
+        region: environment.region.clone(),
+        zone: environment.zone.clone(),
+    };
     let config = convert::convert(&file, folder, source, &mut report);
     if named == NamedFiles::Read {
         let found = convert::named_files(&file, folder);
@@ -314,6 +322,8 @@ pub struct Probes {
 pub struct Service {
     /// Endpoints of the own region; empty: served elsewhere only.
     pub endpoints: Vec<HostPort>,
+    /// Zones of endpoints, where they are stated.
+    pub zones: BTreeMap<HostPort, Zone>,
     pub protocol: UpstreamProtocol,
     pub health: Health,
     /// `None`: they are reached without TLS, or there are none here.

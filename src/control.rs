@@ -6,7 +6,8 @@
 //! come from and what becomes of its outputs.
 
 use crate::clock::Clock;
-use crate::domain::fleet::{Fleet, Input, OutcomeRun, Output, Transition, add_outcome};
+use crate::domain::fleet::{Fleet, Input, OutcomeRun, Output, ServiceLoad, Transition, add_outcome};
+use crate::domain::name::ServiceId;
 use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
@@ -14,6 +15,7 @@ use crate::domain::view::View;
 use crate::inquiry::Inquiry;
 use crate::journal::Journal;
 use crate::metrics::control::ControlMetrics;
+use crate::metrics::request::ServiceTotals;
 use crate::metrics::snapshot::Heartbeat;
 use crate::operators::Desk;
 use arc_swap::ArcSwap;
@@ -47,8 +49,8 @@ pub struct Wiring {
     pub view: Arc<ArcSwap<View>>,
     /// Number of the last published snapshot, for whoever must act on a new one.
     pub published: watch::Sender<u64>,
-    /// Reads (entered, served) since the start.
-    pub load: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Reads what this region and its services have done since the start.
+    pub load: Arc<dyn Fn(&Snapshot) -> Totals + Send + Sync>,
     pub heartbeat: Arc<Heartbeat>,
     /// Told what becomes of operators' acts.
     pub desk: Arc<Desk>,
@@ -59,18 +61,52 @@ pub struct Wiring {
     pub journal: Option<Journal>,
 }
 
+/// Requests since the start.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Sent by clients to this region.
+    pub entered: u64,
+    /// That own endpoints were asked for.
+    pub served: u64,
+    pub services: BTreeMap<ServiceId, ServiceTotals>,
+}
+
+impl Totals {
+    /// Rates over the time since `before`; of a service that was not there then, none.
+    fn since(&self, before: &Self, seconds: f64, snapshot: &Snapshot) -> Input {
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let service = |(id, now): (&ServiceId, &ServiceTotals)| {
+            let then = before.services.get(id)?;
+            let endpoints = snapshot.services.get(id)?.endpoints.iter();
+            let load = ServiceLoad {
+                entered_rps: rate(now.entered, then.entered),
+                served_rps: rate(now.served, then.served),
+                shed_rps: rate(now.shed, then.shed),
+                in_flight: endpoints.map(|status| status.endpoint.in_flight()).fold(0, u32::saturating_add),
+            };
+            Some((id.clone(), load))
+        };
+        Input::Load {
+            entered_rps: rate(self.entered, before.entered),
+            served_rps: rate(self.served, before.served),
+            services: self.services.iter().filter_map(service).collect(),
+        }
+    }
+}
+
 /// Runs the fleet until every input is gone, which only a stopping process does.
 pub async fn run(fleet: Fleet, wiring: Wiring) {
     let Wiring { inputs, outcomes, .. } = &wiring;
     tracing::debug!(inputs = inputs.max_capacity(), outcomes = outcomes.max_capacity(), "control starts");
-    Control { measured: (wiring.clock.now(), (wiring.load)()), fleet, wiring }.run().await;
+    let measured = (wiring.clock.now(), (wiring.load)(&wiring.snapshot.load()));
+    Control { measured, fleet, wiring }.run().await;
 }
 
 struct Control {
     fleet: Fleet,
     wiring: Wiring,
     /// When the load was last read, and what it was.
-    measured: (Time, (u64, u64)),
+    measured: (Time, Totals),
 }
 
 impl Control {
@@ -142,19 +178,16 @@ impl Control {
 
     fn measure(&mut self) {
         let now = self.wiring.clock.now();
-        let counts = (self.wiring.load)();
-        let (before, (entered, served)) = self.measured;
-        let seconds = now.since(before).as_secs_f64();
+        let seconds = now.since(self.measured.0).as_secs_f64();
         // The first tick of an interval comes at once: too short to tell a rate.
         if seconds < LOAD_INTERVAL.as_secs_f64() / 2.0 {
             return;
         }
-        self.measured = (now, counts);
-        self.handle(Input::Load {
-            entered_rps: counts.0.saturating_sub(entered) as f64 / seconds,
-            served_rps: counts.1.saturating_sub(served) as f64 / seconds,
-            services: BTreeMap::new(),
-        });
+        let snapshot = self.wiring.snapshot.load_full();
+        let totals = (self.wiring.load)(&snapshot);
+        let load = totals.since(&self.measured.1, seconds, &snapshot);
+        self.measured = (now, totals);
+        self.handle(load);
     }
 
     fn handle(&mut self, input: Input) {

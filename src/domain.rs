@@ -25,3 +25,4 @@ pub mod trace;
 pub mod view;
 pub mod votes;
 pub mod weights;
+pub mod zones;

@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 mod activity;
-mod attempts;
+pub mod attempts;
 mod connection;
 mod door;
 mod errors;

@@ -9,7 +9,7 @@
 
 use crate::config::{Config, Host, HostPort, Resolver};
 use crate::domain::fleet::{Input, Target};
-use crate::domain::name::DnsName;
+use crate::domain::name::{DnsName, Zone};
 use crate::metrics::control::ControlMetrics;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -68,7 +68,7 @@ pub async fn run(mut wiring: Wiring) {
             keep
         });
         for (target, hosts) in wanted {
-            let spec = Spec { hosts, resolver: config.resolver.clone() };
+            let spec = Spec { zones: zones(&config, &target), hosts, resolver: config.resolver.clone() };
             if let Some((current, _)) = running.get(&target) {
                 current.send_if_modified(|current| {
                     *current != spec && {
@@ -84,6 +84,7 @@ pub async fn run(mut wiring: Wiring) {
                 owner: target.clone(),
                 names: BTreeMap::new(),
                 sent: None,
+                zoned: BTreeMap::new(),
                 inputs: wiring.inputs.clone(),
                 siblings: wiring.siblings.clone(),
                 metrics: wiring.metrics.clone(),
@@ -131,6 +132,16 @@ fn owners(config: &Config) -> BTreeMap<Owner, Vec<HostPort>> {
     core.chain(config.siblings.iter().map(|at| (Owner::Siblings, vec![at.clone()]))).collect()
 }
 
+/// Zones of an owner's endpoints, where they are stated.
+fn zones(config: &Config, owner: &Owner) -> BTreeMap<HostPort, Zone> {
+    match owner {
+        Owner::Core(Target::Service(id)) => {
+            config.services.get(id).map(|of| of.zones.clone()).unwrap_or_default()
+        }
+        Owner::Core(Target::Peer(_)) | Owner::Siblings => BTreeMap::new(),
+    }
+}
+
 /// An owner as metrics and logs spell it.
 fn label(owner: &Owner) -> String {
     match owner {
@@ -143,6 +154,7 @@ fn label(owner: &Owner) -> String {
 #[derive(Debug, Clone, PartialEq)]
 struct Spec {
     hosts: Vec<HostPort>,
+    zones: BTreeMap<HostPort, Zone>,
     resolver: Resolver,
 }
 
@@ -162,6 +174,8 @@ struct Follower {
     names: BTreeMap<DnsName, Known>,
     /// What the core was told last.
     sent: Option<Vec<SocketAddr>>,
+    /// Zones that the core was told last.
+    zoned: BTreeMap<SocketAddr, Zone>,
     inputs: mpsc::Sender<Input>,
     siblings: watch::Sender<Vec<SocketAddr>>,
     metrics: ControlMetrics,
@@ -264,6 +278,7 @@ impl Follower {
             );
             addresses.truncate(ADDRESSES_MAX);
         }
+        self.tell_zones(spec).await?;
         // Nothing known yet is no news; an empty list in the configuration is: the core leaves the
         // old addresses.
         let unknown = addresses.is_empty() && !spec.hosts.is_empty();
@@ -281,6 +296,20 @@ impl Follower {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the core in which zones the addresses of a service are, before it gets the addresses.
+    async fn tell_zones(&mut self, spec: &Spec) -> Result<(), mpsc::error::SendError<Input>> {
+        let Owner::Core(Target::Service(service)) = &self.owner else { return Ok(()) };
+        let zones = spec.zones.iter().flat_map(|(host, zone)| {
+            self.addresses(host).into_iter().map(move |address| (address, zone.clone()))
+        });
+        let zones: BTreeMap<SocketAddr, Zone> = zones.collect();
+        if zones == self.zoned {
+            return Ok(());
+        }
+        self.zoned = zones.clone();
+        self.inputs.send(Input::Zoned { service: service.clone(), zones }).await
     }
 
     fn addresses(&self, host: &HostPort) -> Vec<SocketAddr> {

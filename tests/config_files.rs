@@ -178,7 +178,7 @@ fn the_reference_shows_every_key_that_the_code_knows() {
 fn the_environment_says_which_region_this_is() {
     let text = reference();
     let own = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         Config::from_text("test.toml", &text, &environment)
     };
     assert_eq!(own("us-east-1").unwrap().policy.own.as_str(), "us-east-1");
@@ -193,7 +193,7 @@ fn the_environment_says_which_region_this_is() {
 fn only_the_own_region_decides_the_endpoints() {
     let text = reference().replace("endpoints.us-east-1 = [\"web.", "endpoints.us-east-1 = [\"other.");
     let endpoints = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         let config = Config::from_text("test.toml", &text, &environment).unwrap();
         format!("{:?}", config.services.values().next().unwrap().endpoints)
     };
@@ -201,7 +201,7 @@ fn only_the_own_region_decides_the_endpoints() {
     assert!(!endpoints("eu-west-1").contains("other.default"));
     // What they decide by is the same everywhere, or they could not agree.
     let hash = |region: &str| {
-        let environment = Environment { region: Some(region.to_owned()) };
+        let environment = Environment { region: Some(region.to_owned()), ..Environment::default() };
         Config::from_text("test.toml", &text, &environment).unwrap().policy.agreement_hash()
     };
     assert_eq!(hash("us-east-1"), hash("eu-west-1"));

@@ -11,7 +11,7 @@ use proxima::domain::endpoint::Endpoint;
 use proxima::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
 use proxima::domain::health::State;
 use proxima::domain::name::{RegionId, ServiceId};
-use proxima::domain::snapshot::{EndpointStatus, ServiceSnapshot, Snapshot};
+use proxima::domain::snapshot::{Candidates, EndpointStatus, RoomStatus, ServiceSnapshot, Snapshot, States};
 use proxima::metrics::control::ControlMetrics;
 use proxima::peer::VIEW_BYTES_MAX;
 use proxima::probe;
@@ -186,14 +186,15 @@ service = "web"
         let id = ServiceId::parse("web").unwrap();
         let service = ServiceSnapshot {
             id: id.clone(),
-            candidates: Vec::new(),
+            candidates: Candidates::default(),
             panic: true,
             accepts_forwarded: false,
             endpoints: web
                 .iter()
                 .map(|address| EndpointStatus { endpoint: endpoint(address), state: State::Unknown })
                 .collect(),
-            states: BTreeMap::new(),
+            states: States::default(),
+            room: RoomStatus::default(),
         };
         snapshot.services = BTreeMap::from([(id, Arc::new(service))]);
         let number = snapshot.number;

@@ -3,10 +3,11 @@
 use super::{Bound, Wiring};
 use crate::domain::drift::Drift;
 use crate::domain::health::{State, Word};
+use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
-use crate::domain::snapshot::{Candidate, Gate, NameStatus, Place, RegionStatus, ServiceSnapshot};
+use crate::domain::snapshot::{Candidate, Gate, NameStatus, Place, RegionStatus, ServiceSnapshot, ZoneShare};
 use crate::domain::time::Time;
-use crate::domain::view::View;
+use crate::domain::view::{CapacityView, LoadView, View};
 use crate::domain::votes::Witness;
 use crate::domain::weights::WeightedSet;
 use serde::Serialize;
@@ -35,6 +36,12 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct RegionReport {
     rtt_ms: Option<f64>,
+    rtt_p99_ms: Option<f64>,
+    jitter_ms: Option<f64>,
+    /// Share of the last probes that got no answer.
+    loss: f64,
+    first_byte_ms: Option<f64>,
+    load: LoadView,
     heard: bool,
     state: State,
     witness: Witness,
@@ -46,6 +53,9 @@ struct RegionReport {
 struct ServiceReport {
     panic: bool,
     accepts_forwarded: bool,
+    capacity: Option<CapacityView>,
+    /// Share of the own users that fits here.
+    home: f64,
     candidates: Vec<CandidateReport>,
     endpoints: Vec<EndpointReport>,
     states: BTreeMap<RegionId, State>,
@@ -57,6 +67,8 @@ struct CandidateReport {
     place: &'static str,
     share: f64,
     endpoints: Vec<SocketAddr>,
+    /// Zone -> its part of the requests; empty: zones play no part.
+    zones: BTreeMap<String, f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,10 +119,19 @@ impl Report {
     }
 }
 
+fn millis(rtt: Rtt) -> f64 {
+    rtt.duration().as_secs_f64() * 1000.0
+}
+
 impl From<&RegionStatus> for RegionReport {
     fn from(status: &RegionStatus) -> Self {
         Self {
-            rtt_ms: status.rtt.map(|rtt| rtt.duration().as_secs_f64() * 1000.0),
+            rtt_ms: status.rtt.map(millis),
+            rtt_p99_ms: status.quality.p99.map(millis),
+            jitter_ms: status.quality.jitter.map(millis),
+            loss: status.quality.loss,
+            first_byte_ms: status.quality.first_byte.map(millis),
+            load: status.load,
             heard: status.heard,
             state: status.state,
             witness: status.witness,
@@ -124,6 +145,8 @@ impl From<&ServiceSnapshot> for ServiceReport {
         Self {
             panic: service.panic,
             accepts_forwarded: service.accepts_forwarded,
+            capacity: service.room.capacity,
+            home: service.room.home,
             candidates: service.candidates.iter().map(CandidateReport::from).collect(),
             endpoints: service
                 .endpoints
@@ -134,7 +157,7 @@ impl From<&ServiceSnapshot> for ServiceReport {
                     in_flight: status.endpoint.in_flight(),
                 })
                 .collect(),
-            states: service.states.clone(),
+            states: service.states.iter().map(|(region, state)| (region.clone(), *state)).collect(),
         }
     }
 }
@@ -149,8 +172,18 @@ impl From<&Candidate> for CandidateReport {
             },
             share: candidate.share,
             endpoints: candidate.endpoints.iter().map(|endpoint| endpoint.address()).collect(),
+            zones: zones(candidate),
         }
     }
+}
+
+fn zones(candidate: &Candidate) -> BTreeMap<String, f64> {
+    let before = std::iter::once(0.0).chain(candidate.zones.iter().map(|share| share.up_to));
+    let part = |(share, before): (&ZoneShare, f64)| {
+        let zone = share.zone.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        (zone, share.up_to - before)
+    };
+    candidate.zones.iter().zip(before).map(part).collect()
 }
 
 impl From<&NameStatus> for NameReport {

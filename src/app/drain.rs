@@ -3,6 +3,7 @@
 use super::signals::Asked;
 use super::tasks::How;
 use super::{App, DNS, PROXY};
+use crate::domain::fleet::Input;
 use crate::proxy::Phase;
 use std::process::ExitCode;
 use tokio::time::{Instant, sleep_until};
@@ -17,6 +18,10 @@ impl App {
         let closing = Instant::now() + drain.notice;
         let deadline = closing + drain.deadline;
         self.draining.send_replace(true);
+        // Other regions read it off the view. A core that is overrun has no time to tell them.
+        if self.inputs.try_send(Input::Leaving).is_err() {
+            tracing::warn!("the core is busy: other regions are not told that this edge ends");
+        }
         self.phase.send_replace(Phase::Draining);
         loop {
             let phase = *self.phase.borrow();

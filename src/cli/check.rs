@@ -11,6 +11,9 @@ pub struct Arguments {
     /// The region that the file is checked for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
+    /// The zone to check for; wins over `edge.zone`.
+    #[arg(long, env = "PROXIMA_ZONE")]
+    zone: Option<String>,
     /// Read the certificates and keys that the file names, too.
     #[arg(long)]
     files: bool,
@@ -20,7 +23,7 @@ pub struct Arguments {
 ///
 /// What is right but may not be what was meant goes to standard error and fails nothing.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let environment = Environment { region: arguments.region.clone() };
+    let environment = Environment { region: arguments.region.clone(), zone: arguments.zone.clone() };
     let named = if arguments.files { NamedFiles::Read } else { NamedFiles::Leave };
     match config::check(&arguments.file, &environment, named) {
         Ok(Checked { config, notes }) => {

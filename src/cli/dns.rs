@@ -166,7 +166,7 @@ fn parse_name(text: &str) -> Result<DnsName, String> {
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
-    let environment = Environment { region: file.region.clone() };
+    let environment = Environment { region: file.region.clone(), ..Environment::default() };
     config::load(&file.path, &environment).map_err(|problems| {
         problems.to_stderr().err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
     })

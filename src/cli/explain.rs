@@ -130,7 +130,7 @@ fn of_region<T>(arguments: &Arguments, told: T, own: impl Fn(&T) -> &RegionId) -
 /// Asks a core: a new one by the configuration, or that of the journal.
 fn with_core<T>(arguments: &Arguments, ask: impl Fn(&Fleet, Time) -> T) -> Result<T, Refused> {
     if let Some(path) = &arguments.config {
-        let environment = Environment { region: arguments.from.clone() };
+        let environment = Environment { region: arguments.from.clone(), ..Environment::default() };
         let config = config::load(path, &environment).map_err(|problems| problems.to_string())?;
         let fleet = Fleet::new(Arc::clone(&config.policy), 0);
         return Ok(ask(&fleet, Time::ZERO));

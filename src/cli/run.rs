@@ -12,6 +12,9 @@ pub struct Arguments {
     /// The region that this edge is in; wins over `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
+    /// The zone that this edge is in; wins over `edge.zone`.
+    #[arg(long, env = "PROXIMA_ZONE")]
+    zone: Option<String>,
     /// What is logged, such as `debug` or `info,proxima::probe=trace`; wins over `log.filter` of the file.
     #[arg(long, env = "RUST_LOG")]
     log: Option<String>,
@@ -20,7 +23,10 @@ pub struct Arguments {
 /// Runs until SIGTERM or SIGINT, which drain; a second one ends at once.
 pub fn run(arguments: Arguments) -> ExitCode {
     match logging::start(arguments.log.as_deref().filter(|filter| !filter.is_empty())) {
-        Ok(logging) => app::run(&arguments.file, Environment { region: arguments.region }, logging),
+        Ok(logging) => {
+            let environment = Environment { region: arguments.region, zone: arguments.zone };
+            app::run(&arguments.file, environment, logging)
+        }
         Err(error) => {
             eprintln!("proxima: {error}");
             ExitCode::FAILURE

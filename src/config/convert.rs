@@ -21,7 +21,7 @@ use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Config, ConfigText};
 use crate::domain::name::RegionId;
-use crate::domain::policy::{Policy, Steering};
+use crate::domain::policy::Policy;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -46,6 +46,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let services = services::services(file, folder, own.as_ref(), &regions_known, report);
+    let steering = services::steering(file, text.zone.as_deref(), own.as_ref(), report);
     let rate_limits = limits::rate_limits(file, report);
     let routes = routes::routes(file, (&services, &services_known), &limits::known(file), report);
     let probes = policy::probes(file, report);
@@ -71,7 +72,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         margin,
         rtt_window,
         failover,
-        steering: Steering::default(),
+        steering,
     };
     Some(Config {
         policy: Arc::new(policy),

@@ -14,7 +14,7 @@ use crate::config::{
     ClientTraces, DnsMode, Form, HostPort, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
-use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
 use crate::domain::routing::{
     AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
     Scheme,
@@ -24,8 +24,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::Spanned;
 
+mod endpoint;
 mod placed;
 
+pub(crate) use endpoint::EndpointEntry;
 pub(crate) use placed::{Entries, FromFile, Key, List, Placed, Section};
 
 /// Derives a section: `Deserialize` that refuses unknown keys.
@@ -67,6 +69,7 @@ sections! {
     EdgeSection {
         region: Key<RegionId>,
         siblings: Key<HostPort>,
+        zone: Key<Zone>,
         trusted_proxies: List<TrustedPeer>,
         ambiguous_paths: Key<AmbiguousPaths>,
         drain_notice: Key<Duration>,
@@ -124,6 +127,7 @@ sections! {
         peer: Key<HostPort>,
         server_name: Key<DnsName>,
         capacity: Key<Capacity>,
+        bias: Key<Duration>,
         place: Key<Label>,
         addresses: List<IpAddr>,
         alias: Option<Section<AliasSection>>,
@@ -165,7 +169,8 @@ sections! {
         ejected_max: Key<f64>,
     }
     ServiceSection {
-        endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<Placed<HostPort>>>>>>,
+        endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<EndpointEntry>>>>>,
+        capacity: Option<Spanned<Entries<RegionId, Placed<Capacity>>>>,
         protocol: Key<UpstreamProtocol>,
         tls: Option<Section<UpstreamTlsSection>>,
         health_path: Key<UrlPath>,

@@ -3,7 +3,7 @@
 use crate::config::file::FromFile;
 use crate::config::{DnsMode, Form, Host, HostPort, Protocol, TlsPolicy, UpstreamProtocol};
 use crate::domain::limit::concurrency::Priority;
-use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
 use crate::domain::routing::{
     AmbiguousPaths, ClientCertificate, ExactPath, FieldName, FieldValue, HostPattern, Method, PathPrefix,
     Scheme,
@@ -131,6 +131,7 @@ from_text! {
     RegionId, LABEL, |text| RegionId::parse(text).ok();
     ServiceId, LABEL, |text| ServiceId::parse(text).ok();
     RouteId, LABEL, |text| RouteId::parse(text).ok();
+    Zone, LABEL, |text| Zone::parse(text).ok();
     Label, LABEL, |text| RouteId::parse(text).ok().map(|_| Self(text.to_owned()));
     DnsName, r#"a DNS name, such as "www.example.com""#, |text| DnsName::parse(text).ok();
     Protocol, r#""http" or "https""#, |text| match text {

@@ -135,7 +135,8 @@ fn report<E: std::error::Error>(troubles: &mut Troubles, what: &str, error: Opti
 mod tests {
     use super::*;
     use crate::dns::checks::{Host, Purpose};
-    use crate::domain::snapshot::{ProbePace, RegionStatus};
+    use crate::domain::snapshot::{ProbePace, Quality, RegionStatus};
+    use crate::domain::view::LoadView;
 
     #[test]
     fn whoever_is_in_doubt_is_asked_for_at_once_and_the_others_by_turns() {
@@ -154,8 +155,15 @@ mod tests {
             due(&edges, snapshot, turn).into_iter().map(|e| e.region.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(asked(&snapshot, 0), ["a", "b", "c", "d"], "nothing is known yet");
-        let (rtt, heard, pace) = (None, true, ProbePace::Full);
-        let well = RegionStatus { rtt, heard, state: State::Healthy, witness: Witness::Green, pace };
+        let well = RegionStatus {
+            rtt: None,
+            quality: Quality::default(),
+            load: LoadView::default(),
+            heard: true,
+            state: State::Healthy,
+            witness: Witness::Green,
+            pace: ProbePace::Full,
+        };
         for name in ["a", "b", "c", "d"] {
             snapshot.regions.insert(id(name), well.clone());
         }

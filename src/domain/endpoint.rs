@@ -5,6 +5,7 @@
 //! between two updates lose one sample, never more.
 
 use crate::domain::latency::peak_ewma;
+use crate::domain::snapshot::Candidate;
 use crate::domain::time::Time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
@@ -143,11 +144,13 @@ pub fn pick<'a>(
     random: u64,
     now: Time,
 ) -> Option<&'a Arc<Endpoint>> {
-    let left = endpoints.iter().filter(|e| !tried.contains(&e.address)).count() as u64;
+    // Most requests have tried none, and need not look at all of them.
+    let untried = || endpoints.iter().filter(|e| !tried.contains(&e.address));
+    let left = if tried.is_empty() { endpoints.len() } else { untried().count() } as u64;
     if left == 0 {
         return None;
     }
-    let nth = |n: u64| endpoints.iter().filter(|e| !tried.contains(&e.address)).nth(n as usize);
+    let nth = |n: u64| if tried.is_empty() { endpoints.get(n as usize) } else { untried().nth(n as usize) };
     let first = (random & 0xffff_ffff) % left;
     if left == 1 {
         return nth(0);
@@ -157,13 +160,37 @@ pub fn pick<'a>(
     let (better, other) = if b.cost(now) < a.cost(now) { (b, a) } else { (a, b) };
     // An endpoint without samples costs least of all: its share keeps a stampede from it.
     let share = better.share();
-    let passes_on = share < 1.0 && share < other.share() && unit(random) >= share;
+    let passes_on = share < 1.0 && share < other.share() && unit(random, 0) >= share;
     Some(if passes_on { other } else { better })
 }
 
-/// A number in 0..1 that does not follow the draw. Source: the finalizer of SplitMix64.
-fn unit(random: u64) -> f64 {
-    let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// Like [`pick`] among all endpoints of a candidate: a zone is drawn by its part of the requests, and
+/// left only when all its endpoints were tried.
+pub fn pick_by_zone<'a>(
+    candidate: &'a Candidate,
+    tried: &[SocketAddr],
+    random: u64,
+    now: Time,
+) -> Option<&'a Arc<Endpoint>> {
+    let draw = unit(random, 1);
+    let mut begin = 0;
+    for share in candidate.zones.iter() {
+        if draw < share.up_to {
+            let zone = candidate.endpoints.get(begin..share.end).unwrap_or_default();
+            if let Some(endpoint) = pick(zone, tried, random, now) {
+                return Some(endpoint);
+            }
+            break;
+        }
+        begin = share.end;
+    }
+    pick(&candidate.endpoints, tried, random, now)
+}
+
+/// A number in 0..1 that does not follow the draw, another one for each index. Source: the finalizer
+/// of SplitMix64.
+pub fn unit(random: u64, index: u64) -> f64 {
+    let mut z = random.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64

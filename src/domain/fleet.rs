@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agreement;
+mod by_service;
 mod demand;
 mod explain;
 mod message;
@@ -28,6 +29,7 @@ mod own;
 mod part;
 mod peers;
 mod publish;
+mod room;
 mod saved;
 mod shared;
 mod witnesses;
@@ -41,9 +43,11 @@ pub use outcomes::{OutcomeRun, add_outcome};
 pub use saved::{OtherPolicy, SavedFleet};
 pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
 
+use by_service::{ByService, Stale};
 use moves::NameRecord;
 use own::OwnService;
 use peers::Peer;
+use publish::Standings;
 use shared::Sharing;
 use witnesses::Readings;
 
@@ -66,7 +70,9 @@ pub struct Fleet {
     sequence: u64,
     /// Every region but the own one.
     peers: BTreeMap<RegionId, Peer>,
-    services: BTreeMap<ServiceId, OwnService>,
+    /// Services in the order in which every list of them is.
+    ids: Arc<[ServiceId]>,
+    services: ByService<OwnService>,
     names: BTreeMap<DnsName, NameRecord>,
     /// Other regions, nearest first, kept calm by the margin.
     order: Vec<RegionId>,
@@ -74,6 +80,16 @@ pub struct Fleet {
     /// Whether this pod speaks for its region, and what the one that does says.
     sharing: Sharing,
     readings: Readings,
+    /// Drains as they were last marked; `None`: they must be marked anew.
+    drains: Option<BTreeMap<DnsName, BTreeSet<RegionId>>>,
+    /// A distance changed since the regions were last ranked.
+    unranked: bool,
+    stale: Stale,
+    /// Not written: lists that are made again, the same, when they are missing.
+    #[serde(skip)]
+    standings: Standings,
+    /// This process was asked to end.
+    leaving: bool,
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
@@ -87,6 +103,8 @@ pub struct Fleet {
 struct Load {
     entered_rps: f64,
     served_rps: f64,
+    shed_rps: f64,
+    in_flight: u32,
     spill: Spill,
 }
 
@@ -99,12 +117,18 @@ impl Fleet {
             boot,
             sequence: 0,
             peers: BTreeMap::new(),
-            services: BTreeMap::new(),
+            ids: Arc::new([]),
+            services: ByService::default(),
             names: BTreeMap::new(),
             order: Vec::new(),
             load: Load::default(),
             sharing: Sharing::default(),
             readings: Readings::default(),
+            drains: None,
+            unranked: true,
+            stale: Stale::default(),
+            standings: Standings::default(),
+            leaving: false,
             dirty: true,
             evaluated_at: None,
             awake_since: Time::ZERO,
@@ -130,11 +154,17 @@ impl Fleet {
                 self.endpoint_probed((&service, address), result, now, &mut outputs);
             }
             Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
-            Input::Sample { region, rtt, source } => self.sampled(&region, rtt, source, now),
-            Input::Load { entered_rps, served_rps, .. } => self.loaded(entered_rps, served_rps, now),
+            Input::Zoned { service, zones } => self.zoned(&service, zones),
+            Input::Sample { region, rtt, source } => self.sampled(&region, (rtt, source), now),
+            Input::Load { entered_rps, served_rps, services } => {
+                self.loaded((entered_rps, served_rps), &services, now);
+            }
             Input::Lease(lease) => self.leased(lease),
             Input::Shared(shared) => self.told(*shared, now),
-            Input::Zoned { .. } | Input::Leaving => {}
+            Input::Leaving => {
+                self.leaving = true;
+                self.dirty = true;
+            }
             Input::Dns(report) => self.dns_reported(report, now),
             Input::Operator(act) => self.operate(&act, now, &mut outputs),
             Input::Tick => {}
@@ -159,26 +189,25 @@ impl Fleet {
             self.peers.entry(region.clone()).or_default();
         }
         self.readings.retain(|region| policy.regions.contains_key(region));
-        self.services.retain(|service, _| policy.services.contains(service));
-        for service in &policy.services {
-            self.services.entry(service.clone()).or_default();
+        self.ids = policy.services.iter().cloned().collect();
+        self.services.configure(&self.ids);
+        for (id, service) in self.services.iter_mut() {
+            service.room.configure(policy.steering.capacity_rps.get(id).copied());
+            service.touch();
         }
         for peer in self.peers.values_mut() {
-            peer.configure(&policy.services);
+            peer.configure(&self.ids);
         }
         self.names.retain(|name, _| policy.names.contains_key(name));
         for name in policy.names.keys() {
             self.names.entry(name.clone()).or_default();
         }
         self.policy = policy;
+        self.drains = None;
+        self.unranked = true;
+        self.stale = Stale::all(self.ids.len());
+        self.standings = Standings::default();
         self.dirty = true;
-    }
-
-    fn loaded(&mut self, entered_rps: f64, served_rps: f64, now: Time) {
-        let capacity = self.policy.regions.get(&self.policy.own).and_then(|r| r.capacity_rps);
-        self.load.entered_rps = entered_rps;
-        self.load.served_rps = served_rps;
-        self.load.spill.update(served_rps, capacity, now);
     }
 
     fn evaluate(&mut self, now: Time, outputs: &mut Vec<Output>) {
@@ -188,13 +217,16 @@ impl Fleet {
         self.evaluated_at = Some(now);
         self.dirty = false;
         self.mark_drains(now);
-        for (id, service) in &mut self.services {
-            service.advance(id, &self.policy, now, outputs);
+        for (place, (id, service)) in self.services.iter_mut().enumerate() {
+            if service.advance(id, &self.policy, now, outputs) {
+                self.stale.mark(place);
+            }
         }
         for (region, peer) in &mut self.peers {
-            peer.advance(region, &self.policy, now, outputs);
+            peer.advance(region, &self.policy, now, &mut self.stale, outputs);
         }
         self.rank();
+        self.share_room(now);
         self.agree(now, outputs);
         self.plan(now, outputs);
         self.part(now);
@@ -203,29 +235,36 @@ impl Fleet {
 
     /// A region is drained for a service when every name that needs the service drains it.
     fn mark_drains(&mut self, now: Time) {
-        let own = self.policy.own.clone();
-        for service in self.policy.services.clone() {
-            let mut drained: Option<BTreeSet<RegionId>> = None;
-            for (name, policy) in &self.policy.names {
-                if !policy.services.contains(&service) {
-                    continue;
-                }
-                let drains = self.names.get(name).map(|record| record.drained(now)).unwrap_or_default();
-                drained = Some(match drained {
-                    Some(before) => before.intersection(&drains).cloned().collect(),
-                    None => drains,
-                });
-            }
-            let drained = drained.unwrap_or_default();
-            if let Some(own_service) = self.services.get_mut(&service) {
-                own_service.health.set_draining(drained.contains(&own));
-            }
-            for (region, peer) in &mut self.peers {
-                if let Some(remote) = peer.services.get_mut(&service) {
-                    remote.health.set_draining(drained.contains(region));
-                }
+        let drains = self.names.iter().map(|(name, record)| (name.clone(), record.drained(now)));
+        let drains: BTreeMap<_, _> = drains.filter(|(_, regions)| !regions.is_empty()).collect();
+        if self.drains.as_ref() == Some(&drains) {
+            return;
+        }
+        let mut drained: BTreeMap<&ServiceId, BTreeSet<RegionId>> = BTreeMap::new();
+        for (name, policy) in &self.policy.names {
+            let of_name = drains.get(name).cloned().unwrap_or_default();
+            for service in &policy.services {
+                drained
+                    .entry(service)
+                    .and_modify(|regions| regions.retain(|region| of_name.contains(region)))
+                    .or_insert_with(|| of_name.clone());
             }
         }
+        let is = |service: &ServiceId, region: &RegionId| {
+            drained.get(service).is_some_and(|regions| regions.contains(region))
+        };
+        for (id, service) in self.services.iter_mut() {
+            service.health.set_draining(is(id, &self.policy.own));
+            service.touch();
+        }
+        for (region, peer) in &mut self.peers {
+            for (id, remote) in peer.services.iter_mut() {
+                remote.health.set_draining(is(id, region));
+            }
+            peer.touch();
+        }
+        self.stale.mark_all();
+        self.drains = Some(drains);
     }
 }
 

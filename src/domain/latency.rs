@@ -1,4 +1,4 @@
-//! Latency: a windowed median for regions, a peak EWMA for endpoints.
+//! Latency: a windowed median and its spread for regions, a peak EWMA for endpoints.
 //!
 //! Regions rank by the median because one slow sample must not re-rank the
 //! planet. Endpoints use a peak EWMA (Finagle's `PeakEwma`): a spike is
@@ -42,42 +42,122 @@ impl From<Rtt> for u32 {
     }
 }
 
-/// The median of the last samples of a region: at most the last `CAPACITY` (31) of them, however
-/// long the window, and none older than the window.
+/// The last samples of the way to a region: probes, round trips that forwarded traffic showed, and
+/// probes without an answer. At most the last `CAPACITY` (31) of each, however long the window, and
+/// none older than the window.
+///
+/// Passive samples weigh as probes do, but never more of them than there are probes: traffic shows
+/// the nodes that carry it, at the moments when it flows, and a way that nobody uses has none at all.
+/// Ranked by their majority, a region that is used would be judged by other evidence than one that is not.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct WindowedMedian {
-    samples: VecDeque<(Time, Rtt)>,
+pub struct LatencyWindow {
+    probes: Samples,
+    passive: Samples,
+    first_bytes: Samples,
+    /// Whether each of the last probes was answered.
+    answers: VecDeque<(Time, bool)>,
+    spread: Option<Spread>,
 }
 
-impl WindowedMedian {
-    /// An odd number, so that the median is a sample that was seen.
+type Samples = VecDeque<(Time, Rtt)>;
+
+/// What the samples of a window say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The lower median: one slow sample must not re-rank the planet.
+    pub p50: Rtt,
+    /// By the nearest rank: of fewer than a hundred samples, the slowest one.
+    pub p99: Rtt,
+    /// Mean difference between successive probes. Source: the D of RFC 3550 section 6.4.1, as a
+    /// mean over the window instead of a running average, so that it forgets with the window.
+    /// Passive samples are left out: the kernel has smoothed them.
+    pub jitter: Rtt,
+}
+
+impl LatencyWindow {
+    /// An odd number, so that the median of probes is a sample that was seen.
     pub const CAPACITY: usize = 31;
 
-    /// Adds a sample and forgets those older than `window`.
-    pub fn add(&mut self, sample: Rtt, now: Time, window: Duration) {
-        if self.samples.len() == Self::CAPACITY {
-            self.samples.pop_front();
-        }
-        self.samples.push_back((now, sample));
-        while self.samples.front().is_some_and(|(at, _)| now.since(*at) > window) {
-            self.samples.pop_front();
-        }
+    /// A probe on a connection that was there already.
+    pub fn probed(&mut self, sample: Rtt, now: Time, window: Duration) {
+        push(&mut self.probes, sample, now, window);
+        self.spread = self.spread();
     }
 
-    /// When the newest sample came.
+    /// When the newest sample of the way came.
     pub fn newest(&self) -> Option<Time> {
-        self.samples.back().map(|(at, _)| *at)
+        let newest = |samples: &Samples| samples.back().map(|(at, _)| *at);
+        newest(&self.probes).max(newest(&self.passive))
     }
 
-    /// The lower median; `None` before the first sample.
+    /// The kernel's round trip of a connection that carries requests.
+    pub fn carried(&mut self, sample: Rtt, now: Time, window: Duration) {
+        push(&mut self.passive, sample, now, window);
+        self.spread = self.spread();
+    }
+
+    /// How long a forwarded request took to its first byte: shown, and no distance.
+    pub fn first_byte(&mut self, sample: Rtt, now: Time, window: Duration) {
+        push(&mut self.first_bytes, sample, now, window);
+    }
+
+    /// Whether a probe was answered at all.
+    pub fn answered(&mut self, answered: bool, now: Time, window: Duration) {
+        push(&mut self.answers, answered, now, window);
+    }
+
+    /// The lower median; `None` before the first probe.
     ///
     /// Old samples stay until newer ones come: the last known distance of a
     /// silent region is better than none.
     pub fn median(&self) -> Option<Rtt> {
-        let mut sorted: Vec<Rtt> = self.samples.iter().map(|(_, rtt)| *rtt).collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+        self.spread.map(|spread| spread.p50)
     }
+
+    /// `None` before the first probe.
+    pub fn measured(&self) -> Option<Spread> {
+        self.spread
+    }
+
+    /// Median time to the first byte of forwarded requests.
+    pub fn median_first_byte(&self) -> Option<Rtt> {
+        let mut sorted: Vec<Rtt> = self.first_bytes.iter().map(|(_, rtt)| *rtt).collect();
+        sorted.sort_unstable();
+        at_rank(&sorted, 0.5)
+    }
+
+    /// Share of the last probes that got no answer, 0..=1.
+    pub fn loss(&self) -> f64 {
+        let lost = self.answers.iter().filter(|(_, answered)| !answered).count();
+        lost as f64 / self.answers.len().max(1) as f64
+    }
+
+    fn spread(&self) -> Option<Spread> {
+        let passive = self.passive.iter().rev().take(self.probes.len());
+        let mut sorted: Vec<Rtt> = self.probes.iter().chain(passive).map(|(_, rtt)| *rtt).collect();
+        sorted.sort_unstable();
+        let steps = self.probes.iter().zip(self.probes.iter().skip(1));
+        let moved: Duration = steps.map(|((_, a), (_, b))| a.0.abs_diff(b.0)).sum();
+        let jitter = moved / u32::try_from(self.probes.len().saturating_sub(1).max(1)).unwrap_or(u32::MAX);
+        Some(Spread { p50: at_rank(&sorted, 0.5)?, p99: at_rank(&sorted, 0.99)?, jitter: Rtt::new(jitter) })
+    }
+}
+
+/// Adds a sample and forgets those older than `window`.
+fn push<T>(samples: &mut VecDeque<(Time, T)>, sample: T, now: Time, window: Duration) {
+    if samples.len() == LatencyWindow::CAPACITY {
+        samples.pop_front();
+    }
+    samples.push_back((now, sample));
+    while samples.front().is_some_and(|(at, _)| now.since(*at) > window) {
+        samples.pop_front();
+    }
+}
+
+/// The smallest of the sorted samples that is at least as large as such a share of them.
+fn at_rank(sorted: &[Rtt], share: f64) -> Option<Rtt> {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 /// One step of a peak EWMA, in nanoseconds: a sample above the average is
@@ -100,22 +180,52 @@ mod tests {
 
     #[test]
     fn one_slow_sample_does_not_move_the_median() {
-        let mut latency = WindowedMedian::default();
+        let mut latency = LatencyWindow::default();
         for second in 0..5 {
-            latency.add(Rtt::millis(20), Time::from_millis(second * 1000), WINDOW);
+            latency.probed(Rtt::millis(20), Time::from_millis(second * 1000), WINDOW);
         }
-        latency.add(Rtt::millis(900), Time::from_millis(5000), WINDOW);
+        latency.probed(Rtt::millis(900), Time::from_millis(5000), WINDOW);
         assert_eq!(latency.median(), Some(Rtt::millis(20)));
     }
 
     #[test]
     fn samples_leave_with_the_window() {
-        let mut latency = WindowedMedian::default();
+        let mut latency = LatencyWindow::default();
         for second in 0..5 {
-            latency.add(Rtt::millis(20), Time::from_millis(second * 1000), WINDOW);
+            latency.probed(Rtt::millis(20), Time::from_millis(second * 1000), WINDOW);
         }
-        latency.add(Rtt::millis(80), Time::from_millis(60_000), WINDOW);
+        latency.probed(Rtt::millis(80), Time::from_millis(60_000), WINDOW);
         assert_eq!(latency.median(), Some(Rtt::millis(80)));
+    }
+
+    #[test]
+    fn what_forwarded_traffic_shows_weighs_as_probes_do_and_never_more_than_all_of_them() {
+        let mut latency = LatencyWindow::default();
+        latency.carried(Rtt::millis(90), Time::ZERO, WINDOW);
+        assert_eq!(latency.median(), None, "a way is not known by its traffic alone");
+        for second in 0..10 {
+            latency.probed(Rtt::millis(20), Time::from_millis(second * 1000), WINDOW);
+        }
+        for millis in 0..31 {
+            latency.carried(Rtt::millis(90), Time::from_millis(9_000 + millis), WINDOW);
+        }
+        assert_eq!(latency.median(), Some(Rtt::millis(20)), "thirty against ten do not outvote them");
+        latency.probed(Rtt::millis(80), Time::from_millis(9_500), WINDOW);
+        assert_eq!(latency.median(), Some(Rtt::millis(80)), "one probe that agrees with them does");
+    }
+
+    #[test]
+    fn the_spread_of_a_window_is_told_with_what_was_lost() {
+        let mut latency = LatencyWindow::default();
+        for (second, millis) in [20, 24, 20, 24, 100].into_iter().enumerate() {
+            let now = Time::from_millis(second as u64 * 1000);
+            latency.probed(Rtt::millis(millis), now, WINDOW);
+            latency.answered(second != 2, now, WINDOW);
+            latency.first_byte(Rtt::millis(500), now, WINDOW);
+        }
+        let spread = Spread { p50: Rtt::millis(24), p99: Rtt::millis(100), jitter: Rtt::millis(22) };
+        assert_eq!((latency.measured(), latency.loss()), (Some(spread), 0.2));
+        assert_eq!(latency.median_first_byte(), Some(Rtt::millis(500)));
     }
 
     #[test]

@@ -4,17 +4,22 @@ use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{State, Word};
 use crate::domain::latency::Rtt;
-use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId, Zone};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Check, Generation, Loads, Refusal};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
+use crate::domain::view::{CapacityView, LoadView};
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+mod candidates;
+
+pub use candidates::{Candidates, States};
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,15 +73,17 @@ impl Snapshot {
 pub struct ServiceSnapshot {
     pub id: ServiceId,
     /// In the order to try. Never empty while any endpoint is known.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Candidates,
     /// No region is healthy: candidates are a last resort.
     pub panic: bool,
     /// Whether this region serves forwarded requests for it now.
     pub accepts_forwarded: bool,
     /// Every known endpoint in the own region, for probes and display.
-    pub endpoints: Vec<EndpointStatus>,
+    pub endpoints: Arc<[EndpointStatus]>,
     /// State of the service in each region.
-    pub states: BTreeMap<RegionId, State>,
+    pub states: States,
+    /// What it does here, and what it may do.
+    pub room: RoomStatus,
 }
 
 /// One place to send a request to.
@@ -89,6 +96,28 @@ pub struct Candidate {
     pub share: f64,
     /// Pods of the service (own region) or nodes of the peer listener (another region).
     pub endpoints: Arc<[Arc<Endpoint>]>,
+    /// How requests are divided among the zones of the endpoints; empty: zones play no part.
+    pub zones: Arc<[ZoneShare]>,
+}
+
+/// The endpoints of one zone and their part of the requests. Those of a candidate follow one another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ZoneShare {
+    /// `None`: of endpoints whose zone is not known.
+    pub zone: Option<Zone>,
+    /// Where the zone's endpoints end among the candidate's; they begin where the one before ends.
+    pub end: usize,
+    /// Part of the requests that goes to this zone or one before it, 0..=1; 1 for the last.
+    pub up_to: f64,
+}
+
+/// Room of a service in the own region. Nothing of it is a decision: it is shown as it was when one
+/// was published, and at least every few seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoomStatus {
+    pub capacity: Option<CapacityView>,
+    /// Share of the own users that is served here as far as capacity goes, 0..=1.
+    pub home: f64,
 }
 
 /// Whether a candidate is served here or forwarded.
@@ -109,6 +138,10 @@ pub struct EndpointStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegionStatus {
     pub rtt: Option<Rtt>,
+    /// How the way there is beside its median.
+    pub quality: Quality,
+    /// What it does, by its own word.
+    pub load: LoadView,
     /// Whether its last view is fresh.
     pub heard: bool,
     /// Worst state of any service there.
@@ -134,6 +167,18 @@ impl ProbePace {
             Self::Sparse => "sparse",
         }
     }
+}
+
+/// How a way is. Not a decision by itself: shown as it was when one was published, and at least
+/// every few seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quality {
+    pub p99: Option<Rtt>,
+    pub jitter: Option<Rtt>,
+    /// Share of the last probes that got no answer, 0..=1.
+    pub loss: f64,
+    /// Median time to the first byte of forwarded requests: it counts the service's work.
+    pub first_byte: Option<Rtt>,
 }
 
 /// A DNS name as this edge sees it.

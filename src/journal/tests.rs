@@ -48,7 +48,7 @@ fn remove(folder: &Path) {
 
 impl Case {
     fn new(name: &str, queue: usize, file_bytes: u64, max_bytes: u64) -> Self {
-        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
+        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None, zone: None };
         Self::of(name, text, queue, file_bytes, max_bytes)
     }
 
@@ -188,7 +188,18 @@ fn a_full_disk_costs_turns_which_are_counted_and_marked() {
 /// The configuration that documents them all, for one of its regions.
 fn text(change: &str) -> ConfigText {
     let text = include_str!("../../config/proxima.toml").replace("\nrise = 2", change);
-    ConfigText { file: "proxima.toml".to_owned(), text: text.into(), region: Some("eu-west-1".to_owned()) }
+    // With room to share, and zones.
+    let text =
+        ["# capacity = 5000", "# capacity = {", "# zone = \"eu-west-1a\""].iter().fold(text, |text, line| {
+            assert!(text.contains(line), "{line}");
+            text.replacen(line, &line[2..], 1)
+        });
+    ConfigText {
+        file: "proxima.toml".to_owned(),
+        text: text.into(),
+        region: Some("eu-west-1".to_owned()),
+        zone: None,
+    }
 }
 
 fn octets(fleet: &Fleet) -> Vec<u8> {

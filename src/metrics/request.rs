@@ -19,7 +19,7 @@ mod services;
 pub use labels::{
     Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
 };
-pub use services::{Handles, ServiceHandles};
+pub use services::{Handles, ServiceHandles, ServiceTotals};
 
 /// Upper bounds of the latency histogram in seconds, from 1 ms to 30 s.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -164,6 +164,11 @@ impl RequestMetrics {
     /// Times from a forwarded request to the head of that region's answer.
     pub fn first_byte(&self, region: &RegionId) -> Histogram {
         self.first_byte.with_label_values(&[region.as_str()])
+    }
+
+    /// What a configured service has done since the start.
+    pub fn service_totals(&self, service: &ServiceId) -> ServiceTotals {
+        self.services.totals(service)
     }
 
     /// The count of refused forwarded requests.

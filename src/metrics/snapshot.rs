@@ -49,6 +49,12 @@ enum Family {
     SnapshotAge,
     ControlIdle,
     RegionRtt,
+    RegionRttP99,
+    RegionJitter,
+    RegionLoss,
+    RegionFirstByte,
+    RegionLoad,
+    RegionShed,
     RegionHeard,
     RegionState,
     RegionWitness,
@@ -56,6 +62,10 @@ enum Family {
     ServiceState,
     ServiceEndpoints,
     ServicePanic,
+    ServiceCapacity,
+    ServiceHome,
+    CandidateShare,
+    ZoneShare,
     Vote,
     Verdict,
     GateClosed,
@@ -64,7 +74,7 @@ enum Family {
 }
 
 /// Name, help and labels of each `Family`, in its order.
-const FAMILIES: [(&str, &str, &[&str]); 16] = [
+const FAMILIES: [(&str, &str, &[&str]); 26] = [
     ("proxima_snapshot_number", "Decisions published since the start.", &[]),
     (
         "proxima_snapshot_age_seconds",
@@ -77,6 +87,28 @@ const FAMILIES: [(&str, &str, &[&str]); 16] = [
         &[],
     ),
     ("proxima_region_rtt_seconds", "Median round trip to a region over the probe window.", &["region"]),
+    (
+        "proxima_region_rtt_p99_seconds",
+        "99th percentile of the round trips to a region over the probe window.",
+        &["region"],
+    ),
+    (
+        "proxima_region_rtt_jitter_seconds",
+        "Mean difference between successive round trips of probes to a region.",
+        &["region"],
+    ),
+    (
+        "proxima_region_probe_loss_ratio",
+        "Share of the last probes of a region that got no answer.",
+        &["region"],
+    ),
+    (
+        "proxima_region_first_byte_seconds",
+        "Median time to the first byte of requests that were forwarded to a region.",
+        &["region"],
+    ),
+    ("proxima_region_load_rps", "Requests a second at a region's endpoints, by its own word.", &["region"]),
+    ("proxima_region_shed_rps", "Requests a second that a region turned away, by its own word.", &["region"]),
     ("proxima_region_heard", "1 while a region's last view is fresh.", &["region"]),
     (
         "proxima_region_state",
@@ -103,6 +135,26 @@ const FAMILIES: [(&str, &str, &[&str]); 16] = [
         "proxima_service_panic",
         "1 while no region is healthy for a service and candidates are a last resort.",
         &["service"],
+    ),
+    (
+        "proxima_service_capacity_rps",
+        "Requests a second of a service that the own region can serve, and how that is known.",
+        &["service", "source"],
+    ),
+    (
+        "proxima_service_home_ratio",
+        "Share of the own users of a service that fits into the own region.",
+        &["service"],
+    ),
+    (
+        "proxima_candidate_share_ratio",
+        "Share of requests that a candidate takes when its turn comes.",
+        &["service", "region"],
+    ),
+    (
+        "proxima_zone_share_ratio",
+        "Share of the requests to own endpoints that goes to a zone (unknown: to endpoints without one).",
+        &["service", "zone"],
     ),
     (
         "proxima_vote",
@@ -194,6 +246,19 @@ impl Fill<'_> {
             if let Some(rtt) = status.rtt {
                 self.set(Family::RegionRtt, &[region], rtt.duration().as_secs_f64());
             }
+            let quality = &status.quality;
+            for (family, rtt) in [
+                (Family::RegionRttP99, quality.p99),
+                (Family::RegionJitter, quality.jitter),
+                (Family::RegionFirstByte, quality.first_byte),
+            ] {
+                if let Some(rtt) = rtt {
+                    self.set(family, &[region], rtt.duration().as_secs_f64());
+                }
+            }
+            self.set(Family::RegionLoss, &[region], quality.loss);
+            self.set(Family::RegionLoad, &[region], status.load.rps);
+            self.set(Family::RegionShed, &[region], status.load.shed_rps);
             self.flag(Family::RegionHeard, &[region], status.heard);
             for state in State::ALL {
                 self.flag(Family::RegionState, &[region, state.as_str()], state == status.state);
@@ -211,7 +276,7 @@ impl Fill<'_> {
     fn services(&self, snapshot: &Snapshot) {
         for (id, service) in &snapshot.services {
             let id = id.as_str();
-            for (region, now) in &service.states {
+            for (region, now) in service.states.iter() {
                 for state in State::ALL {
                     self.flag(Family::ServiceState, &[id, region.as_str(), state.as_str()], state == *now);
                 }
@@ -221,6 +286,19 @@ impl Fill<'_> {
                 self.set(Family::ServiceEndpoints, &[id, state.as_str()], count as f64);
             }
             self.flag(Family::ServicePanic, &[id], service.panic);
+            if let Some(capacity) = service.room.capacity {
+                self.set(Family::ServiceCapacity, &[id, capacity.source.as_str()], capacity.rps);
+            }
+            self.set(Family::ServiceHome, &[id], service.room.home);
+            for candidate in service.candidates.iter() {
+                self.set(Family::CandidateShare, &[id, candidate.region.as_str()], candidate.share);
+                let mut before = 0.0;
+                for share in candidate.zones.iter() {
+                    let zone = share.zone.as_ref().map_or("unknown", |zone| zone.as_str());
+                    self.set(Family::ZoneShare, &[id, zone], share.up_to - before);
+                    before = share.up_to;
+                }
+            }
         }
     }
 

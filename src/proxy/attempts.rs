@@ -15,15 +15,18 @@
 //! - Malformed answers and anything after the head: never.
 //! - Whatever the reason, only if the body can be sent again from its start.
 
-use crate::domain::endpoint::{InFlight, pick};
+use crate::domain::endpoint::{InFlight, pick_by_zone, unit};
 use crate::domain::limit::affinity::{Affinity, Session};
 use crate::domain::name::RegionId;
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::metrics::request::RetryReason;
 use crate::proxy::policy::Sticky;
-use std::net::SocketAddr;
 use std::sync::Arc;
+
+mod turns;
+
+use turns::{Tried, Turns};
 
 /// Endpoints tried in one region while another region is left to try.
 const PER_REGION_MAX: u32 = 2;
@@ -32,10 +35,10 @@ const PER_REGION_MAX: u32 = 2;
 #[derive(Debug)]
 pub struct Attempts {
     service: Arc<ServiceSnapshot>,
-    /// Indices of candidates still to try; the first one is the current one.
-    order: std::collections::VecDeque<usize>,
+    /// Candidates still to try; the first one is the current one.
+    turns: Turns,
     /// Endpoints tried in the current region.
-    tried: Vec<SocketAddr>,
+    tried: Tried,
     /// Attempts left in the current region; `None` before the first one there.
     region_left: Option<u32>,
     left: u32,
@@ -138,40 +141,42 @@ impl Attempts {
     /// takes the same turns each time.
     pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>, random: u64) -> Self {
         let random = sticky.and_then(Sticky::key).unwrap_or(random);
-        let drawn = |index: &usize| {
-            let share = service.candidates.get(*index).map_or(1.0, |c| c.share);
-            share >= 1.0 || unit(random, *index as u64) < share
+        let drawn = |(index, candidate): &(usize, &Candidate)| {
+            candidate.share >= 1.0 || unit(random, *index as u64) < candidate.share
         };
-        let (mut order, passed): (Vec<_>, Vec<_>) = (0..service.candidates.len()).partition(drawn);
-        order.extend(passed);
+        let mut turns = Turns::default();
+        let mut passed = Turns::default();
+        for turn in service.candidates.iter().enumerate() {
+            if drawn(&turn) { turns.push(turn.0) } else { passed.push(turn.0) }
+        }
+        passed.left().iter().for_each(|index| turns.push(usize::from(*index)));
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
         if let Some((affinity, session @ Session::Token(_))) = session
             && let Some(preferred) = affinity.prefer(session, &service.candidates)
-            && let Some(at) = order.iter().position(|index| *index == preferred.candidate)
         {
-            order[..=at].rotate_right(1);
+            turns.prefer(preferred.candidate);
         }
-        Self::new(service, order, budget, session)
+        Self::new(service, turns, budget, session)
     }
 
     /// Attempts in the own region only: what a forwarded request gets.
     pub fn own(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>) -> Self {
-        let own = |index: &usize| service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
-        let order = (0..service.candidates.len()).filter(own).collect();
+        let mut turns = Turns::default();
+        service.candidates.own_index().into_iter().for_each(|own| turns.push(own));
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
-        Self::new(service, order, budget, session)
+        Self::new(service, turns, budget, session)
     }
 
     fn new(
         service: Arc<ServiceSnapshot>,
-        order: Vec<usize>,
+        turns: Turns,
         budget: Budget,
         session: Option<(Affinity, Session)>,
     ) -> Self {
         Self {
             service,
-            order: order.into(),
-            tried: Vec::new(),
+            turns,
+            tried: Tried::default(),
             region_left: None,
             left: budget.attempts,
             budget,
@@ -183,29 +188,30 @@ impl Attempts {
     pub fn next(&mut self, random: u64, now: Time) -> Option<Attempt> {
         // Ends: each round returns or drops a candidate.
         while self.left > 0 {
-            let candidate = self.service.candidates.get(*self.order.front()?)?;
+            let candidate = self.service.candidates.get(self.turns.first()?)?;
             let region_left = match self.region_left {
                 Some(left) => left,
-                None => region_budget(self.left, self.order.len() > 1),
+                None => region_budget(self.left, self.turns.left().len() > 1),
             };
             let endpoint = match self.session.filter(|_| candidate.place == Place::Own) {
                 Some((affinity, session)) => affinity
-                    .endpoint(session, &candidate.endpoints, &self.tried)
+                    .endpoint(session, &candidate.endpoints, self.tried.all())
                     .and_then(|index| candidate.endpoints.get(index)),
-                None => pick(&candidate.endpoints, &self.tried, random, now),
+                None => pick_by_zone(candidate, self.tried.all(), random, now),
             };
             let Some(endpoint) = endpoint.filter(|_| region_left > 0) else {
                 self.next_region();
                 continue;
             };
-            self.tried.push(endpoint.address());
-            self.region_left = Some(region_left - 1);
-            self.left -= 1;
-            return Some(Attempt {
+            let attempt = Attempt {
                 place: candidate.place,
                 region: candidate.region.clone(),
                 endpoint: endpoint.begin(),
-            });
+            };
+            self.tried.push(attempt.endpoint.endpoint().address());
+            self.region_left = Some(region_left - 1);
+            self.left -= 1;
+            return Some(attempt);
         }
         None
     }
@@ -216,7 +222,7 @@ impl Attempts {
     /// where it is.
     pub fn beside(&mut self, random: u64, now: Time) -> Option<Attempt> {
         let (candidate, region_left) = self.room_beside()?;
-        let endpoint = pick(&candidate.endpoints, &self.tried, random, now)?;
+        let endpoint = pick_by_zone(candidate, self.tried.all(), random, now)?;
         let attempt =
             Attempt { place: candidate.place, region: candidate.region.clone(), endpoint: endpoint.begin() };
         self.tried.push(attempt.endpoint.endpoint().address());
@@ -236,14 +242,14 @@ impl Attempts {
     /// Whether [`Attempts::beside`] has a place now.
     pub fn has_beside(&self) -> bool {
         let untried = |candidate: &Candidate| {
-            candidate.endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.address()))
+            candidate.endpoints.iter().any(|endpoint| !self.tried.all().contains(&endpoint.address()))
         };
         self.room_beside().is_some_and(|(candidate, _)| untried(candidate))
     }
 
     /// The region of the current attempt, if that is the own one and its budget allows another one.
     fn room_beside(&self) -> Option<(&Candidate, u32)> {
-        let candidate = self.service.candidates.get(*self.order.front()?)?;
+        let candidate = self.service.candidates.get(self.turns.first()?)?;
         let region_left = self.region_left.filter(|left| *left > 0 && self.left > 0)?;
         (candidate.place == Place::Own && self.session.is_none()).then_some((candidate, region_left))
     }
@@ -289,18 +295,18 @@ impl Attempts {
     /// The last attempt is the own region's while that waits behind others: what serves here
     /// refuses nobody.
     fn save_the_last_for_home(&mut self) {
-        let own = |index: &usize| self.service.candidates.get(*index).is_some_and(|c| c.place == Place::Own);
         if self.left == 1
-            && let Some(at) = self.order.iter().position(own).filter(|at| *at > 0)
+            && let Some(own) = self.service.candidates.own_index()
+            && let Some(at) = self.turns.place(own).filter(|at| *at > 0)
         {
-            self.order.drain(..at);
+            (0..at).for_each(|_| self.turns.next());
             self.tried.clear();
             self.region_left = None;
         }
     }
 
     fn next_region(&mut self) {
-        self.order.pop_front();
+        self.turns.next();
         self.tried.clear();
         self.region_left = None;
     }
@@ -311,185 +317,5 @@ fn region_budget(left: u32, more_regions: bool) -> u32 {
     if more_regions { left.saturating_sub(1).clamp(1, PER_REGION_MAX) } else { left }
 }
 
-/// A number in 0..1, independent for each index. Source: the finalizer of SplitMix64.
-pub fn unit(random: u64, index: u64) -> f64 {
-    let mut z = random.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::endpoint::Endpoint;
-    use crate::domain::name::ServiceId;
-    use std::collections::BTreeMap;
-
-    /// Candidates named `a`, `b`, ...: the first one is the own region.
-    fn service(candidates: &[(f64, u8)]) -> Arc<ServiceSnapshot> {
-        let candidate = |(index, (share, endpoints)): (usize, &(f64, u8))| {
-            let subnet = u8::try_from(index).unwrap();
-            let endpoints = (1..=*endpoints)
-                .map(|n| Arc::new(Endpoint::new(SocketAddr::from(([127, 0, subnet, n], 80)))))
-                .collect();
-            Candidate {
-                region: RegionId::parse(&char::from(b'a' + subnet).to_string()).unwrap(),
-                place: if index == 0 { Place::Own } else { Place::Peer },
-                share: *share,
-                endpoints,
-            }
-        };
-        Arc::new(ServiceSnapshot {
-            id: ServiceId::parse("web").unwrap(),
-            candidates: candidates.iter().enumerate().map(candidate).collect(),
-            panic: false,
-            accepts_forwarded: true,
-            endpoints: Vec::new(),
-            states: BTreeMap::new(),
-        })
-    }
-
-    fn budget(attempts: u32) -> Budget {
-        Budget::new(attempts, true)
-    }
-
-    /// Regions tried when every attempt fails in the same way.
-    fn walk(mut attempts: Attempts, failure: Failure) -> String {
-        let mut regions = String::new();
-        while let Some(attempt) = attempts.next(u64::MAX / 3, Time::ZERO) {
-            regions.push_str(attempt.region.as_str());
-            if attempts.failed(failure, Body::Replayable) == Verdict::GiveUp {
-                break;
-            }
-        }
-        regions
-    }
-
-    #[test]
-    fn a_budget_of_two_or_more_reaches_another_region_when_all_own_endpoints_are_dead() {
-        for (attempts, candidates, expected) in [
-            (1, vec![(1.0, 5), (1.0, 1)], "a"),
-            (2, vec![(1.0, 5), (1.0, 1)], "ab"),
-            (3, vec![(1.0, 5), (1.0, 1)], "aab"),
-            (4, vec![(1.0, 5), (1.0, 5)], "aabb"),
-            (4, vec![(1.0, 5), (1.0, 5), (1.0, 5)], "aabc"),
-            (9, vec![(1.0, 5), (1.0, 5), (1.0, 5)], "aabbccccc"),
-            (3, vec![(1.0, 1), (1.0, 1)], "ab"),
-            (9, vec![(1.0, 3)], "aaa"),
-            (3, vec![], ""),
-        ] {
-            let walked =
-                walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Connect);
-            assert_eq!(walked, expected, "{attempts} attempts at {candidates:?}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_leaves_the_region_at_once() {
-        let walked = walk(
-            Attempts::all(service(&[(1.0, 5), (1.0, 5), (1.0, 5)]), budget(9), None, 0),
-            Failure::Refused,
-        );
-        assert_eq!(walked, "abc");
-    }
-
-    #[test]
-    fn the_last_attempt_is_the_own_regions_while_it_waits_behind_others() {
-        let candidates = [(0.0, 2), (1.0, 5), (1.0, 5), (1.0, 5), (1.0, 5)];
-        for (attempts, expected) in [(1, "b"), (2, "ba"), (3, "bca"), (9, "bcdea")] {
-            let walked =
-                walk(Attempts::all(service(&candidates), budget(attempts), None, 0), Failure::Refused);
-            assert_eq!(walked, expected, "{attempts} attempts");
-        }
-    }
-
-    #[test]
-    fn no_endpoint_is_tried_twice() {
-        let mut attempts = Attempts::all(service(&[(1.0, 4)]), budget(9), None, 0);
-        let mut seen = std::collections::BTreeSet::new();
-        while let Some(attempt) = attempts.next(seen.len() as u64 * 77, Time::ZERO) {
-            assert!(seen.insert(attempt.endpoint.endpoint().address()));
-        }
-        assert_eq!(seen.len(), 4);
-    }
-
-    #[test]
-    fn what_may_be_tried_again() {
-        let retry = |reason| Verdict::Retry(reason);
-        for (failure, idempotent, other) in [
-            (Failure::Connect, retry(RetryReason::Connect), retry(RetryReason::Connect)),
-            (Failure::Busy, retry(RetryReason::Busy), retry(RetryReason::Busy)),
-            (Failure::Unprocessed, retry(RetryReason::Unprocessed), retry(RetryReason::Unprocessed)),
-            (Failure::Refused, retry(RetryReason::Refused), retry(RetryReason::Refused)),
-            (Failure::Closed, retry(RetryReason::Closed), Verdict::GiveUp),
-            (Failure::Timeout, Verdict::GiveUp, Verdict::GiveUp),
-            (Failure::Malformed, Verdict::GiveUp, Verdict::GiveUp),
-            (Failure::Late, Verdict::GiveUp, Verdict::GiveUp),
-        ] {
-            for (is_idempotent, expected) in [(true, idempotent), (false, other)] {
-                let of = Budget::new(3, is_idempotent);
-                let attempts = || Attempts::all(service(&[(1.0, 2)]), of.clone(), None, 0);
-                let what = format!("{failure:?}, idempotent: {is_idempotent}");
-                assert_eq!(attempts().failed(failure, Body::Replayable), expected, "{what}");
-                assert_eq!(attempts().failed(failure, Body::Consumed), Verdict::GiveUp, "{what}, consumed");
-            }
-        }
-    }
-
-    #[test]
-    fn a_route_may_have_idempotent_requests_tried_again_after_timeouts_and_statuses() {
-        for (idempotent, after_timeout) in
-            [(true, Verdict::Retry(RetryReason::Timeout)), (false, Verdict::GiveUp)]
-        {
-            let of = Budget { on_timeout: true, on_status: vec![503], ..Budget::new(2, idempotent) };
-            let mut attempts = Attempts::all(service(&[(1.0, 2)]), of, None, 0);
-            attempts.next(0, Time::ZERO).unwrap();
-            assert_eq!(attempts.rejects(503, Body::Replayable), idempotent);
-            assert!(!attempts.rejects(502, Body::Replayable), "not named");
-            assert!(!attempts.rejects(503, Body::Consumed));
-            assert_eq!(attempts.failed(Failure::Timeout, Body::Replayable), after_timeout);
-            attempts.next(0, Time::ZERO).unwrap();
-            assert!(!attempts.rejects(503, Body::Replayable), "none is left: the answer is the client's");
-        }
-    }
-
-    #[test]
-    fn a_share_is_the_part_of_requests_and_the_rest_goes_to_the_next() {
-        let of = service(&[(0.25, 1), (1.0, 1)]);
-        let first = |random: u64| {
-            let mut attempts = Attempts::all(Arc::clone(&of), budget(3), None, random);
-            attempts.next(0, Time::ZERO).unwrap().region.as_str().to_owned()
-        };
-        let own = (0..10_000u64).filter(|random| first(random.wrapping_mul(0x1234_5678_9abc)) == "a").count();
-        assert!((2300..2700).contains(&own), "{own} of 10000");
-    }
-
-    #[test]
-    fn a_candidate_that_was_not_drawn_is_still_the_last_resort() {
-        for random in 0..100 {
-            let walked = walk(
-                Attempts::all(service(&[(0.0, 1), (1.0, 1)]), budget(3), None, random),
-                Failure::Connect,
-            );
-            assert_eq!(walked, "ba");
-        }
-        assert_eq!(walk(Attempts::all(service(&[(0.0, 1)]), budget(3), None, 1), Failure::Connect), "a");
-    }
-
-    #[test]
-    fn a_forwarded_request_stays_in_the_own_region() {
-        let walked = walk(Attempts::own(service(&[(0.1, 3), (1.0, 3)]), budget(9), None), Failure::Connect);
-        assert_eq!(walked, "aaa");
-    }
-
-    #[test]
-    fn an_attempt_counts_in_flight_until_it_is_dropped() {
-        let of = service(&[(1.0, 1)]);
-        let mut attempts = Attempts::all(Arc::clone(&of), budget(3), None, 0);
-        let attempt = attempts.next(0, Time::ZERO).unwrap();
-        assert_eq!(of.candidates[0].endpoints[0].in_flight(), 1);
-        drop(attempt);
-        assert_eq!(of.candidates[0].endpoints[0].in_flight(), 0);
-    }
-}
+mod tests;

@@ -131,6 +131,11 @@ impl Progress {
         }
         self.hedging = self.hedging_of(&exchange);
         let exchange = self.exchange.insert(exchange);
+        if !exchange.is_forwarded()
+            && let Some(handles) = self.settings.handles.service(&exchange.service)
+        {
+            handles.entered.inc();
+        }
         let Some(first) = exchange.attempts.next(rand::random(), self.began) else {
             return Some(exchange.give_up(None));
         };
@@ -176,6 +181,9 @@ impl Progress {
         if attempt.place == Place::Own && !self.own_asked {
             self.own_asked = true;
             shared.wiring.metrics.served.inc();
+            if let Some(handles) = self.handles() {
+                handles.served.inc();
+            }
         }
         let began = shared.wiring.clock.now();
         self.running = Some(Running::new(attempt, began, Made::InTurn, permit));

@@ -2,10 +2,11 @@
 
 use crate::access_log::{Attempt, AttemptResult, Record, Span, wall_clock};
 use crate::config::AccessLog as Rules;
+use crate::domain::endpoint::unit;
 use crate::domain::name::{RegionId, RouteId};
 use crate::domain::trace::TraceParent;
 use crate::metrics::request::Cut;
-use crate::proxy::attempts::{self, Failure, unit};
+use crate::proxy::attempts::{self, Failure};
 use crate::proxy::connection::Connection;
 use crate::proxy::h1::RequestHead;
 use crate::proxy::policy::{Exchange, OwnAnswer};

@@ -157,11 +157,11 @@ impl Cast {
     pub fn load(path: &Path) -> Result<Self, NoWorld> {
         let problems = |problems| NoWorld::Config(Box::new(problems));
         let first = config::regions_named(path);
-        let own = Environment { region: first.first().cloned() };
+        let own = Environment { region: first.first().cloned(), ..Environment::default() };
         let config = config::load(path, &own).map_err(problems)?;
         let mut configs = Vec::new();
         for region in config.policy.regions.keys() {
-            let own = Environment { region: Some(region.as_str().to_owned()) };
+            let own = Environment { region: Some(region.as_str().to_owned()), ..Environment::default() };
             configs.push(config::load(path, &own).map_err(problems)?);
         }
         Self::of(&configs)

@@ -100,7 +100,7 @@ fn configs(shape: Shape) -> Result<Vec<Config>, NoWorld> {
             .map_err(failed)?;
     }
     let own = |region: &&str| {
-        let environment = Environment { region: Some((*region).to_owned()) };
+        let environment = Environment { region: Some((*region).to_owned()), ..Environment::default() };
         Config::from_text("generated.toml", &text, &environment).map_err(|p| NoWorld::Config(Box::new(p)))
     };
     regions.iter().map(own).collect()

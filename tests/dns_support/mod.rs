@@ -153,7 +153,7 @@ impl Server {
     /// `dns`: further lines of `[dns]`.
     pub fn config_with(&self, own: &str, regions: &[&str], dns: &str) -> Config {
         let text = self.text(own, regions, dns);
-        let environment = Environment { region: None };
+        let environment = Environment::default();
         Config::from_text("suite.toml", &text, &environment).unwrap_or_else(|problems| panic!("{problems}"))
     }
 

@@ -213,9 +213,9 @@ impl Seams for EjectedFirst {
             let Some(endpoints) = changed.peers.get(&region) else { continue };
             let mut wrong = proxima::domain::snapshot::ServiceSnapshot::clone(service);
             let Some(mut first) = wrong.candidates.first().cloned() else { continue };
-            wrong.candidates.retain(|c| c.region != region);
-            (first.region, first.endpoints) = (region, Arc::clone(endpoints));
-            wrong.candidates.insert(0, first);
+            (first.region, first.endpoints) = (region.clone(), Arc::clone(endpoints));
+            let others = wrong.candidates.iter().filter(|c| c.region != region).cloned();
+            wrong.candidates = std::iter::once(first).chain(others).collect();
             *service = Arc::new(wrong);
         }
         Arc::new(changed)

@@ -261,6 +261,7 @@ impl Running {
                     place: if region(name) == *own { Place::Own } else { Place::Peer },
                     region: region(name),
                     share: 1.0,
+                    zones: Arc::new([]),
                     endpoints: addresses.iter().map(|a| Arc::new(Endpoint::new(*a))).collect(),
                 })
                 .collect();

@@ -77,7 +77,7 @@ fn web() -> ServiceId {
 
 impl Case {
     fn new() -> Self {
-        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
+        let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None, zone: None };
         let policy = text.policy().unwrap_or_else(|problems| panic!("{problems}"));
         Self { fleet: Fleet::new(policy, 7), now: Time::from_millis(3_600_000), sequence: 0 }
     }

@@ -29,7 +29,7 @@ fn failure(error: &(dyn Error + 'static)) -> Failure {
 
 pub(super) async fn run(act: &Act, kind: &str, asked: Asked) -> Result<ExitCode, Failure> {
     let path = act.config.as_ref().ok_or_else(|| Failure("--direct needs --config FILE".to_owned()))?;
-    let environment = Environment { region: act.region_of_file.clone() };
+    let environment = Environment { region: act.region_of_file.clone(), ..Environment::default() };
     let config = config::load(path, &environment).map_err(|problems| Failure(problems.to_string()))?;
     let api = connect(&config).await.map_err(|error| failure(error.as_ref()))?;
     let names = config.policy.names.iter();

@@ -6,7 +6,7 @@ use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::units::spell;
 use crate::domain::health::HealthPolicy;
-use crate::domain::latency::WindowedMedian;
+use crate::domain::latency::LatencyWindow;
 use crate::domain::limit::outlier::OutlierPolicy;
 use crate::domain::policy::FailoverPolicy;
 use crate::domain::selection::Margin;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Long enough for a median over tens of samples, short enough to follow a route change.
 const RTT_WINDOW: Duration = Duration::from_secs(30);
 /// The most samples that a median is of.
-const SAMPLES: u32 = WindowedMedian::CAPACITY as u32;
+const SAMPLES: u32 = LatencyWindow::CAPACITY as u32;
 
 /// A fresh connection is asked again after a tenth of the interval; jitter shortens the one and
 /// lengthens the other, so it must live for more than an eighth.

@@ -11,9 +11,12 @@ use crate::domain::policy::RegionPolicy;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Port of the health paths that Route 53's checkers use unless stated.
 const HEALTH_PORT: u32 = 80;
+/// Further than any region is.
+const BIAS_MAX: Duration = Duration::from_secs(10);
 
 pub(super) fn regions(
     file: &File,
@@ -31,7 +34,9 @@ pub(super) fn regions(
     let mut policies = BTreeMap::new();
     for (id, section) in entries {
         let capacity_rps = section.get_ref().capacity.as_ref().map(|placed| placed.value.0);
-        policies.insert(id.value.clone(), RegionPolicy { capacity_rps, ..RegionPolicy::default() });
+        let path = format!("regions.{}.bias", id.value);
+        let bias = report.duration(&path, &section.get_ref().bias, Duration::ZERO..=BIAS_MAX, Duration::ZERO);
+        policies.insert(id.value.clone(), RegionPolicy { capacity_rps, bias });
         regions.insert(id.value.clone(), region(&id.value, section, several, report));
     }
     (regions, policies)

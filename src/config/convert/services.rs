@@ -1,11 +1,12 @@
 //! Services and their endpoints.
 
 use super::{duplicates, limits, upstream_tls};
-use crate::config::file::{File, Section, ServiceSection};
+use crate::config::file::{EndpointEntry, File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
 use crate::config::{Health, HostPort, Service, UpstreamProtocol};
-use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::name::{RegionId, ServiceId, Zone};
+use crate::domain::policy::Steering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -56,8 +57,10 @@ fn service(
     let range = Duration::from_millis(1)..=Duration::from_secs(3600);
     let read_timeout = report.duration(&path("read_timeout"), &service.read_timeout, range, READ_TIMEOUT);
     let attempts = report.whole(&path("attempts"), &service.attempts, 1..=10, ATTEMPTS);
+    capacities(section, regions, report);
     Service {
         endpoints: endpoints(id, section, own, regions, report),
+        zones: zones(section, own),
         tls: upstream_tls::tls(id, service, own, folder, report),
         protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
         health: health(id, service, report),
@@ -115,14 +118,14 @@ fn endpoints(
         served |= !list.get_ref().is_empty();
         let mut seen = BTreeSet::new();
         for endpoint in list.get_ref() {
-            if !seen.insert(&endpoint.value) {
+            if !seen.insert(&endpoint.at.value) {
                 let wrong = format!("service `{id}` lists an endpoint twice in `{}`", region.value);
-                let problem = Problem::at(&endpoint.span, wrong).here("again here");
+                let problem = Problem::at(&endpoint.at.span, wrong).here("again here");
                 report.add(problem.right("expected each endpoint once"));
             }
         }
         if Some(&region.value) == own {
-            kept.extend(list.get_ref().iter().map(|placed| placed.value.clone()));
+            kept.extend(list.get_ref().iter().map(|endpoint| endpoint.at.value.clone()));
         }
     }
     let damaged = report.damaged_at(&section.span(), "endpoints")
@@ -134,4 +137,46 @@ fn endpoints(
         report.add(problem.here("no endpoint in any region").right(right));
     }
     kept
+}
+
+/// Zones of the own region's endpoints.
+fn zones(section: &Section<ServiceSection>, own: Option<&RegionId>) -> BTreeMap<HostPort, Zone> {
+    let entries = section.get_ref().endpoints.iter().flat_map(|entries| &entries.get_ref().0);
+    let own = entries.filter(|(region, _)| Some(&region.value) == own);
+    let zone =
+        |endpoint: &EndpointEntry| Some((endpoint.at.value.clone(), endpoint.zone.as_ref()?.value.clone()));
+    own.flat_map(|(_, list)| list.get_ref().iter().filter_map(zone)).collect()
+}
+
+fn capacities(section: &Section<ServiceSection>, regions: &Known, report: &mut Report) {
+    for (region, _) in section.get_ref().capacity.iter().flat_map(|entries| &entries.get_ref().0) {
+        report.refers(regions, region);
+    }
+}
+
+/// What the own region's edges steer by: where they are, and what its services can serve.
+pub(super) fn steering(
+    file: &File,
+    zone: Option<&str>,
+    own: Option<&RegionId>,
+    report: &mut Report,
+) -> Steering {
+    let services = file.services.as_ref().map(|entries| entries.0.as_slice()).unwrap_or_default();
+    let capacity = |(id, section): &(_, Section<ServiceSection>)| {
+        let id: &crate::config::file::Placed<ServiceId> = id;
+        let entries = section.get_ref().capacity.iter().flat_map(|entries| &entries.get_ref().0);
+        let own = entries.into_iter().find(|(region, _)| Some(&region.value) == own)?;
+        Some((id.value.clone(), own.1.value.0))
+    };
+    let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().zone.as_ref());
+    let zone = match zone.filter(|text| !text.is_empty()) {
+        None => stated.map(|placed| placed.value.clone()),
+        Some(text) => Zone::parse(text)
+            .inspect_err(|error| {
+                let problem = Problem::outside(format!("--zone or PROXIMA_ZONE: {error}"));
+                report.add(problem.right("expected the zone of this edge, such as eu-west-1a"));
+            })
+            .ok(),
+    };
+    Steering { capacity_rps: services.iter().filter_map(capacity).collect(), zone }
 }

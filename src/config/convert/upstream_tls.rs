@@ -66,7 +66,7 @@ fn server_name(
     for (region, list) in service.endpoints.iter().flat_map(|entries| &entries.get_ref().0) {
         let mut known: Option<&DnsName> = None;
         for endpoint in list.get_ref() {
-            let here = match &endpoint.value.host {
+            let here = match &endpoint.at.value.host {
                 Host::Address(_) => "an address has no name to check its certificate by",
                 Host::Name(name) if ServerName::try_from(name.as_str()).is_err() => {
                     "no certificate can carry this name"
@@ -79,7 +79,7 @@ fn server_name(
             };
             let wrong = format!("`services.{id}.tls` needs `server_name`");
             let right = "expected `server_name`, the DNS name that the certificates of all endpoints carry";
-            report.add(Problem::at(&endpoint.span, wrong).here(here).right(right));
+            report.add(Problem::at(&endpoint.at.span, wrong).here(here).right(right));
             break;
         }
         if Some(&region.value) == own {

@@ -98,8 +98,7 @@ impl Fleet {
     fn rule(&self, decided: Option<&ServiceSnapshot>, regions: &[RegionExplanation]) -> Rule {
         let Some(decided) = decided else { return Rule::ConfigurationOnly };
         let heard = regions.iter().any(|region| region.ground != Ground::Unheard);
-        let rtt = |region: &RegionId| self.peers.get(region).and_then(|peer| peer.latency.median());
-        match rule_of(decided, &rtt) {
+        match rule_of(decided, &|region| self.distance(region)) {
             Rule::Nowhere if !heard => Rule::ConfigurationOnly,
             rule => rule,
         }
@@ -130,7 +129,7 @@ impl Fleet {
             ground: health.map_or(Ground::Unheard, Health::ground),
             word: health.map_or(Word::Unknown, |health| health.word().0),
             rtt_ms,
-            score_ms: if own { Some(0.0) } else { rtt_ms },
+            score_ms: if own { Some(0.0) } else { self.distance(region).map(millis) },
             rank,
             sample_age_ms: peer.and_then(|peer| peer.latency.newest()).map(|at| age(at, now)),
             view_age_ms: peer.and_then(|peer| peer.heard.as_ref()).map(|heard| age(heard.at, now)),

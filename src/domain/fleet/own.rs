@@ -1,5 +1,6 @@
 //! Services in the own region: endpoints, and what they add up to.
 
+use super::room::OwnRoom;
 use super::{
     EndpointAnswer, Fleet, Outcome, OutcomeResult, OutcomeRun, Output, ProbeFailure, Target, Transition,
     watch,
@@ -7,9 +8,11 @@ use super::{
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{EjectionReason, Health, HealthPolicy, Room, State, Word};
 use crate::domain::limit::outlier::{Observation, outliers, room, slow_start};
-use crate::domain::name::ServiceId;
+use crate::domain::name::{ServiceId, Zone};
 use crate::domain::policy::Policy;
+use crate::domain::snapshot::{EndpointStatus, ServiceSnapshot, ZoneShare};
 use crate::domain::time::Time;
+use crate::domain::zones::divide;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,11 +23,19 @@ use std::time::Duration;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct OwnService {
     pub(super) endpoints: BTreeMap<SocketAddr, OwnEndpoint>,
+    /// Where endpoints are, as far as that is told.
+    zones: BTreeMap<SocketAddr, Zone>,
     /// Active side: from the endpoints' probes. Passive side: from outcomes of all of them.
     pub(super) health: Health,
     shown: Option<State>,
     /// When the endpoints were last compared.
     compared: Time,
+    /// When time next makes a difference, if nothing happens before.
+    due: Time,
+    pub(super) room: OwnRoom,
+    /// What was last published of it: the same as in the fleet's last snapshot, and written there.
+    #[serde(skip)]
+    pub(super) published: Option<Arc<ServiceSnapshot>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,6 +89,11 @@ impl OwnEndpoint {
         self.endpoint.set_share(started.min(self.health.share(now, policy)));
     }
 
+    /// Whether time alone may change its state or its share.
+    fn is_restless(&self) -> bool {
+        !matches!(self.start, Start::Done) || self.health.is_restless()
+    }
+
     /// What was seen since the last call; nothing of one that does not serve.
     fn observe(&mut self) -> Observation {
         let (good, bad) = (std::mem::take(&mut self.good), std::mem::take(&mut self.bad));
@@ -99,6 +115,17 @@ impl OwnService {
         }
     }
 
+    /// Whether all endpoints that are up say that they are about to end.
+    fn endpoints_leave(&self) -> bool {
+        let mut up = self.endpoints.values().filter(|e| e.health.word().0 == Word::Up).peekable();
+        up.peek().is_some() && up.all(|e| e.health.state() == State::Draining)
+    }
+
+    /// Something happened: time makes a difference at once.
+    pub(super) fn touch(&mut self) {
+        self.due = Time::ZERO;
+    }
+
     /// The active side follows the endpoints at once; they were counted by `fall` and `rise` already.
     fn follow(&mut self, policy: &Policy, now: Time) {
         match (self.endpoints_word(), self.health.word().0) {
@@ -107,6 +134,7 @@ impl OwnService {
             (Word::Down, Word::Unknown | Word::Up) => self.health.declared_down(now, &policy.health),
             (Word::Up, Word::Up) | (Word::Down, Word::Down) | (Word::Unknown, _) => {}
         }
+        self.health.says_draining(self.endpoints_leave());
     }
 
     /// How many more endpoints outcomes may eject.
@@ -133,8 +161,17 @@ impl OwnService {
         ejected
     }
 
-    /// Lets time pass and tells a change of state.
-    pub(super) fn advance(&mut self, id: &ServiceId, policy: &Policy, now: Time, outputs: &mut Vec<Output>) {
+    /// Lets time pass and tells changes of state. `false`: time made no difference.
+    pub(super) fn advance(
+        &mut self,
+        id: &ServiceId,
+        policy: &Policy,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        if now < self.due {
+            return false;
+        }
         let before: Vec<State> = self.endpoints.values().map(|e| e.health.state()).collect();
         let ejected = self.compare(&policy.health, now);
         for (index, ((address, endpoint), from)) in self.endpoints.iter_mut().zip(before).enumerate() {
@@ -151,11 +188,30 @@ impl OwnService {
             let (service, region) = (id.clone(), policy.own.clone());
             outputs.push(Output::Moved(Transition::Service { service, region, from, to }));
         }
+        let restless = self.health.is_restless() || self.endpoints.values().any(OwnEndpoint::is_restless);
+        self.due = if restless { Time::ZERO } else { self.compared + policy.health.failure_window };
+        true
+    }
+
+    /// What `/snapshot` shows of the endpoints.
+    pub(super) fn statuses(&self) -> Arc<[EndpointStatus]> {
+        let status =
+            |e: &OwnEndpoint| EndpointStatus { endpoint: Arc::clone(&e.endpoint), state: e.health.state() };
+        self.endpoints.values().map(status).collect()
+    }
+
+    /// Those of [`OwnService::serving`] in the order of their zones, and the zones' parts.
+    pub(super) fn placed(&self, policy: &Policy) -> (Arc<[Arc<Endpoint>]>, Arc<[ZoneShare]>) {
+        let serving = self.serving(&policy.health);
+        match &policy.steering.zone {
+            Some(own) => divide(own, serving, &self.zones),
+            None => (serving, Arc::new([])),
+        }
     }
 
     /// Endpoints to send requests to: the usable ones; when those are none, or fail one and all,
     /// every one that probes do not hold down; without any of those, all.
-    pub(super) fn serving(&self, policy: &HealthPolicy) -> Arc<[Arc<Endpoint>]> {
+    fn serving(&self, policy: &HealthPolicy) -> Arc<[Arc<Endpoint>]> {
         let filtered = |keep: &dyn Fn(&OwnEndpoint) -> bool| -> Vec<Arc<Endpoint>> {
             self.endpoints.values().filter(|e| keep(e)).map(|e| Arc::clone(&e.endpoint)).collect()
         };
@@ -192,7 +248,10 @@ impl Fleet {
         self.dirty = true;
         match target {
             Target::Service(service) => {
-                let Some(own) = self.services.get_mut(service) else { return };
+                let Some(place) = self.services.place(service) else { return };
+                let Some(own) = self.services.at_mut(place) else { return };
+                own.touch();
+                self.stale.mark(place);
                 own.endpoints.retain(|address, _| addresses.contains(address));
                 let start = if own.endpoints.is_empty() { Start::Done } else { Start::Joined };
                 for address in addresses {
@@ -209,8 +268,20 @@ impl Fleet {
                     return;
                 }
                 let Some(peer) = self.peers.get_mut(region) else { return };
-                peer.resolved(&addresses);
+                if peer.resolved(&addresses) {
+                    self.regroup();
+                }
             }
+        }
+    }
+
+    pub(super) fn zoned(&mut self, service: &ServiceId, zones: BTreeMap<SocketAddr, Zone>) {
+        let Some(place) = self.services.place(service) else { return };
+        let Some(own) = self.services.at_mut(place) else { return };
+        if own.zones != zones {
+            own.zones = zones;
+            self.stale.mark(place);
+            self.dirty = true;
         }
     }
 
@@ -222,9 +293,10 @@ impl Fleet {
         outputs: &mut Vec<Output>,
     ) {
         let policy = &self.policy.health;
-        let Some(own) = self.services.get_mut(service) else { return };
+        let Some(place) = self.services.place(service) else { return };
+        let Some(own) = self.services.at_mut(place) else { return };
         let Some(endpoint) = own.endpoints.get_mut(&address) else { return };
-        let from = endpoint.health.state();
+        let (from, word) = (endpoint.health.state(), endpoint.health.word());
         match result {
             Ok(answer) => {
                 endpoint.health.probe_succeeded(now, policy);
@@ -233,7 +305,11 @@ impl Fleet {
             Err(_) => endpoint.health.probe_failed(now, policy),
         }
         let to = endpoint.health.state();
-        self.dirty |= from != to;
+        if from != to || word != endpoint.health.word() {
+            self.dirty |= from != to;
+            own.touch();
+            self.stale.mark(place);
+        }
         tell_endpoint(service, address, (from, to), Some(EjectionReason::Probes), outputs);
     }
 
@@ -255,168 +331,42 @@ impl Fleet {
     fn outcome(&mut self, outcome: &Outcome, now: Time, outputs: &mut Vec<Output>) {
         let policy = &self.policy.health;
         let success = outcome.result == OutcomeResult::Success;
+        let Some(place) = self.services.place(&outcome.service) else { return };
         if outcome.region != self.policy.own {
             let Some(peer) = self.peers.get_mut(&outcome.region) else { return };
-            self.dirty |= peer.outcome(&outcome.service, outcome.result, now, policy);
+            if peer.outcome(place, outcome.result, now, policy) {
+                self.dirty = true;
+                self.stale.mark(place);
+            }
             return;
         }
-        let Some(own) = self.services.get_mut(&outcome.service) else { return };
-        self.dirty |= watch(&mut own.health, |health| health.outcome(success, now, policy));
+        let Some(own) = self.services.at_mut(place) else { return };
+        let mut moved = watch(&mut own.health, |health| health.outcome(success, now, policy));
         let room = if success || own.room(policy) > 0 { Room::Free } else { Room::Full };
         if let Some(endpoint) = own.endpoints.get_mut(&outcome.address) {
             let from = endpoint.health.state();
+            // When endpoints fail one and all, who serves is chosen by other rules.
+            moved |= endpoint.health.failing(policy);
             let count = if success { &mut endpoint.good } else { &mut endpoint.bad };
             *count = count.saturating_add(1);
             let reason = endpoint.health.outcome_with(room, success, now, policy);
             let to = endpoint.health.state();
-            self.dirty |= from != to || room == Room::Full;
+            moved |= from != to || room == Room::Full || endpoint.health.failing(policy);
             tell_endpoint(&outcome.service, outcome.address, (from, to), reason, outputs);
+            // One that is ejected already may be so for longer now, without a change to be seen.
+            if endpoint.is_restless() {
+                own.due = Time::ZERO;
+            }
+        }
+        if moved || own.health.is_restless() {
+            own.touch();
+        }
+        if moved {
+            self.dirty = true;
+            self.stale.mark(place);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fleet::{Input, Probe};
-    use crate::domain::name::RegionId;
-    use crate::domain::policy::{FailoverPolicy, RegionPolicy, Steering};
-    use crate::domain::selection::Margin;
-
-    /// One region, one service; what happens to its endpoints.
-    struct Case {
-        fleet: Fleet,
-        now: Time,
-        /// Of ejections, in their order.
-        reasons: Vec<EjectionReason>,
-    }
-
-    fn web() -> ServiceId {
-        ServiceId::parse("web").unwrap()
-    }
-
-    fn here() -> RegionId {
-        RegionId::parse("here").unwrap()
-    }
-
-    fn address(n: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, n], 8080))
-    }
-
-    impl Case {
-        fn new(endpoints: u8) -> Self {
-            let policy = Policy {
-                own: here(),
-                regions: [(here(), RegionPolicy::default())].into(),
-                services: [web()].into(),
-                routes: Arc::default(),
-                names: BTreeMap::new(),
-                health: HealthPolicy::default(),
-                margin: Margin::default(),
-                rtt_window: Duration::from_secs(30),
-                failover: FailoverPolicy::default(),
-                steering: Steering::default(),
-            };
-            let (fleet, now) = (Fleet::new(Arc::new(policy), 1), Time::from_millis(1));
-            let mut case = Self { fleet, now, reasons: Vec::new() };
-            case.resolve(endpoints);
-            case
-        }
-
-        fn resolve(&mut self, endpoints: u8) {
-            let addresses: Vec<SocketAddr> = (0..endpoints).map(address).collect();
-            self.handle(Input::Resolved { target: Target::Service(web()), addresses: addresses.clone() });
-            for address in addresses {
-                self.handle(Input::Probed(Probe::Endpoint {
-                    service: web(),
-                    address,
-                    result: Ok(EndpointAnswer::Well),
-                }));
-            }
-        }
-
-        fn handle(&mut self, input: Input) {
-            for output in self.fleet.handle(input, self.now) {
-                if let Output::Moved(Transition::Endpoint { ejected, .. }) = output {
-                    self.reasons.extend(ejected);
-                }
-            }
-        }
-
-        /// Lets a second pass.
-        fn tick(&mut self) {
-            for _ in 0..4 {
-                self.now = self.now + Duration::from_millis(250);
-                self.handle(Input::Tick);
-            }
-        }
-
-        fn outcome(&mut self, n: u8, latency: Option<u64>) {
-            let result = if latency.is_some() { OutcomeResult::Success } else { OutcomeResult::Failure };
-            let outcome = Outcome { service: web(), region: here(), address: address(n), result };
-            let latency = Duration::from_millis(latency.unwrap_or_default());
-            self.handle(Input::Outcomes(vec![OutcomeRun::one(outcome, latency)]));
-        }
-
-        fn ejected(&self) -> Vec<u8> {
-            let endpoints = self.fleet.services[&web()].endpoints.values();
-            let ejected = endpoints.enumerate().filter(|(_, e)| e.health.state() == State::Ejected);
-            ejected.map(|(n, _)| n as u8).collect()
-        }
-
-        fn share(&self, n: u8) -> f64 {
-            self.fleet.services[&web()].endpoints[&address(n)].endpoint.share()
-        }
-    }
-
-    #[test]
-    fn an_endpoint_that_fails_more_than_the_others_is_ejected_though_no_bound_of_its_own_is_broken() {
-        let mut case = Case::new(4);
-        for request in 0..200 {
-            for n in 0..4 {
-                case.outcome(n, (n != 2 || request % 4 != 0).then_some(10));
-            }
-        }
-        assert_eq!(case.ejected(), Vec::<u8>::new());
-        (0..11).for_each(|_| case.tick());
-        assert_eq!((case.ejected(), case.reasons), (vec![2], vec![EjectionReason::SuccessRate]));
-    }
-
-    #[test]
-    fn an_endpoint_that_is_far_slower_than_the_others_is_ejected_and_comes_back_slowly() {
-        let mut case = Case::new(4);
-        for _ in 0..100 {
-            (0..4).for_each(|n| case.outcome(n, Some(if n == 1 { 400 } else { 20 })));
-        }
-        (0..11).for_each(|_| case.tick());
-        assert_eq!(case.ejected(), [1]);
-        (0..10).for_each(|_| case.tick());
-        assert_eq!(case.ejected(), Vec::<u8>::new());
-        assert!(case.share(1) < 0.3, "{}", case.share(1));
-        (0..25).for_each(|_| case.tick());
-        assert_eq!(case.share(1), 1.0);
-        assert_eq!(case.reasons, [EjectionReason::Latency]);
-    }
-
-    #[test]
-    fn when_all_fail_no_more_than_the_share_is_ejected() {
-        let mut case = Case::new(6);
-        for _ in 0..20 {
-            (0..6).for_each(|n| case.outcome(n, None));
-        }
-        assert_eq!(case.ejected().len(), 3);
-        assert_eq!(case.reasons, [EjectionReason::ConsecutiveFailures; 3]);
-    }
-
-    #[test]
-    fn who_joins_others_starts_slowly_and_the_first_ones_do_not() {
-        let mut case = Case::new(2);
-        case.tick();
-        assert_eq!((case.share(0), case.share(1)), (1.0, 1.0));
-        case.resolve(3);
-        case.tick();
-        assert!(case.share(2) < 0.2, "{}", case.share(2));
-        (0..20).for_each(|_| case.tick());
-        assert_eq!(case.share(2), 1.0);
-    }
-}
+mod tests;

@@ -1,18 +1,19 @@
 //! Other regions: what their probes say, how far they are, whether they have room.
 
+use super::by_service::{ByService, Stale};
 use super::shared::SharedPeer;
 use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, SampleSource, Transition, watch};
 use crate::domain::capacity::AdaptiveShare;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::health::{Health, HealthPolicy, State, Word};
-use crate::domain::latency::{Rtt, WindowedMedian};
+use crate::domain::latency::{LatencyWindow, Rtt};
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
 use crate::domain::view::{Admission, Heard, ReplayGuard};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,11 +22,21 @@ use std::sync::Arc;
 pub(super) struct Peer {
     /// Nodes of its peer listener.
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
-    pub(super) latency: WindowedMedian,
+    pub(super) latency: LatencyWindow,
     pub(super) heard: Option<Heard>,
     pub(super) guard: ReplayGuard,
     pub(super) shared: SharedPeer,
-    pub(super) services: BTreeMap<ServiceId, RemoteService>,
+    pub(super) services: ByService<RemoteService>,
+    /// Worst state of any service there.
+    pub(super) worst: State,
+    /// Something moved, or time may move it.
+    restless: bool,
+    /// Views in a row whose process said that it is about to end.
+    leaving: u32,
+    /// What it asks this region for, in requests a second, by the service's place.
+    pub(super) asks: Vec<(usize, f64)>,
+    /// What is left of its spare room while an evaluation hands it out.
+    pub(super) spare_left: Option<f64>,
 }
 
 /// A service in another region.
@@ -37,28 +48,49 @@ pub(super) struct RemoteService {
     shown: Option<State>,
 }
 
+impl RemoteService {
+    /// Whether time alone may change its state or its share.
+    fn is_restless(&self, now: Time) -> bool {
+        self.health.is_restless() || self.room.is_restless(now)
+    }
+}
+
 impl Default for Peer {
     fn default() -> Self {
         Self {
             endpoints: Arc::new([]),
-            latency: WindowedMedian::default(),
+            latency: LatencyWindow::default(),
             heard: None,
             guard: ReplayGuard::default(),
             shared: SharedPeer::default(),
-            services: BTreeMap::new(),
+            services: ByService::default(),
+            worst: State::Unknown,
+            restless: true,
+            leaving: 0,
+            asks: Vec::new(),
+            spare_left: None,
         }
     }
 }
 
 impl Peer {
-    pub(super) fn configure(&mut self, services: &BTreeSet<ServiceId>) {
-        self.services.retain(|service, _| services.contains(service));
-        for service in services {
-            self.services.entry(service.clone()).or_default();
-        }
+    pub(super) fn configure(&mut self, services: &Arc<[ServiceId]>) {
+        self.services.configure(services);
+        // Places are others now; the next view tells them again.
+        self.asks.clear();
+        self.touch();
     }
 
-    pub(super) fn resolved(&mut self, addresses: &[SocketAddr]) {
+    /// Something of it moved: it is looked at when next evaluated.
+    pub(super) fn touch(&mut self) {
+        self.restless = true;
+    }
+
+    /// Whether these are others than before.
+    pub(super) fn resolved(&mut self, addresses: &[SocketAddr]) -> bool {
+        if self.endpoints.iter().map(|e| e.address()).eq(addresses.iter().copied()) {
+            return false;
+        }
         let known: BTreeMap<SocketAddr, &Arc<Endpoint>> =
             self.endpoints.iter().map(|e| (e.address(), e)).collect();
         let endpoints: Vec<Arc<Endpoint>> = addresses
@@ -66,6 +98,7 @@ impl Peer {
             .map(|a| known.get(a).map_or_else(|| Arc::new(Endpoint::new(*a)), |e| Arc::clone(e)))
             .collect();
         self.endpoints = endpoints.into();
+        true
     }
 
     /// The last view, when it is fresh enough to vote.
@@ -73,67 +106,106 @@ impl Peer {
         self.heard.as_ref().filter(|heard| heard.recent && now.since(heard.at) <= policy.failover.view_fresh)
     }
 
-    /// Returns whether any state moved.
-    pub(super) fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
+    /// Returns whether any state moved; marks services that are stale then.
+    pub(super) fn answered(
+        &mut self,
+        answer: RegionAnswer,
+        policy: &Policy,
+        now: Time,
+        stale: &mut Stale,
+    ) -> bool {
         if let Some(rtt) = answer.rtt {
-            self.latency.add(rtt, now, policy.rtt_window);
+            self.latency.probed(rtt, now, policy.rtt_window);
         }
+        let leaving = if answer.view.draining { self.leaving.saturating_add(1) } else { 0 };
         match self.guard.admit(&answer.view, now, policy.failover.view_fresh) {
-            Admission::Replayed => return self.failed(policy, now),
+            Admission::Replayed => return self.failed(policy, now, stale),
             // Asked twice before it had news: alive, but nothing to learn. For long: it answers, but
             // nobody there decides any more, and what it says of its services may be history.
             Admission::Repeated => {
                 let old = |heard: &Heard| now.since(heard.at) > policy.failover.view_fresh;
                 if self.heard.as_ref().is_some_and(old) {
-                    return self.failed(policy, now);
+                    return self.failed(policy, now, stale);
                 }
             }
             Admission::First => {
+                self.leaving = leaving;
                 if self.fresh(policy, now).is_none() {
                     self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
                 }
             }
             // A later one is known already: views come by two ways.
             Admission::New if self.heard.as_ref().is_some_and(|heard| heard.recent && heard.at > now) => {}
-            Admission::New => self.heard = Some(Heard { view: *answer.view, at: now, recent: true }),
+            Admission::New => {
+                self.leaving = leaving;
+                self.heard = Some(Heard { view: *answer.view, at: now, recent: true });
+            }
         }
-        let mut moved = false;
+        self.believe(policy, now, stale)
+    }
+
+    /// Takes what the last view says of services; returns whether any state moved.
+    fn believe(&mut self, policy: &Policy, now: Time, stale: &mut Stale) -> bool {
         let Some(heard) = &self.heard else { return false };
-        for (id, service) in &mut self.services {
-            let word = heard.view.services.get(id).map_or(Word::Unknown, |s| s.word);
+        // One node of many that ends is no end of its region: the next answer is another node's.
+        let leaves = self.leaving >= policy.health.fall;
+        let mut moved = false;
+        self.asks.clear();
+        // Both are in the order of names: walked side by side.
+        let mut said = heard.view.services.iter().peekable();
+        for (place, (id, service)) in self.services.iter_mut().enumerate() {
+            while said.next_if(|(other, _)| *other < id).is_some() {}
+            let view = said.next_if(|(other, _)| *other == id).map(|(_, view)| view);
+            let word = view.map_or(Word::Unknown, |view| view.word);
+            if let Some(rps) = view.and_then(|view| view.asks.get(&policy.own)) {
+                self.asks.push((place, *rps));
+            }
+            let draining = leaves || view.is_some_and(|view| view.draining);
             // A view of any age is better than none, but no ground to take anyone back.
             let believed = heard.recent || service.health.word().0 != Word::Down;
             let said_up = service.health.word().0 == Word::Up;
-            moved |= watch(&mut service.health, |health| match word {
-                Word::Up if believed => health.probe_succeeded(now, &policy.health),
-                Word::Down => health.declared_down(now, &policy.health),
-                // It decides, and can no longer say that the service is well: an old "up" must not
-                // vote for ever.
-                Word::Unknown if said_up && heard.recent => health.probe_failed(now, &policy.health),
-                Word::Up | Word::Unknown => {}
+            let changed = watch(&mut service.health, |health| {
+                match word {
+                    Word::Up if believed => health.probe_succeeded(now, &policy.health),
+                    Word::Down => health.declared_down(now, &policy.health),
+                    // It decides, and can no longer say that the service is well: an old "up" must
+                    // not vote for ever.
+                    Word::Unknown if said_up && heard.recent => health.probe_failed(now, &policy.health),
+                    Word::Up | Word::Unknown => {}
+                }
+                health.says_draining(draining);
             });
+            if changed {
+                stale.mark(place);
+                moved = true;
+            }
+            self.restless |= changed || service.health.is_restless();
         }
         moved
     }
 
-    pub(super) fn failed(&mut self, policy: &Policy, now: Time) -> bool {
+    pub(super) fn failed(&mut self, policy: &Policy, now: Time, stale: &mut Stale) -> bool {
         let mut moved = false;
-        for service in self.services.values_mut() {
-            moved |= watch(&mut service.health, |health| health.probe_failed(now, &policy.health));
+        for (place, (_, service)) in self.services.iter_mut().enumerate() {
+            if watch(&mut service.health, |health| health.probe_failed(now, &policy.health)) {
+                stale.mark(place);
+                moved = true;
+            }
         }
+        self.restless |= moved;
         moved
     }
 
     /// Returns whether any state moved.
     pub(super) fn outcome(
         &mut self,
-        service: &ServiceId,
+        place: usize,
         result: OutcomeResult,
         now: Time,
         policy: &HealthPolicy,
     ) -> bool {
-        let Some(remote) = self.services.get_mut(service) else { return false };
-        match result {
+        let Some(remote) = self.services.at_mut(place) else { return false };
+        let moved = match result {
             OutcomeResult::Success => watch(&mut remote.health, |h| h.outcome(true, now, policy)),
             OutcomeResult::Failure => watch(&mut remote.health, |h| h.outcome(false, now, policy)),
             // It answers, so it is not ill; it has no room.
@@ -141,7 +213,10 @@ impl Peer {
                 remote.room.refused(now);
                 true
             }
-        }
+        };
+        // One that is ejected already may be so for longer now, without a change to be seen.
+        self.restless |= moved || remote.health.is_restless();
+        moved
     }
 
     /// Lets time pass and tells changes of state.
@@ -150,9 +225,15 @@ impl Peer {
         region: &RegionId,
         policy: &Policy,
         now: Time,
+        stale: &mut Stale,
         outputs: &mut Vec<Output>,
     ) {
-        for (service, remote) in &mut self.services {
+        if !std::mem::take(&mut self.restless) {
+            return;
+        }
+        self.worst = State::Unknown;
+        for (place, (service, remote)) in self.services.iter_mut().enumerate() {
+            let restless = remote.is_restless(now);
             remote.health.advance(now, &policy.health);
             let to = remote.health.state();
             let from = remote.shown.replace(to).unwrap_or(State::Unknown);
@@ -160,6 +241,11 @@ impl Peer {
                 let (service, region) = (service.clone(), region.clone());
                 outputs.push(Output::Moved(Transition::Service { service, region, from, to }));
             }
+            if restless || from != to {
+                stale.mark(place);
+            }
+            self.restless |= remote.is_restless(now);
+            self.worst = self.worst.max(to);
         }
     }
 }
@@ -175,24 +261,47 @@ impl Fleet {
         let Some(peer) = self.peers.get_mut(region) else { return };
         let well = matches!(&result, Ok(answer) if answer.view.region == *region);
         peer.shared.probed(well, now);
+        let (median, window) = (peer.latency.median(), policy.rtt_window);
+        peer.latency.answered(result.is_ok(), now, window);
         let moved = match result {
-            Ok(answer) if answer.view.region == *region => peer.answered(answer, &policy, now),
+            Ok(answer) if answer.view.region == *region => {
+                peer.answered(answer, &policy, now, &mut self.stale)
+            }
             // Someone else answers at that address: as good as nobody.
-            Ok(_) | Err(_) => peer.failed(&policy, now),
+            Ok(_) | Err(_) => peer.failed(&policy, now, &mut self.stale),
         };
+        self.unranked |= peer.latency.median() != median;
         self.dirty |= moved;
     }
 
-    /// A round trip that forwarded traffic showed. The first byte counts the service's work: for show only.
-    pub(super) fn sampled(&mut self, region: &RegionId, rtt: Rtt, source: SampleSource, now: Time) {
-        let window = self.policy.rtt_window;
-        if let Some(peer) = self.peers.get_mut(region).filter(|_| source == SampleSource::Tcp) {
-            peer.latency.add(rtt, now, window);
+    /// What forwarded traffic shows of the way to a region.
+    pub(super) fn sampled(&mut self, region: &RegionId, (rtt, source): (Rtt, SampleSource), now: Time) {
+        let Some(peer) = self.peers.get_mut(region) else { return };
+        let (median, window) = (peer.latency.median(), self.policy.rtt_window);
+        match source {
+            SampleSource::Tcp => peer.latency.carried(rtt, now, window),
+            SampleSource::FirstByte => peer.latency.first_byte(rtt, now, window),
         }
+        self.unranked |= peer.latency.median() != median;
     }
 
+    /// By which another region is ranked: its round trip with the bias that was configured.
+    pub(super) fn distance(&self, region: &RegionId) -> Option<Rtt> {
+        let bias = self.policy.regions.get(region).map(|policy| policy.bias);
+        let rtt = self.peers.get(region)?.latency.median()?;
+        Some(Rtt::new(rtt.duration() + bias.unwrap_or_default()))
+    }
+
+    /// Renews the order of the regions: by their distance and the bias that was configured.
     pub(super) fn rank(&mut self) {
-        let rtts = self.peers.iter().map(|(region, peer)| (region.clone(), peer.latency.median())).collect();
-        self.order = rank(&self.order, &rtts, self.policy.margin);
+        if !std::mem::take(&mut self.unranked) {
+            return;
+        }
+        let distances = self.peers.keys().map(|region| (region.clone(), self.distance(region)));
+        let order = rank(&self.order, &distances.collect(), self.policy.margin);
+        if order != self.order {
+            self.order = order;
+            self.regroup();
+        }
     }
 }

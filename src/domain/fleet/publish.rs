@@ -1,26 +1,86 @@
 //! What requests and other regions read: the snapshot and the view.
 
+use super::moves::NameRecord;
+use super::own::OwnService;
+use super::peers::RemoteService;
+use super::room::{Grants, fine};
 use super::{Fleet, Output};
 use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
-use crate::domain::name::{RegionId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::snapshot::{
-    Candidate, EndpointStatus, NameStatus, Place, ProbePace, RegionStatus, ServiceSnapshot, Snapshot,
+    Candidate, Candidates, NameStatus, Place, ProbePace, Quality, RegionStatus, RoomStatus, ServiceSnapshot,
+    Snapshot, States,
 };
 use crate::domain::time::Time;
-use crate::domain::view::{LoadView, ServiceView, View};
+use crate::domain::view::{ServiceView, View};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Shares grow in steps of a twentieth, so that a growing share is not a new decision every time.
 const SHARE_STEPS: f64 = 20.0;
+/// What is shown beside the decisions is published at least this often while it changes.
+const SHOW_EVERY: Duration = Duration::from_secs(5);
+/// More different standings than this are not kept for later.
+const STANDINGS_MAX: usize = 1024;
+/// Shares of other regions are whole numbers of these: a product of the steps in which they grow and
+/// those in which they keep to the room there. So one key stands for one share, to the last bit,
+/// whatever was kept before.
+const SHARES: f64 = 2000.0;
+
+/// What services have in common that stand alike in every region, by how they stand: the state of
+/// each region and its share in the steps of [`SHARES`], in the order of the regions.
+#[derive(Debug, Default)]
+pub(super) struct Standings {
+    known: BTreeMap<Vec<u16>, Standing>,
+    /// Every other region that can be reached, nearest first: the last resort.
+    everyone: Option<Arc<[Candidate]>>,
+}
+
+#[derive(Debug, Clone)]
+struct Standing {
+    healthy: Arc<[Candidate]>,
+    states: States,
+}
 
 impl Fleet {
     /// Publishes the snapshot if a decision changed, and the view always.
     pub(super) fn publish(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let snapshot = self.snapshot(now);
-        if self.published.as_ref().is_none_or(|last| !same_decision(last, &snapshot)) {
-            let snapshot = Arc::new(snapshot);
+        let services = self.renew_services(now);
+        let regions: BTreeMap<RegionId, RegionStatus> =
+            self.policy.regions.keys().map(|r| (r.clone(), self.region(r, now))).collect();
+        let names: BTreeMap<DnsName, NameStatus> =
+            self.names.iter().map(|(name, record)| (name.clone(), status(record))).collect();
+        let same = |last: &Snapshot| {
+            let shown = now.since(last.at) < SHOW_EVERY || last.regions == regions;
+            services == Renewed::No
+                && shown
+                && last.own == self.policy.own
+                && Arc::ptr_eq(&last.routes, &self.policy.routes)
+                && same_standing(&last.regions, &regions)
+                && last.names == names
+                && last
+                    .peers
+                    .iter()
+                    .map(|(r, e)| (r, e))
+                    .eq(self.peers.iter().map(|(r, p)| (r, &p.endpoints)))
+        };
+        if self.published.as_deref().is_none_or(|last| !same(last)) {
+            let snapshot = Arc::new(Snapshot {
+                number: self.published.as_ref().map_or(1, |last| last.number.saturating_add(1)),
+                at: now,
+                own: self.policy.own.clone(),
+                routes: Arc::clone(&self.policy.routes),
+                services: self
+                    .services
+                    .iter()
+                    .filter_map(|(id, own)| Some((id.clone(), Arc::clone(own.published.as_ref()?))))
+                    .collect(),
+                regions,
+                names,
+                peers: self.peers.iter().map(|(r, peer)| (r.clone(), Arc::clone(&peer.endpoints))).collect(),
+            });
             self.published = Some(Arc::clone(&snapshot));
             outputs.push(Output::Publish(snapshot));
         }
@@ -28,160 +88,179 @@ impl Fleet {
         outputs.push(Output::View(Arc::new(self.view(now))));
     }
 
-    fn snapshot(&self, now: Time) -> Snapshot {
-        let last = self.published.as_ref();
-        let services = self
-            .services
-            .keys()
-            .map(|id| {
-                let service = self.service(id, now);
-                // Unchanged services stay the very same allocation.
-                let kept = last.and_then(|l| l.services.get(id)).filter(|before| ***before == service);
-                (id.clone(), kept.map_or_else(|| Arc::new(service), Arc::clone))
-            })
-            .collect();
-        Snapshot {
-            number: last.map_or(1, |l| l.number.saturating_add(1)),
-            at: now,
-            own: self.policy.own.clone(),
-            routes: Arc::clone(&self.policy.routes),
-            services,
-            regions: self.policy.regions.keys().map(|r| (r.clone(), self.region(r, now))).collect(),
-            names: self
-                .names
-                .iter()
-                .map(|(name, record)| {
-                    let status = NameStatus {
-                        verdicts: record.verdicts.clone(),
-                        applied: record.state.as_ref().map(|s| s.sets.clone()).unwrap_or_default(),
-                        wanted: record.wanted.clone(),
-                        generation: record.generation(),
-                        refusal: record.refusal.map(|r| r.as_str()),
-                        drift: record.drift.clone(),
-                        gate: record.gate,
-                        operator: record.operator.clone(),
-                        parting: record.parting,
-                        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
-                        votes: record.votes.clone(),
-                        checks: Arc::clone(&record.checks),
-                        loads: Arc::clone(&record.loads),
-                    };
-                    (name.clone(), status)
-                })
-                .collect(),
-            peers: self.peers.iter().map(|(r, peer)| (r.clone(), Arc::clone(&peer.endpoints))).collect(),
-        }
+    /// The order of the regions or where they are reached is another one: nothing stands as it did.
+    pub(super) fn regroup(&mut self) {
+        self.standings = Standings::default();
+        self.stale.mark_all();
     }
 
-    fn service(&self, id: &ServiceId, now: Time) -> ServiceSnapshot {
-        let candidates = self.healthy_candidates(id, now);
-        let panic = candidates.is_empty();
-        let candidates = if panic { self.last_resort(id) } else { candidates };
-        let own = self.services.get(id);
-        let capacity = self.policy.regions.get(&self.policy.own).and_then(|r| r.capacity_rps);
-        let has_room = capacity.is_none_or(|capacity| self.load.served_rps < capacity);
-        let states =
-            self.policy.regions.keys().map(|region| (region.clone(), self.state(id, region))).collect();
-        ServiceSnapshot {
-            id: id.clone(),
-            candidates,
-            panic,
-            accepts_forwarded: has_room && own.is_some_and(|s| s.health.state().usable()),
-            endpoints: own
-                .iter()
-                .flat_map(|s| s.endpoints.values())
-                .map(|e| EndpointStatus { endpoint: Arc::clone(&e.endpoint), state: e.health.state() })
-                .collect(),
-            states,
-        }
-    }
-
-    fn state(&self, service: &ServiceId, region: &RegionId) -> State {
-        if *region == self.policy.own {
-            return self.services.get(service).map_or(State::Unknown, |s| s.health.state());
-        }
-        let remote = self.peers.get(region).and_then(|p| p.services.get(service));
-        remote.map_or(State::Unknown, |r| r.health.state())
-    }
-
-    /// The own region first, then the nearest; only where the service is usable. A drained own
-    /// region that is well comes last, with no share.
-    fn healthy_candidates(&self, id: &ServiceId, now: Time) -> Vec<Candidate> {
-        let policy = &self.policy.health;
-        let mut candidates = Vec::new();
-        if let Some(own) = self.services.get(id).filter(|s| s.health.state().usable()) {
-            let share = own.health.share(now, policy) * self.load.spill.share();
-            candidates.push(self.own_candidate(share, own.serving(policy)));
-        }
-        for region in &self.order {
-            let Some(peer) = self.peers.get(region).filter(|p| !p.endpoints.is_empty()) else { continue };
-            let Some(remote) = peer.services.get(id).filter(|r| r.health.state().usable()) else { continue };
-            candidates.push(Candidate {
-                region: region.clone(),
-                place: Place::Peer,
-                share: stepped(remote.health.share(now, policy) * remote.room.get(now)),
-                endpoints: Arc::clone(&peer.endpoints),
-            });
-        }
-        candidates.retain(|c| !c.endpoints.is_empty());
-        // DNS still leads users to a drained region for a while. It gets no request of its own, but
-        // when every peer refuses, being served where it is well beats a 503.
-        if let Some(own) = self.services.get(id).filter(|s| !candidates.is_empty() && leaving(&s.health)) {
-            let endpoints = own.serving(policy);
-            if !endpoints.is_empty() {
-                candidates.push(self.own_candidate(0.0, endpoints));
+    /// Looks again at the services that are stale. Unchanged ones stay the very same allocation.
+    fn renew_services(&mut self, now: Time) -> Renewed {
+        let mut renewed = Renewed::No;
+        for place in self.stale.take() {
+            let standing = self.standing(place, now);
+            let Some(service) = self.service(place, standing, now) else { continue };
+            let Some(own) = self.services.at_mut(place) else { continue };
+            if own.published.as_deref() != Some(&service) {
+                own.published = Some(Arc::new(service));
+                renewed = Renewed::Yes;
             }
         }
-        candidates
+        renewed
     }
 
-    /// Nothing is healthy: the own region, then every other one by distance.
-    fn last_resort(&self, id: &ServiceId) -> Vec<Candidate> {
-        let own = self.services.get(id).map(|s| self.own_candidate(1.0, s.serving(&self.policy.health)));
-        let others = self.order.iter().filter_map(|region| {
-            let endpoints = Arc::clone(&self.peers.get(region)?.endpoints);
-            Some(Candidate { region: region.clone(), place: Place::Peer, share: 1.0, endpoints })
-        });
-        own.into_iter().chain(others).filter(|c| !c.endpoints.is_empty()).collect()
+    fn standing(&mut self, place: usize, now: Time) -> Standing {
+        let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
+        let mut key = Vec::with_capacity(1 + 2 * self.order.len());
+        key.push(own as u16);
+        for region in &self.order {
+            let remote = self.peers.get(region).and_then(|peer| peer.services.at(place));
+            let share = remote.map_or(0.0, |remote| self.share(remote, now));
+            key.push(remote.map_or(State::Unknown, |remote| remote.health.state()) as u16);
+            key.push((share * SHARES).round() as u16);
+        }
+        if let Some(known) = self.standings.known.get(&key) {
+            return known.clone();
+        }
+        let standing = Standing { healthy: self.healthy(place, now), states: self.states(place) };
+        if self.standings.known.len() >= STANDINGS_MAX {
+            self.standings.known.clear();
+        }
+        self.standings.known.insert(key, standing.clone());
+        standing
     }
 
-    fn own_candidate(
-        &self,
-        share: f64,
-        endpoints: Arc<[Arc<crate::domain::endpoint::Endpoint>]>,
-    ) -> Candidate {
-        Candidate { region: self.policy.own.clone(), place: Place::Own, share: stepped(share), endpoints }
+    /// The share of another region: it grows after a return, and keeps to the room there.
+    fn share(&self, remote: &RemoteService, now: Time) -> f64 {
+        let share = stepped(remote.health.share(now, &self.policy.health)) * fine(remote.room.get(now));
+        (share * SHARES).round() / SHARES
+    }
+
+    fn service(&mut self, place: usize, standing: Standing, now: Time) -> Option<ServiceSnapshot> {
+        let Standing { healthy, states } = standing;
+        let everyone = self.everyone();
+        let own = self.services.at(place)?;
+        let (endpoints, zones) = own.placed(&self.policy);
+        let candidate = |share: f64| {
+            (!endpoints.is_empty()).then(|| Candidate {
+                region: self.policy.own.clone(),
+                place: Place::Own,
+                share,
+                endpoints: Arc::clone(&endpoints),
+                zones: Arc::clone(&zones),
+            })
+        };
+        let usable = own.health.state().usable();
+        let home = stepped(own.health.share(now, &self.policy.health)) * self.home().min(own.room.home());
+        let panic = healthy.is_empty() && !(usable && !endpoints.is_empty());
+        let candidates = if panic {
+            // Nothing is healthy: the own region, then every other one by distance.
+            Candidates::own_first(candidate(1.0), everyone)
+        } else if usable {
+            Candidates::own_first(candidate(home), healthy)
+        } else if leaving(&own.health) {
+            // DNS still leads users to a drained region for a while. It gets no request of its own,
+            // but when every peer refuses, being served where it is well beats a 503.
+            Candidates::own_last(candidate(0.0), healthy)
+        } else {
+            Candidates::own_first(None, healthy)
+        };
+        Some(ServiceSnapshot {
+            id: self.ids.get(place)?.clone(),
+            candidates,
+            panic,
+            accepts_forwarded: usable && self.has_room() && own.room.has_room(),
+            endpoints: own.statuses(),
+            states,
+            room: RoomStatus { capacity: own.room.capacity(), home: self.home().min(own.room.home()) },
+        })
+    }
+
+    fn states(&self, place: usize) -> States {
+        let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
+        let state = |region: &RegionId| match self.peers.get(region) {
+            Some(peer) => peer.services.at(place).map_or(State::Unknown, |remote| remote.health.state()),
+            None => own,
+        };
+        self.policy.regions.keys().map(|region| (region.clone(), state(region))).collect()
+    }
+
+    /// Other regions that can be reached and where the service is usable, the nearest first.
+    fn healthy(&self, place: usize, now: Time) -> Arc<[Candidate]> {
+        let candidate = |region: &RegionId| {
+            let peer = self.peers.get(region)?;
+            let remote = peer.services.at(place).filter(|remote| remote.health.state().usable())?;
+            self.other(region, self.share(remote, now))
+        };
+        self.order.iter().filter_map(candidate).collect()
+    }
+
+    fn everyone(&mut self) -> Arc<[Candidate]> {
+        if let Some(everyone) = &self.standings.everyone {
+            return Arc::clone(everyone);
+        }
+        let everyone: Arc<[Candidate]> =
+            self.order.iter().filter_map(|region| self.other(region, 1.0)).collect();
+        self.standings.everyone = Some(Arc::clone(&everyone));
+        everyone
+    }
+
+    fn other(&self, region: &RegionId, share: f64) -> Option<Candidate> {
+        let endpoints = Arc::clone(&self.peers.get(region)?.endpoints);
+        let (region, place, zones) = (region.clone(), Place::Peer, Arc::new([]));
+        (!endpoints.is_empty()).then_some(Candidate { region, place, share, endpoints, zones })
     }
 
     fn region(&self, region: &RegionId, now: Time) -> RegionStatus {
-        let state =
-            self.policy.services.iter().map(|s| self.state(s, region)).max().unwrap_or(State::Unknown);
         let Some(peer) = self.peers.get(region) else {
-            let (rtt, pace, witness) = (None, ProbePace::Full, self.witness(region, now));
-            return RegionStatus { rtt, heard: true, state, witness, pace };
+            let state = self.services.values().map(|service| service.health.state()).max();
+            return RegionStatus {
+                rtt: None,
+                quality: Quality::default(),
+                load: self.load_view(),
+                heard: true,
+                state: state.unwrap_or(State::Unknown),
+                witness: self.witness(region, now),
+                pace: ProbePace::Full,
+            };
         };
+        let spread = peer.latency.measured();
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
+            quality: Quality {
+                p99: spread.map(|spread| spread.p99),
+                jitter: spread.map(|spread| spread.jitter),
+                loss: peer.latency.loss(),
+                first_byte: peer.latency.median_first_byte(),
+            },
+            load: peer.heard.as_ref().map(|heard| heard.view.load).unwrap_or_default(),
             heard: peer.fresh(&self.policy, now).is_some(),
-            state,
+            state: peer.worst,
             witness: self.witness(region, now),
             pace: self.pace(peer, now),
         }
     }
 
     fn view(&self, now: Time) -> View {
-        let capacity = self.policy.regions.get(&self.policy.own).and_then(|r| r.capacity_rps);
+        let Grants { mut by_service, spare, spare_of_all } = self.grants(now);
+        let mut service = |(place, (id, own)): (usize, (&ServiceId, &OwnService))| {
+            let word = own.health.word().0;
+            let view = ServiceView {
+                word,
+                draining: own.health.state() == State::Draining && word == Word::Up,
+                load: own.room.view(),
+                asks: own.room.asks().clone(),
+                grants: by_service.remove(&place).unwrap_or_default(),
+                spare_rps: spare.get(&place).copied(),
+            };
+            (word != Word::Unknown).then(|| (id.clone(), view))
+        };
         View {
             region: self.policy.own.clone(),
             boot: self.boot,
             sequence: self.sequence,
             policy: self.agreement,
-            services: self
-                .services
-                .iter()
-                .map(|(id, service)| (id.clone(), ServiceView::of(service.health.word().0)))
-                .filter(|(_, view)| view.word != Word::Unknown)
-                .collect(),
+            services: self.services.iter().enumerate().filter_map(&mut service).collect(),
             rtts: self
                 .peers
                 .iter()
@@ -189,12 +268,37 @@ impl Fleet {
                 .collect(),
             votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
-            headroom_rps: capacity.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
+            headroom_rps: self.capacity_rps().map(|capacity| (capacity - self.load.served_rps).max(0.0)),
             witnesses: self.readings.said(now),
-            draining: false,
-            load: LoadView::default(),
-            spare_rps: None,
+            draining: self.leaving,
+            load: self.load_view(),
+            spare_rps: spare_of_all,
         }
+    }
+}
+
+/// Whether any service is another one than was last published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    Yes,
+    No,
+}
+
+fn status(record: &NameRecord) -> NameStatus {
+    NameStatus {
+        verdicts: record.verdicts.clone(),
+        applied: record.state.as_ref().map(|s| s.sets.clone()).unwrap_or_default(),
+        wanted: record.wanted.clone(),
+        generation: record.generation(),
+        refusal: record.refusal.map(|r| r.as_str()),
+        drift: record.drift.clone(),
+        gate: record.gate,
+        operator: record.operator.clone(),
+        parting: record.parting,
+        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
+        votes: record.votes.clone(),
+        checks: Arc::clone(&record.checks),
+        loads: Arc::clone(&record.loads),
     }
 }
 
@@ -213,12 +317,9 @@ fn whole_millis(rtt: Rtt) -> Rtt {
     Rtt::millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// Whether two snapshots say the same, number and moment aside.
-fn same_decision(a: &Snapshot, b: &Snapshot) -> bool {
-    a.own == b.own
-        && Arc::ptr_eq(&a.routes, &b.routes)
-        && a.services == b.services
-        && a.regions == b.regions
-        && a.names == b.names
-        && a.peers == b.peers
+/// Whether regions stand the same, what is only shown aside.
+fn same_standing(a: &BTreeMap<RegionId, RegionStatus>, b: &BTreeMap<RegionId, RegionStatus>) -> bool {
+    let standing =
+        |status: &RegionStatus| (status.rtt, status.heard, status.state, status.witness, status.pace);
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && standing(a.1) == standing(b.1))
 }

@@ -39,6 +39,11 @@ impl SavedFleet {
         if let Some(published) = fleet.published.as_mut().map(Arc::make_mut) {
             published.routes = Arc::clone(&policy.routes);
         }
+        fleet.services.resume(&fleet.ids);
+        fleet.peers.values_mut().for_each(|peer| peer.services.resume(&fleet.ids));
+        for (id, service) in fleet.services.iter_mut() {
+            service.published = fleet.published.as_ref().and_then(|last| last.services.get(id).cloned());
+        }
         fleet.policy = policy;
         Ok(fleet)
     }

@@ -5,6 +5,7 @@
 //! It refuses to know who holds the lease and why ([`crate::lease`]). Ages are compared, never clocks:
 //! two pods need not agree on the time.
 
+use super::by_service::Stale;
 use super::peers::Peer;
 use super::{Fleet, ProbeFailure, RegionAnswer};
 use crate::domain::health::Word;
@@ -137,8 +138,13 @@ impl SharedPeer {
 
 impl Peer {
     /// Takes the results that are new; returns whether any state moved.
-    fn told(&mut self, boot: u64, probes: Vec<SharedProbe>, transit: Duration, ctx: (&Policy, Time)) -> bool {
-        let (policy, now) = ctx;
+    fn told(
+        &mut self,
+        (boot, probes): (u64, Vec<SharedProbe>),
+        transit: Duration,
+        (policy, now): (&Policy, Time),
+        stale: &mut Stale,
+    ) -> bool {
         let mut moved = false;
         let last = self.shared.taken.filter(|(of, _)| *of == boot).map(|(_, number)| number);
         let news = probes.into_iter().filter(|probe| last.is_none_or(|last| probe.number > last));
@@ -152,25 +158,32 @@ impl Peer {
             let at = now.before(age);
             self.shared.holder = Some(Seen::next(self.shared.holder, probe.result.is_ok(), at));
             if !self.shared.differs() {
-                moved |= self.take(probe.result, policy, at);
+                moved |= self.take(probe.result, policy, at, stale);
             }
         }
         moved
     }
 
-    fn take(&mut self, result: Result<SharedAnswer, ProbeFailure>, policy: &Policy, at: Time) -> bool {
+    fn take(
+        &mut self,
+        result: Result<SharedAnswer, ProbeFailure>,
+        policy: &Policy,
+        at: Time,
+        stale: &mut Stale,
+    ) -> bool {
+        self.latency.answered(result.is_ok(), at, policy.rtt_window);
         match result {
-            Err(_) => self.failed(policy, at),
+            Err(_) => self.failed(policy, at, stale),
             Ok(SharedAnswer { rtt, view: Some(view) }) => {
                 // Own looks and the holder's come in another order than the views were made in.
                 std::mem::swap(&mut self.guard, &mut self.shared.guard);
-                let moved = self.answered(RegionAnswer { rtt, view }, policy, at);
+                let moved = self.answered(RegionAnswer { rtt, view }, policy, at, stale);
                 std::mem::swap(&mut self.guard, &mut self.shared.guard);
                 moved
             }
             Ok(SharedAnswer { rtt, view: None }) => {
                 if let Some(rtt) = rtt {
-                    self.latency.add(rtt, at, policy.rtt_window);
+                    self.latency.probed(rtt, at, policy.rtt_window);
                 }
                 false
             }
@@ -210,7 +223,9 @@ impl Fleet {
                     probe.result = Err(ProbeFailure::Malformed);
                 }
             }
-            self.dirty |= peer.told(boot, probes, transit, (&policy, now));
+            let median = peer.latency.median();
+            self.dirty |= peer.told((boot, probes), transit, (&policy, now), &mut self.stale);
+            self.unranked |= peer.latency.median() != median;
         }
     }
 

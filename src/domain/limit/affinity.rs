@@ -15,7 +15,7 @@
 use crate::domain::endpoint::Endpoint;
 use crate::domain::hash::{HashKey, siphash};
 use crate::domain::name::RegionId;
-use crate::domain::snapshot::{Candidate, Place};
+use crate::domain::snapshot::{Candidates, Place};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Affinity {
     /// A cookie leads to its region, and in the own one to its endpoint. If that is gone the
     /// session moves to the one that rendezvous hashing gives it, and all its requests to the same.
     /// A key goes to the nearest candidate, like any request, and to its endpoint there.
-    pub fn prefer(&self, session: Session, candidates: &[Candidate]) -> Option<Preferred> {
+    pub fn prefer(&self, session: Session, candidates: &Candidates) -> Option<Preferred> {
         let (index, candidate) = match session {
             Session::Token(token) => {
                 candidates.iter().enumerate().find(|(_, c)| self.region(&c.region) == token.region)?
@@ -190,6 +190,7 @@ impl Affinity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::snapshot::Candidate;
     use std::collections::BTreeMap;
 
     fn affinity() -> Affinity {
@@ -208,13 +209,20 @@ mod tests {
         RegionId::parse(name).unwrap()
     }
 
-    fn candidates(own: impl IntoIterator<Item = u8>) -> Vec<Candidate> {
-        let candidate =
-            |name, place, endpoints| Candidate { region: region(name), place, share: 1.0, endpoints };
-        vec![
+    fn candidates(own: impl IntoIterator<Item = u8>) -> Candidates {
+        let candidate = |name, place, endpoints| Candidate {
+            region: region(name),
+            place,
+            share: 1.0,
+            endpoints,
+            zones: Arc::new([]),
+        };
+        [
             candidate("here", Place::Own, endpoints(own)),
             candidate("there", Place::Peer, endpoints([200, 201])),
         ]
+        .into_iter()
+        .collect()
     }
 
     #[test]

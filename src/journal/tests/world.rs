@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::domain::fleet::{
-    DnsReport, EndpointAnswer, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer, Target,
-    add_outcome,
+    DnsReport, EndpointAnswer, Lease, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer,
+    SampleSource, ServiceLoad, Shared, SharedAnswer, SharedProbe, Target, add_outcome,
 };
 use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
-use crate::domain::name::{DnsName, EntryId, ServiceId};
+use crate::domain::name::{DnsName, EntryId, ServiceId, Zone};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Fence, Generation, NameState};
 use crate::domain::view::{ServiceView, View};
@@ -80,14 +80,71 @@ impl World {
                 Input::Probed(Probe::Endpoint { service: self.service(), address: self.pod(), result })
             }
             55..=74 => self.outcomes(),
-            75..=78 => Input::Load {
-                entered_rps: self.below(1_000_000) as f64 / 7.0,
-                served_rps: self.below(1_000_000) as f64 / 3.0,
-                services: BTreeMap::new(),
-            },
-            79..=85 => self.dns(),
+            75..=78 => self.load(),
+            79..=83 => self.dns(),
+            84..=86 => {
+                let rtt = Rtt::new(Duration::from_nanos(15_000_000 + self.below(20_000_000)));
+                let source = [SampleSource::Tcp, SampleSource::FirstByte][self.below(2) as usize];
+                Input::Sample { region: self.peer(), rtt, source }
+            }
+            87 => self.zoned(),
+            88..=90 => self.shared(),
+            91 if self.below(4) == 0 => Input::Lease(Lease { held: self.below(2) == 0 }),
+            92 if self.below(40) == 0 => Input::Leaving,
             _ => Input::Tick,
         }
+    }
+
+    fn rps(&mut self, most: u64) -> f64 {
+        self.below(most * 7) as f64 / 7.0
+    }
+
+    /// Now less than the capacities, now more.
+    fn load(&mut self) -> Input {
+        let mut services = BTreeMap::new();
+        for service in self.policy.services.clone() {
+            let load = ServiceLoad {
+                entered_rps: self.rps(6_000),
+                served_rps: self.rps(4_000),
+                shed_rps: if self.below(3) == 0 { self.rps(200) } else { 0.0 },
+                in_flight: self.below(90) as u32,
+            };
+            if self.below(8) > 0 {
+                services.insert(service, load);
+            }
+        }
+        Input::Load { entered_rps: self.rps(9_000), served_rps: self.rps(9_000), services }
+    }
+
+    fn zoned(&mut self) -> Input {
+        let names = ["eu-west-1a", "eu-west-1b"];
+        let zones = (0..4u8).filter_map(|n| {
+            let zone = Zone::parse(names.get(self.below(3) as usize)?).ok()?;
+            Some((([10, 0, 0, n], 8080).into(), zone))
+        });
+        let zones = zones.collect();
+        Input::Zoned { service: self.service(), zones }
+    }
+
+    /// What another pod of the own region says that it measured.
+    fn shared(&mut self) -> Input {
+        self.sequence += 1;
+        let mut view = View::first(self.policy.own.clone(), 90, self.policy.agreement_hash());
+        view.sequence = self.sequence;
+        let peer = self.peer();
+        let result = match self.below(9) {
+            0 => Err(ProbeFailure::Timeout),
+            n => Ok(SharedAnswer {
+                rtt: Some(Rtt::new(Duration::from_nanos(18_000_000 + self.below(15_000_000)))),
+                view: (n > 3).then(|| Box::new(self.view(&peer))),
+            }),
+        };
+        let probe = SharedProbe { number: self.sequence, age_us: self.below(300_000), result };
+        Input::Shared(Box::new(Shared {
+            view,
+            transit_us: self.below(2_000),
+            regions: [(peer, vec![probe])].into(),
+        }))
     }
 
     fn probe_region(&mut self) -> Input {
@@ -95,13 +152,28 @@ impl World {
         if self.fault == 2 || self.below(30) == 0 {
             return Input::Probed(Probe::Region { region, result: Err(ProbeFailure::Connect) });
         }
+        let view = Box::new(self.view(&region));
+        let rtt = Some(Rtt::new(Duration::from_nanos(20_000_000 + self.below(9_000_000))));
+        Input::Probed(Probe::Region { region, result: Ok(RegionAnswer { rtt, view }) })
+    }
+
+    fn view(&mut self, region: &RegionId) -> View {
         self.sequence += 1;
         let mut view = View::first(region.clone(), 3, self.policy.agreement_hash());
         view.sequence = self.sequence;
         let words = [Word::Up, Word::Up, Word::Up, Word::Down, Word::Unknown];
         for service in self.policy.services.clone() {
             let at = if self.fault == 3 { 3 } else { self.below(5).min(self.below(5)) };
-            view.services.insert(service, ServiceView::of(words[at as usize]));
+            let mut said = ServiceView::of(words[at as usize]);
+            if self.below(3) == 0 {
+                said.asks.insert(self.policy.own.clone(), self.rps(900));
+            }
+            match self.below(4) {
+                0 => _ = said.grants.insert(self.policy.own.clone(), self.rps(900)),
+                1 => said.spare_rps = Some(self.rps(900)),
+                _ => said.draining = self.below(12) == 0,
+            }
+            view.services.insert(service, said);
         }
         for (name, of) in self.policy.names.clone() {
             let regions = of.regions().into_iter().cloned();
@@ -109,9 +181,9 @@ impl World {
             view.votes.insert(name, votes);
         }
         view.entered_rps = self.below(1_000_000) as f64 / 11.0;
-        let rtt = Some(Rtt::new(Duration::from_nanos(20_000_000 + self.below(9_000_000))));
-        let result = Ok(RegionAnswer { rtt, view: Box::new(view) });
-        Input::Probed(Probe::Region { region, result })
+        view.spare_rps = (self.below(3) == 0).then(|| self.rps(2_000));
+        view.draining = self.below(40) == 0;
+        view
     }
 
     fn outcomes(&mut self) -> Input {

@@ -15,6 +15,8 @@ const NO_REGION: &str = "none";
 /// Every family that has a service for a label.
 #[derive(Debug, Clone)]
 pub(super) struct ServiceFamilies {
+    entered: IntCounterVec,
+    served: IntCounterVec,
     requests: IntCounterVec,
     duration: HistogramVec,
     attempts: IntCounterVec,
@@ -33,6 +35,16 @@ pub(super) struct ServiceFamilies {
 impl ServiceFamilies {
     pub(super) fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            entered: new.counters(
+                "proxima_service_entered_total",
+                "Requests for a service that clients sent to this region, wherever they were served.",
+                &["service"],
+            )?,
+            served: new.counters(
+                "proxima_service_served_total",
+                "Requests for a service that this region's own endpoints were asked for, forwarded ones among them.",
+                &["service"],
+            )?,
             requests: new.counters(
                 "proxima_requests_total",
                 "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
@@ -101,6 +113,16 @@ impl ServiceFamilies {
         })
     }
 
+    /// What a service has done since the start.
+    pub(super) fn totals(&self, service: &ServiceId) -> ServiceTotals {
+        let of = |priority: &Priority| self.shed.with_label_values(&[service.as_str(), priority.as_str()]);
+        ServiceTotals {
+            entered: self.entered.with_label_values(&[service.as_str()]).get(),
+            served: self.served.with_label_values(&[service.as_str()]).get(),
+            shed: Priority::ALL.iter().map(|priority| of(priority).get()).sum(),
+        }
+    }
+
     /// The handles of every configured service and region.
     pub(super) fn handles<'a>(
         &self,
@@ -113,6 +135,8 @@ impl ServiceFamilies {
                 .map(|class| self.requests.with_label_values(&[service.as_str(), region, class.as_str()]))
         };
         let handles = |service: &ServiceId| ServiceHandles {
+            entered: self.entered.with_label_values(&[service.as_str()]),
+            served: self.served.with_label_values(&[service.as_str()]),
             own: classes(service, NO_REGION),
             regions: regions
                 .clone()
@@ -142,6 +166,17 @@ impl ServiceFamilies {
         };
         Handles { services: services.map(|service| (service.clone(), handles(service))).collect(), routes }
     }
+}
+
+/// Requests for one service since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServiceTotals {
+    /// Sent by clients to this region.
+    pub entered: u64,
+    /// That own endpoints were asked for.
+    pub served: u64,
+    /// Turned away because too many were in flight.
+    pub shed: u64,
 }
 
 /// Handles by service and route, resolved when a configuration is applied.
@@ -174,6 +209,10 @@ impl Handles {
 /// Handles of one service.
 #[derive(Debug)]
 pub struct ServiceHandles {
+    /// Sent by clients to this region.
+    pub entered: IntCounter,
+    /// That own endpoints were asked for.
+    pub served: IntCounter,
     own: [IntCounter; 6],
     regions: BTreeMap<RegionId, RegionHandles>,
     /// Seconds from a request's head to the end of its answer.

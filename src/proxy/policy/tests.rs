@@ -40,20 +40,25 @@ impl Fixture {
             place,
             share: 1.0,
             endpoints: [Arc::new(Endpoint::new(SocketAddr::from(([127, 0, subnet, 1], 80))))].into(),
+            zones: Arc::new([]),
         };
         let service = ServiceSnapshot {
             id: web(),
-            candidates: vec![candidate("home", Place::Own, 0), candidate("away", Place::Peer, 1)],
+            candidates: [candidate("home", Place::Own, 0), candidate("away", Place::Peer, 1)]
+                .into_iter()
+                .collect(),
             panic: false,
             accepts_forwarded: true,
-            endpoints: Vec::new(),
+            endpoints: Arc::new([]),
             states: [(region("home"), State::Healthy)].into(),
+            room: Default::default(),
         };
         let mut snapshot = Snapshot::empty(region("home"));
         snapshot.routes = Arc::new(RouteTable::new(vec![route]).unwrap());
         snapshot.services = [(web(), Arc::new(service))].into();
         let config = Service {
             endpoints: Vec::new(),
+            zones: Default::default(),
             tls: None,
             protocol: UpstreamProtocol::Http1,
             health: crate::config::Health::Path("/".to_owned()),
@@ -181,7 +186,7 @@ fn a_request_without_a_route_is_404_and_says_its_id() {
 #[test]
 fn nowhere_to_go_is_503_at_once() {
     let mut fixture = Fixture::new();
-    fixture.service(|service| service.candidates.clear());
+    fixture.service(|service| service.candidates = Default::default());
     let mut exchange = exchange(fixture.get("www.example.com", "/"));
     assert!(exchange.attempts.next(0, Time::ZERO).is_none());
     let answer = exchange.give_up(None);

@@ -73,7 +73,8 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
 pub(super) fn ranked(service: &ServiceSnapshot) -> Result<(), &'static str> {
     let state = |c: &Candidate| service.states.get(&c.region).copied().unwrap_or(State::Unknown);
     let first_ejected = service.candidates.iter().position(|c| state(c) == State::Ejected);
-    let last_healthy = service.candidates.iter().rposition(|c| state(c) == State::Healthy);
+    let healthy = |n: &usize| state(&service.candidates[*n]) == State::Healthy;
+    let last_healthy = (0..service.candidates.len()).rfind(healthy);
     match (first_ejected, last_healthy) {
         (Some(ejected), Some(healthy)) if ejected < healthy => Err("an ejected region above a healthy one"),
         _ => Ok(()),

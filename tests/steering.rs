@@ -1,0 +1,216 @@
+//! Where requests go when regions are near their limits, drain, flap or come back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod steering {
+    pub mod regions;
+}
+
+use proxima::domain::endpoint::pick_by_zone;
+use proxima::domain::fleet::{EndpointAnswer, Input, Probe, SampleSource, Target};
+use proxima::domain::health::State;
+use proxima::domain::latency::Rtt;
+use proxima::domain::name::Zone;
+use proxima::domain::view::CapacitySource;
+use std::net::SocketAddr;
+use std::time::Duration;
+use steering::regions::{World, policy, region, web};
+
+#[test]
+fn only_what_does_not_fit_leaves_and_only_as_much_as_fits_elsewhere() {
+    let mut world = World::new(&[("a", 100.0, 130.0), ("b", 100.0, 80.0), ("c", 100.0, 20.0)]);
+    world.run(40, |_| {});
+    // b has 95 - 80 to give, and c takes the rest; shares are whole hundredths.
+    assert_eq!(world.asked(), [99, 95, 36]);
+}
+
+#[test]
+fn two_regions_near_their_limits_come_to_rest() {
+    let mut world = World::new(&[("a", 100.0, 120.0), ("b", 100.0, 97.0), ("c", 100.0, 94.0)]);
+    let mut seen = Vec::new();
+    world.run(120, |world| seen.push(world.asked()));
+    let rest = &seen[40..];
+    assert!(rest.iter().all(|asked| *asked == rest[0]), "{rest:?}");
+    // b gives nothing, c one; what fits nowhere is served at home.
+    assert_eq!(rest[0], [119, 97, 95]);
+    let steps = seen.windows(2).map(|pair| pair[0][0].abs_diff(pair[1][0])).max();
+    assert!(steps <= Some(13), "a share moves by no more than a tenth a second: {steps:?}");
+}
+
+#[test]
+fn what_a_region_has_left_is_divided_among_those_who_ask_and_never_given_twice() {
+    let mut world =
+        World::new(&[("a", 100.0, 200.0), ("b", 100.0, 110.0), ("c", 100.0, 150.0), ("d", 100.0, 35.0)]);
+    let mut most = 0.0f64;
+    let mut second = 0;
+    world.run(60, |world| {
+        second += 1;
+        if second > 3 {
+            most = most.max(world.places[3].asked);
+        }
+    });
+    assert!(most <= 97.0, "d was asked for {most} at a time");
+    // d has 60 to give: all that b asks for, and the same to the others.
+    let grants = &world.places[3].view.as_ref().unwrap().services[&web()].grants;
+    let grants = ["a", "b", "c"].map(|name| grants[&region(name)]);
+    assert!((grants.iter().sum::<f64>() - 60.0).abs() < 0.2, "{grants:?}");
+    assert!(grants[1] >= 9.0 && (grants[0] - grants[2]).abs() <= 1.0, "{grants:?}");
+}
+
+#[test]
+fn a_region_that_dies_sends_all_of_its_users_on_at_once_and_within_what_is_granted() {
+    let mut world = World::new(&[("a", 100.0, 60.0), ("b", 100.0, 50.0), ("c", 100.0, 20.0)]);
+    world.run(10, |_| {});
+    world.place("a").pods = None;
+    world.run(4, |_| {});
+    assert_eq!(world.asked()[0], 0);
+    assert_eq!(world.asked()[1] + world.asked()[2], 130, "nobody is left out");
+    world.run(20, |_| {});
+    assert_eq!(world.asked(), [0, 95, 35]);
+}
+
+#[test]
+fn a_region_that_comes_back_gets_a_growing_share_from_everywhere() {
+    let mut world = World::new(&[("a", 0.0, 100.0), ("b", 0.0, 10.0)]);
+    world.run(5, |_| {});
+    world.place("a").pods = None;
+    world.run(8, |_| {});
+    assert_eq!(world.asked(), [0, 110]);
+    world.place("a").pods = Some(EndpointAnswer::Well);
+    let mut asked = Vec::new();
+    world.run(25, |world| asked.push(world.asked()[0]));
+    let began = asked.iter().position(|asked| *asked > 0).unwrap();
+    assert!(asked[began] <= 20, "no herd: {asked:?}");
+    assert!(asked[began..].windows(2).all(|pair| pair[1] >= pair[0] && pair[1] - pair[0] <= 11), "{asked:?}");
+    assert_eq!(asked.last(), Some(&100));
+}
+
+#[test]
+fn a_capacity_is_measured_where_none_is_configured_and_told_to_the_others() {
+    let mut world = World::new(&[("a", 0.0, 150.0), ("b", 0.0, 10.0)]);
+    world.place("a").limit = 100.0;
+    let mut shed = Vec::new();
+    world.run(60, |world| shed.push((world.places[0].asked - 100.0).max(0.0)));
+    assert_eq!(shed[0], 50.0);
+    // It grows by a hundredth a second until something is shed again: that is how room is found.
+    assert!(shed[20..].iter().all(|shed| *shed < 8.0), "{shed:?}");
+    let load = world.places[0].view.as_ref().unwrap().services[&web()].load.unwrap();
+    let capacity = load.capacity.unwrap();
+    assert_eq!(capacity.source, CapacitySource::Measured);
+    assert!((90.0..112.0).contains(&capacity.rps), "{capacity:?}");
+    let seen = world.places[1].snapshot.as_ref().unwrap().regions[&region("a")].load;
+    assert!(seen.rps > 80.0, "{seen:?}");
+}
+
+#[test]
+fn the_capacity_of_one_service_bounds_that_service() {
+    let mut world = World::with(&[("a", 0.0, 80.0), ("b", 0.0, 10.0)], |own| {
+        let mut policy = policy(own, &[("a", 0.0), ("b", 0.0)]);
+        policy.steering.capacity_rps.insert(web(), 50.0);
+        policy
+    });
+    world.run(30, |_| {});
+    let [a, b] = world.asked()[..] else { panic!() };
+    assert!((50..=52).contains(&a) && a + b == 90, "{:?}", world.asked());
+}
+
+#[test]
+fn endpoints_that_say_that_they_drain_get_nothing_new_and_nobody_calls_them_down() {
+    let mut world = World::new(&[("a", 0.0, 50.0), ("b", 0.0, 10.0)]);
+    world.run(5, |_| {});
+    world.place("a").pods = Some(EndpointAnswer::Draining);
+    world.run(3, |_| {});
+    assert_eq!(world.asked(), [0, 60]);
+    assert_eq!(world.places[0].order(), ["b", "a"], "the own region is still there when all others refuse");
+    assert_eq!(world.places[1].order(), ["b"]);
+    assert_eq!(world.places[1].web().unwrap().states[&region("a")], State::Draining);
+    let said = &world.places[0].view.as_ref().unwrap().services[&web()];
+    assert!(said.draining && said.word == proxima::domain::health::Word::Up);
+    world.place("a").pods = Some(EndpointAnswer::Well);
+    world.run(3, |_| {});
+    assert_eq!(world.asked(), [50, 10]);
+}
+
+#[test]
+fn an_edge_that_ends_is_left_by_the_others_once_every_answer_says_so() {
+    let mut world = World::new(&[("a", 0.0, 50.0), ("b", 0.0, 10.0)]);
+    world.run(5, |_| {});
+    world.tell("a", Input::Leaving);
+    world.run(2, |_| {});
+    assert_eq!(world.places[1].order(), ["b", "a"], "one of many nodes that ends is not its region");
+    world.run(3, |_| {});
+    assert_eq!(world.places[1].order(), ["b"]);
+    assert_eq!(world.asked()[0], 50, "it finishes what its own users send");
+}
+
+#[test]
+fn a_bias_makes_a_region_count_as_further() {
+    let mut world = World::with(&[("a", 0.0, 1.0), ("b", 0.0, 1.0), ("c", 0.0, 1.0)], |own| {
+        let mut policy = policy(own, &[("a", 0.0), ("b", 0.0), ("c", 0.0)]);
+        policy.regions.get_mut(&region("b")).unwrap().bias = Duration::from_millis(50);
+        policy
+    });
+    world.run(5, |_| {});
+    assert_eq!(world.places[0].order(), ["a", "c", "b"], "20 ms and 50 ms are more than 30 ms");
+    assert_eq!(
+        world.places[0].snapshot.as_ref().unwrap().regions[&region("b")].rtt,
+        Some(Rtt::millis(20)),
+        "what is shown is what was measured"
+    );
+}
+
+#[test]
+fn forwarded_traffic_shows_how_far_a_region_is_and_its_answers_do_not() {
+    let mut world = World::new(&[("a", 0.0, 1.0), ("b", 0.0, 1.0), ("c", 0.0, 1.0)]);
+    world.run(5, |_| {});
+    assert_eq!(world.places[0].order(), ["a", "b", "c"]);
+    for _ in 0..40 {
+        let (rtt, source) = (Rtt::millis(900), SampleSource::FirstByte);
+        world.tell("a", Input::Sample { region: region("b"), rtt, source });
+    }
+    world.run(1, |_| {});
+    assert_eq!(world.places[0].order(), ["a", "b", "c"]);
+    let far = |world: &mut World| {
+        for _ in 0..4 {
+            let (rtt, source) = (Rtt::millis(80), SampleSource::Tcp);
+            world.tell("a", Input::Sample { region: region("b"), rtt, source });
+        }
+    };
+    // As many as there were probes: what traffic shows weighs as much, and no more.
+    for _ in 0..8 {
+        far(&mut world);
+        world.run(1, |_| {});
+    }
+    assert_eq!(world.places[0].order(), ["a", "b", "c"], "the lower median is still a probe's");
+    let quality = world.places[0].snapshot.as_ref().unwrap().regions[&region("b")].quality;
+    assert_eq!(quality.p99, Some(Rtt::millis(80)));
+    assert_eq!(quality.first_byte, Some(Rtt::millis(900)));
+}
+
+#[test]
+fn requests_stay_in_the_edge_s_zone_as_far_as_it_can_carry_them() {
+    let mut world = World::with(&[("a", 0.0, 10.0)], |own| {
+        let mut policy = policy(own, &[("a", 0.0)]);
+        policy.steering.zone = Some(Zone::parse("near").unwrap());
+        policy
+    });
+    let address = |n: u8| SocketAddr::from(([10, 0, 0, n], 80));
+    // One of four is near, where half of the edges are.
+    let zone = |n: u8| Zone::parse(if n == 3 { "near" } else { "far" }).unwrap();
+    let zones = (0..4).map(|n| (address(n), zone(n))).collect();
+    world.tell("a", Input::Zoned { service: web(), zones });
+    let addresses = (0..4).map(address).collect();
+    world.tell("a", Input::Resolved { target: Target::Service(web()), addresses });
+    for n in 0..4 {
+        let result = Ok(EndpointAnswer::Well);
+        world.tell("a", Input::Probed(Probe::Endpoint { service: web(), address: address(n), result }));
+    }
+    world.run(30, |_| {});
+    let candidates = &world.places[0].web().unwrap().candidates;
+    let near = |tried: &[SocketAddr]| {
+        let drawn = (0..10_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let picked = drawn.map(|random| pick_by_zone(&candidates[0], tried, random, world.now).unwrap());
+        picked.filter(|endpoint| endpoint.address() == address(3)).count()
+    };
+    assert!((4_800..5_200).contains(&near(&[])), "{}", near(&[]));
+    assert_eq!(near(&[address(3)]), 0, "one that was tried is left, zone or not");
+}
