@@ -32,7 +32,7 @@ service = "web"
 /// The octets of a journal with a few turns.
 pub fn small() -> Vec<u8> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{}", std::process::id()));
-    let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
+    let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None, zone: None };
     let policy = text.policy().unwrap();
     let texts = Texts::default();
     texts.tell(&policy, &text);
