@@ -73,7 +73,8 @@ impl Region {
     }
 
     fn followers_of(&self, holder: u8) -> usize {
-        let follows = |pod: &&Election| matches!(pod.standing(), Standing::Following(h) if h.address == at(holder));
+        let follows =
+            |pod: &&Election| matches!(pod.standing(), Standing::Following(h) if h.address == at(holder));
         self.pods.values().filter(follows).count()
     }
 }

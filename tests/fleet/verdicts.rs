@@ -1,6 +1,7 @@
 //! The verdict table of docs/failover.md, row by row: what one edge of three concludes and does.
 
 use super::edge::{Edge, home, policy, region, www};
+use Word::{Down, Up};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::health::Word;
 use proxima::domain::name::EntryId;
@@ -10,7 +11,6 @@ use proxima::domain::view::View;
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
 use std::time::Duration;
-use Word::{Down, Up};
 
 const UP: Verdict = Verdict::Up;
 

@@ -208,7 +208,19 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let serving = Arc::clone(&edge);
     let served = tokio::spawn(async move { serving.serve(phases).await });
-    Ok(Running { edge, config, snapshot, view, metrics, registry, phase, served, outcomes: received, samples, own })
+    Ok(Running {
+        edge,
+        config,
+        snapshot,
+        view,
+        metrics,
+        registry,
+        phase,
+        served,
+        outcomes: received,
+        samples,
+        own,
+    })
 }
 
 /// The snapshot and the view of a fleet that has heard nothing.

@@ -72,7 +72,8 @@ impl NameRecord {
         }
         // Everyone who holds users must count them.
         let mut holders = state.sets.values().flat_map(|set| set.iter().map(|(region, _)| region));
-        let counts = |region: &RegionId| self.verdicts.get(region) == Some(&Verdict::Up) && told.contains(region);
+        let counts =
+            |region: &RegionId| self.verdicts.get(region) == Some(&Verdict::Up) && told.contains(region);
         if holders.all(counts) { Measurable::Total } else { Measurable::Nothing }
     }
 }

@@ -117,7 +117,8 @@ impl NameRecord {
         self.date(&mut state, unmoved, now);
         self.count(&state, unmoved, hold_down, now);
         let edited = self.state.as_ref().is_some_and(|before| before.sets != state.sets);
-        self.sets_since = if edited { now } else { self.sets_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
+        self.sets_since =
+            if edited { now } else { self.sets_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
         self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
@@ -392,7 +393,8 @@ mod tests {
         let spoken = NameState { sets: state(3, None).sets, ..state(4, Some(at(501))) };
         record.read(spoken.clone(), HOLD_DOWN, at(9_000));
         assert_eq!((record.changes.len(), record.state.as_ref().unwrap().changed_at), (known, counts));
-        let back = NameState { changed_at: Some(at(12_000)), ..NameState { fence: state(6, None).fence, ..spoken } };
+        let back =
+            NameState { changed_at: Some(at(12_000)), ..NameState { fence: state(6, None).fence, ..spoken } };
         record.read(back, HOLD_DOWN, at(15_000));
         assert_eq!(record.changes.len(), known + 2);
         assert_eq!(record.state.as_ref().unwrap().changed_at, Some(at(12_000)));

@@ -229,7 +229,9 @@ impl Fleet {
         let word = self.sharing.word(self.policy.failover.view_fresh, now);
         match word.filter(|view| view.policy == self.agreement) {
             Some(view) => view.votes.clone(),
-            None => self.names.iter().map(|(name, record)| (name.clone(), record.own_votes.clone())).collect(),
+            None => {
+                self.names.iter().map(|(name, record)| (name.clone(), record.own_votes.clone())).collect()
+            }
         }
     }
 }
