@@ -140,7 +140,7 @@ fn judged() -> f64 {
         sets: home.clone(),
     };
     let now = Time::from_millis(1_000_000);
-    let turn = Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true };
+    let turn = Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true, holds: true };
     let (name, failover) = (DnsName::parse("www.example.com").unwrap(), FailoverPolicy::default());
     let policy = NamePolicy { entries: home, services: BTreeSet::new() };
     let situation = Situation {

@@ -260,6 +260,7 @@ impl App {
         listeners: Arc<[admin::Bound]>,
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
+        self.spawn_lease(&parts, &input_sender);
         let (plan_sender, plans) = mpsc::channel(PLANS);
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);
@@ -290,22 +291,6 @@ impl App {
             board: Arc::clone(&parts.board),
             clock: parts.clock,
         };
-        let (sibling_sender, addresses) = watch::channel(Vec::new());
-        let lease = siblings::Wiring {
-            config: self.config.clone(),
-            addresses,
-            inputs: input_sender.clone(),
-            board: parts.board,
-            clock: parts.clock,
-            boot: parts.boot,
-            metrics: parts.control_metrics.clone(),
-        };
-        let resolver = resolve::Wiring {
-            config: self.config.clone(),
-            inputs: input_sender.clone(),
-            siblings: sibling_sender,
-            metrics: parts.control_metrics.clone(),
-        };
         let operators = admin::Wiring {
             clock: parts.clock,
             snapshot: Arc::clone(&parts.snapshot),
@@ -322,8 +307,6 @@ impl App {
         self.tasks.spawn("control", control::run(fleet, control));
         self.tasks.spawn("spans", otlp::run(parts.spans.1, self.config.clone()));
         self.tasks.spawn("probe", probe::run(probes));
-        self.tasks.spawn("lease", siblings::run(lease));
-        self.tasks.spawn("resolve", resolve::run(resolver));
         let links = dns::Links {
             config,
             plans,
@@ -338,6 +321,28 @@ impl App {
         self.tasks.spawn("admin", admin::run(admin, operators));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
+    }
+
+    /// Looks names up, and finds out who among the region's pods speaks for it.
+    fn spawn_lease(&mut self, parts: &Parts, inputs: &mpsc::Sender<Input>) {
+        let (siblings, addresses) = watch::channel(Vec::new());
+        let lease = siblings::Wiring {
+            config: self.config.clone(),
+            addresses,
+            inputs: inputs.clone(),
+            board: Arc::clone(&parts.board),
+            clock: parts.clock,
+            boot: parts.boot,
+            metrics: parts.control_metrics.clone(),
+        };
+        let resolver = resolve::Wiring {
+            config: self.config.clone(),
+            inputs: inputs.clone(),
+            siblings,
+            metrics: parts.control_metrics.clone(),
+        };
+        self.tasks.spawn("lease", siblings::run(lease));
+        self.tasks.spawn("resolve", resolve::run(resolver));
     }
 
     /// Serves until a signal or a fault.

@@ -55,7 +55,10 @@ enum Written {
 
 /// The texts that policies were made from: told by whoever hands a policy to the core, before.
 #[derive(Debug, Clone, Default)]
-pub struct Texts(Arc<Mutex<Vec<(Arc<Policy>, ConfigText)>>>);
+pub struct Texts(Arc<Mutex<Vec<Told>>>);
+
+/// A policy, and what it was made from.
+type Told = (Arc<Policy>, ConfigText);
 
 impl Texts {
     /// Tells what a policy was made from. Only the last few are kept.

@@ -16,6 +16,7 @@ mod flow;
 mod generate;
 mod happening;
 mod invariants;
+mod log;
 mod noise;
 mod provider;
 mod record;

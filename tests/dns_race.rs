@@ -23,13 +23,13 @@ const TIME_MAX: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_writers_one_wins_each_generation_on_our_zone_server() {
-    race(Server::zone_server().await.unwrap()).await;
+    Box::pin(race(Server::zone_server().await.unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_writers_one_wins_each_generation_on_ministack() {
     let Some(server) = Server::ministack().await else { return };
-    race(server).await;
+    Box::pin(race(server)).await;
 }
 
 async fn race(server: Server) {

@@ -13,6 +13,7 @@ use http::Method;
 use http::uri::Scheme;
 use proxima::config::{Config, Environment};
 use proxima::domain::routing::{RouteTable, normal_path};
+use proxima::journal::Replay;
 use proxima::proxy::h1::{self, BodyReader, Framing, Got, Limits, Scan};
 use proxima::proxy::proxy_protocol;
 use std::path::Path;
@@ -21,6 +22,8 @@ use std::time::Duration;
 #[path = "h1_corpus/entry.rs"]
 #[allow(dead_code)] // Only what is sent is used here.
 mod entry;
+#[path = "fuzz/journals.rs"]
+mod journals;
 #[path = "fuzz/recipe.rs"]
 mod recipe;
 #[path = "fuzz/routes.rs"]
@@ -215,5 +218,24 @@ fn the_route_that_is_found_is_the_first_by_the_documented_precedence() {
             let found = table.find(&request.asked()).map(|route| &route.id);
             assert_eq!(found, expected, "{request:?}\n{routes:#?}");
         }
+    });
+}
+
+/// Every other one has a right checksum, so that what is behind it is reached.
+#[test]
+fn a_journal_of_any_octets_is_replayed_or_refused() {
+    let whole = journals::small();
+    assert_eq!(Replay::run_octets(&whole, &mut |_| {}).unwrap().turns, 12);
+    let plain = journals::unpacked(&whole);
+    assert_eq!(Replay::run_octets(&journals::packed(&plain), &mut |_| {}).unwrap().turns, 12);
+    let (files, records) = ([whole], [plain]);
+    bolero::check!().with_test_time(MOMENT).for_each(|input: &[u8]| {
+        let (first, rest) = input.split_first().unwrap_or((&0, &[]));
+        let octets = match first % 2 {
+            0 => Recipe::new(rest).make(&files),
+            _ => journals::packed(&Recipe::new(rest).make(&records)),
+        };
+        // Refused or replayed: both are right.
+        Replay::run_octets(&octets, &mut |_| {}).ok();
     });
 }

@@ -2,15 +2,14 @@
 //! that measures dies, or sees something else than the others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod fleet {
-    #[allow(dead_code, reason = "shared with tests/fleet.rs, which uses all of it")]
-    pub mod edge;
-}
+#[allow(dead_code, reason = "shared with tests/fleet.rs, which uses all of it")]
+#[path = "fleet/edge.rs"]
+mod edge;
 mod sharing {
     pub mod pods;
 }
 
-use fleet::edge::{Edge, home, policy, region, web, www};
+use edge::{Edge, home, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input, Lease, ProbeFailure, Shared, SharedAnswer, SharedProbe};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
@@ -153,7 +152,11 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
     let mut edge = follower();
     let words = [1, 2, 3].map(|n| fresh(&edge, n));
     told(&mut edge, words);
-    assert_eq!((rtt(&edge), pace(&edge)), (Some(Rtt::millis(33)), ProbePace::Full), "it has not looked itself");
+    assert_eq!(
+        (rtt(&edge), pace(&edge)),
+        (Some(Rtt::millis(33)), ProbePace::Full),
+        "it has not looked itself"
+    );
     well(&mut edge);
     assert_eq!(pace(&edge), ProbePace::Sparse);
     // The holder's control stands still: its word ages.

@@ -180,7 +180,9 @@ fn what_holds_exits_with_0_what_does_not_with_1_and_a_bad_file_with_2() {
 fn a_sweep_goes_on_where_it_was_ended_and_fails_where_too_little_was_seen() {
     let state = folder("sweep").join("state.json");
     let state = state.to_str().unwrap();
-    let _ = fs::remove_file(state);
+    if let Err(error) = fs::remove_file(state) {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    }
     let sweep = |seeds: &str, more: &[&str]| {
         proxima(&[&["--seeds", seeds, "--first", "7", "--resume", state][..], more].concat())
     };

@@ -196,7 +196,7 @@ impl Rule {
 
 /// The rule by which requests for a service go where they go; `rtt`: how far a region is.
 pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
-    let Some(first) = decided.candidates.iter().next() else { return Rule::Nowhere };
+    let Some(first) = decided.candidates.first() else { return Rule::Nowhere };
     if decided.panic {
         return Rule::LastResort;
     }

@@ -17,7 +17,7 @@ pub struct Rtt(Duration);
 impl Rtt {
     /// What is below a microsecond is left out.
     pub const fn new(duration: Duration) -> Self {
-        let nanos = duration.subsec_nanos() / 1_000 * 1_000;
+        let nanos = duration.subsec_micros() * 1_000;
         Self(Duration::new(duration.as_secs(), nanos))
     }
 

@@ -7,7 +7,7 @@ use crate::domain::name::ServiceId;
 use prometheus::Registry;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 mod world;
@@ -39,6 +39,14 @@ struct Case {
     metrics: JournalMetrics,
 }
 
+/// Removes what an earlier run may have left.
+fn remove(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{folder:?}: {error}"),
+        _ => {}
+    }
+}
+
 impl Case {
     fn new(name: &str, queue: usize, file_bytes: u64, max_bytes: u64) -> Self {
         let text = ConfigText { file: "edge.toml".to_owned(), text: TEXT.into(), region: None };
@@ -47,7 +55,7 @@ impl Case {
 
     fn of(name: &str, text: ConfigText, queue: usize, file_bytes: u64, max_bytes: u64) -> Self {
         let folder = std::env::temp_dir().join(format!("proxima-journal-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
+        remove(&folder);
         let policy = text.policy().unwrap();
         let metrics = JournalMetrics::register(&Registry::new()).unwrap();
         let (mut journal, messages) = Journal::queued(queue, metrics.clone());
@@ -113,7 +121,7 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        remove(&self.folder);
     }
 }
 

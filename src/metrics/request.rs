@@ -63,21 +63,27 @@ fn handshake_failures(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::
     )
 }
 
+/// Of forwarded requests, and of requests by the rules of their route or service.
+fn refusals(new: &Registrar<'_>) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
+    let refused = new.counters(
+        "proxima_forwarded_refused_total",
+        "Forwarded requests that this region refused.",
+        &["reason"],
+    )?;
+    let rejected = new.counters(
+        "proxima_requests_rejected_total",
+        "Requests that the rules of their route or service kept from a service.",
+        &["reason"],
+    )?;
+    Ok((refused, rejected))
+}
+
 impl RequestMetrics {
     /// # Errors
     /// `prometheus::Error` when a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let new = Registrar { registry };
-        let refused = new.counters(
-            "proxima_forwarded_refused_total",
-            "Forwarded requests that this region refused.",
-            &["reason"],
-        )?;
-        let rejected = new.counters(
-            "proxima_requests_rejected_total",
-            "Requests that the rules of their route or service kept from a service.",
-            &["reason"],
-        )?;
+        let (refused, rejected) = refusals(&new)?;
         let handshakes = handshake_failures(&new)?;
         let connections = new.gauges(
             "proxima_connections_active",

@@ -24,12 +24,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use explained::Explained;
+pub use own::{rejected, unproxied};
 pub use routed::{Target, TargetHost};
 pub use sticky::{SessionRule, Sticky};
 
 mod explained;
+mod own;
 mod routed;
 mod sticky;
+
+use own::{asked, error, refused, too_early, unavailable};
 
 /// Answers 200 while this process serves: the witness of Route 53's checkers.
 const HEALTH_EDGE: &str = "/health/edge";
@@ -437,65 +441,6 @@ impl Exchange {
         };
         error(status, text, &self.request_id, Cause::Unavailable(self.service.clone()))
     }
-}
-
-/// The answer to a request that broke off: the client's fault (4xx), or this edge's.
-pub fn unproxied(id: HeaderValue, status: StatusCode) -> OwnAnswer {
-    let text = match status {
-        StatusCode::REQUEST_TIMEOUT => "the request was not sent in time",
-        status if status.is_client_error() => "the request breaks the rules of HTTP",
-        _ => "the edge failed",
-    };
-    error(status, text, &id, Cause::Broken)
-}
-
-fn unavailable(service: &ServiceId, id: &HeaderValue) -> OwnAnswer {
-    let text = "no region can serve this now";
-    error(StatusCode::SERVICE_UNAVAILABLE, text, id, Cause::Unavailable(service.clone()))
-}
-
-/// The route's rules forbid it; `status` says in which way.
-pub fn rejected(reason: RejectReason, id: &HeaderValue) -> OwnAnswer {
-    let (status, text) = match reason {
-        RejectReason::Denied => (StatusCode::FORBIDDEN, "not from this address"),
-        RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-        RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
-        RejectReason::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the service is busy"),
-        RejectReason::NoCertificate => (StatusCode::FORBIDDEN, "a client certificate is required here"),
-        RejectReason::Misdirected => {
-            (StatusCode::MISDIRECTED_REQUEST, "this host is served on connections of its own")
-        }
-    };
-    error(status, text, id, Cause::Rejected(reason))
-}
-
-/// A request that comes too early: in `wait` it may come again, told in whole seconds.
-fn too_early(wait: Duration, id: &HeaderValue) -> OwnAnswer {
-    let mut answer = rejected(RejectReason::RateLimited, id);
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    answer.headers.push((header::RETRY_AFTER, seconds.max(1).into()));
-    answer
-}
-
-/// The typed 503: the first edge tries the next region.
-fn refused(reason: RefusalReason, id: &HeaderValue) -> OwnAnswer {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut answer = error(status, "not served in this region now", id, Cause::Refused(reason));
-    answer.headers.push((headers::REFUSED, HeaderValue::from_static(reason.as_str())));
-    answer
-}
-
-/// What is wrong, in words that tell nothing of the inside.
-fn error(status: StatusCode, text: &str, id: &HeaderValue, cause: Cause) -> OwnAnswer {
-    let content = Content::Error(text.into());
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
-}
-
-/// What was asked of this edge itself.
-fn asked(status: StatusCode, text: &str, id: &HeaderValue) -> OwnAnswer {
-    let content = Content::Text(format!("{text}\n").into());
-    let cause = Cause::Asked;
-    OwnAnswer { status, content, headers: Vec::new(), request_id: id.clone(), cause, route: None }
 }
 
 #[cfg(test)]

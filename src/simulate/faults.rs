@@ -295,9 +295,8 @@ impl Fault {
             Self::Cut { from, to } => format!("{} can't reach {} (one way)", r(from), r(to)),
             Self::Isolated { region } => format!("the edges of {} are cut off from all others", r(region)),
             Self::Split { side } => {
-                let one: Vec<_> =
-                    (0..cast.regions.len()).filter(|i| side & (1 << i) != 0).map(|i| r(&i)).collect();
-                format!("the edges of {} are split from the rest", one.join(" and "))
+                let side: Vec<_> = one_side(*side, cast).collect();
+                format!("the edges of {} are split from the rest", side.join(" and "))
             }
             Self::Lossy { percent } => format!("{percent}% of messages between edges are lost"),
             Self::SlowLink { a, b, by } => format!("{} and {} are {by:?} slower each way", r(a), r(b)),
@@ -342,6 +341,11 @@ impl Fault {
             Self::BadPush { region } => format!("{} gets another policy", r(region)),
         }
     }
+}
+
+/// Names of the regions whose bits are set.
+fn one_side(side: u64, cast: &Cast) -> impl Iterator<Item = &str> {
+    cast.regions.iter().enumerate().filter(move |(i, _)| side & (1 << i) != 0).map(|(_, r)| r.as_str())
 }
 
 /// One fault with its time.

@@ -341,7 +341,9 @@ impl Invariants {
         }
         let home = truth.cast.names[*name].home.get(entry).map_or(0.0, |set| set.share(id));
         if has + POINT < had && has + POINT < home {
-            truth.require(drained || troubled, Rule::AwayFromWell, moves)?;
+            // Where room is bounded, users of a full region may give way, by ramp, to others who have nowhere nearer.
+            let for_room = plan.reason == Reason::Ramp && !truth.cast.steady;
+            truth.require(drained || troubled || for_room, Rule::AwayFromWell, moves)?;
         }
         let guest = truth.cast.steady && !drained && !troubled && has + POINT < had;
         if guest && let Some(from_home) = truth.cast.regions.iter().position(|r| r.as_str() == entry.as_str())

@@ -1,7 +1,7 @@
 //! Five pods of region `a`, and the regions `b` and `c`, in virtual time: real cores, elections and boards,
 //! with a network between them that this file makes up.
 
-use crate::fleet::edge::{pod, policy, region, web};
+use crate::edge::{pod, policy, region, web};
 use proxima::domain::fleet::{
     Fleet, Input, Lease, Output, Probe, ProbeFailure, RegionAnswer, Shared, Target,
 };

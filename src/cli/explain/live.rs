@@ -104,9 +104,7 @@ async fn exchange(authority: &str, query: &str) -> Result<Bytes, Error> {
     };
     tokio::select! {
         answer = exchange => answer,
-        ended = connection => Err(match ended {
-            Err(error) => error.into(),
-            Ok(()) => Error::Connect(io::ErrorKind::UnexpectedEof.into()),
-        }),
+        // A connection that ends well has brought the answer, or `exchange` says that none came.
+        Err(error) = connection => Err(error.into()),
     }
 }

@@ -231,8 +231,25 @@ rule     no_route: no route takes it: answered with 404
 "#
         .trim_start()
     );
-    assert_eq!(case.request("GET", "old.example.com", "/"), "");
-    assert_eq!(case.request("GET", "www.example.com", "/../x"), "");
+    assert_eq!(
+        case.request("GET", "old.example.com", "/"),
+        r#"
+GET https://old.example.com/, at an edge in eu
+route    old (host old.example.com, prefix /, no conditions): redirects with 307
+rule     route_answers: the route answers itself
+"#
+        .trim_start()
+    );
+    assert_eq!(
+        case.request("GET", "www.example.com", "/../x"),
+        r#"
+GET https://www.example.com/../x, at an edge in eu
+path     the path climbs above its root
+route    none
+rule     bad_path: the path may be read in several ways, or is none: answered with 400
+"#
+        .trim_start()
+    );
 }
 
 #[test]

@@ -7,12 +7,12 @@ use crate::domain::policy::{NamePolicy, Policy};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Fleet {
-    /// Measures what each entry sends while every set is at home, and what all send together while they
-    /// are not, as long as everyone who holds users can tell.
+    /// Measures what each entry sends while every set is at home, and what regions get while they are
+    /// not, as long as everyone who holds users can tell.
     pub(super) fn measure_demand(&mut self, name: &DnsName, now: Time) {
         let policy = Arc::clone(&self.policy);
         let Some(name_policy) = policy.names.get(name) else { return };
@@ -31,13 +31,16 @@ impl Fleet {
         };
         let entered: Vec<(EntryId, Option<f64>)> =
             name_policy.entries.keys().map(|entry| (entry.clone(), entered(entry))).collect();
-        let total = everywhere().flatten().sum();
-        let told: BTreeSet<RegionId> =
-            policy.regions.keys().filter(|region| entered_at(region).is_some()).cloned().collect();
+        let regions: BTreeMap<RegionId, f64> =
+            policy.regions.keys().filter_map(|region| Some((region.clone(), entered_at(region)?))).collect();
         let Some(record) = self.names.get_mut(name) else { return };
-        match record.measurable(name_policy, &policy, &told, now) {
+        match record.measurable(name_policy, &policy, &regions, now) {
             Measurable::Entries => record.demand.steady(entered, now),
-            Measurable::Total => record.demand.shifted(name_policy.entries.keys(), total, now),
+            Measurable::Regions => {
+                if let Some(state) = &record.state {
+                    record.demand.shifted(&state.sets, &regions, now);
+                }
+            }
             Measurable::Nothing => record.demand.frozen(),
         }
     }
@@ -46,7 +49,7 @@ impl Fleet {
 /// What can be measured of a name's demand.
 enum Measurable {
     Entries,
-    Total,
+    Regions,
     Nothing,
 }
 
@@ -55,7 +58,7 @@ impl NameRecord {
         &self,
         name: &NamePolicy,
         policy: &Policy,
-        told: &BTreeSet<RegionId>,
+        told: &BTreeMap<RegionId, f64>,
         now: Time,
     ) -> Measurable {
         let Some(state) = &self.state else { return Measurable::Nothing };
@@ -73,7 +76,7 @@ impl NameRecord {
         // Everyone who holds users must count them.
         let mut holders = state.sets.values().flat_map(|set| set.iter().map(|(region, _)| region));
         let counts =
-            |region: &RegionId| self.verdicts.get(region) == Some(&Verdict::Up) && told.contains(region);
-        if holders.all(counts) { Measurable::Total } else { Measurable::Nothing }
+            |region: &RegionId| self.verdicts.get(region) == Some(&Verdict::Up) && told.contains_key(region);
+        if holders.all(counts) { Measurable::Regions } else { Measurable::Nothing }
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::explain::{
 use crate::domain::health::{Ground, Health, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
-use crate::domain::routing::{Action, Asked, Backends, Route, Scheme, host_of};
+use crate::domain::routing::{Action, Asked, Backends, Route, RouteMatch, Scheme, host_of};
 use crate::domain::snapshot::{Gate, ServiceSnapshot};
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
@@ -32,8 +32,10 @@ impl Fleet {
             query: &question.query,
             headers: &headers,
         };
-        let (route, found) = routes.explain(&asked);
-        let route = route.filter(|_| path.is_ok());
+        let (route, found) = match path {
+            Ok(_) => routes.explain(&asked),
+            Err(_) => (None, RouteMatch::default()),
+        };
         let services: Vec<ServiceExplanation> = route
             .map(|route| services(route))
             .unwrap_or_default()

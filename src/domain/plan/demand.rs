@@ -1,11 +1,14 @@
 //! How many requests a second come through each entry.
 //!
 //! While every set is at home an entry's users are those of its region. During a shift an edge cannot see
-//! which entry a user came through: then the mix is the last steady one, and only its total follows the
-//! day. Both are smoothed, and adopted only when they leave a band, so that plans stay calm.
+//! which entry a user came through, only what each region gets and in which shares the entries lead
+//! there. Then the last mix is bent, as little as it takes, until it explains what the regions get
+//! (Richardson 1972 and Lucy 1974, as used for mixtures). It is smoothed, and adopted only when it leaves
+//! a band, so that plans stay calm.
 
-use crate::domain::name::EntryId;
+use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
+use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +17,18 @@ use std::time::Duration;
 const SMOOTHING: Duration = Duration::from_secs(10);
 /// The share by which an average must differ from what plans count with before they take it over.
 const BAND: f64 = 0.05;
+/// Rounds of bending a mix at each measurement.
+const ROUNDS: usize = 8;
+/// The share of an even part that an entry counts with at least while a mix is bent: nothing stays nothing.
+const DORMANT: f64 = 0.01;
 
 /// What is known of one name's demand, in requests a second.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Demand {
-    /// Averages by entry, while at home.
+    /// Averages by entry.
     average: BTreeMap<EntryId, f64>,
-    /// What plans count with: the last steady mix.
-    steady: BTreeMap<EntryId, f64>,
-    /// Average of all entries together, during a shift.
-    total: Option<f64>,
-    /// Today's total in proportion to that of the steady mix.
-    scale: Option<f64>,
+    /// What plans count with.
+    counted: BTreeMap<EntryId, f64>,
     /// The last measurement.
     at: Option<Time>,
 }
@@ -34,34 +37,37 @@ impl Demand {
     /// What each entry sends, measured while every set is at home; `None`: unknown, it stays as it was.
     pub fn steady(&mut self, entered: Vec<(EntryId, Option<f64>)>, now: Time) {
         let keep = self.keep(now);
-        (self.total, self.scale) = (None, None);
         let known = |entry: &EntryId| entered.iter().any(|(known, _)| known == entry);
-        self.steady.retain(|entry, _| known(entry));
+        self.counted.retain(|entry, _| known(entry));
         self.average.retain(|entry, _| known(entry));
         for (entry, rps) in entered {
             let Some(rps) = rps else { continue };
             let average = self.average.entry(entry.clone()).or_insert(rps);
             *average = mixed(*average, rps, keep);
-            adopt(self.steady.entry(entry).or_insert(0.0), *average);
+            adopt(self.counted.entry(entry).or_insert(0.0), *average);
         }
     }
 
-    /// What all entries send together, measured during a shift in which nobody is lost on the way.
+    /// What the regions get during a shift in which nobody is lost on the way.
     ///
-    /// Where the steady mix was never seen (this edge has started since) all entries count alike.
-    pub fn shifted<'a>(&mut self, entries: impl Iterator<Item = &'a EntryId>, total: f64, now: Time) {
+    /// Where no mix was ever seen (this edge has started since) all entries count alike at first.
+    pub fn shifted(
+        &mut self,
+        sets: &BTreeMap<EntryId, WeightedSet>,
+        entered: &BTreeMap<RegionId, f64>,
+        now: Time,
+    ) {
         let keep = self.keep(now);
-        let average = mixed(self.total.unwrap_or(total), total, keep);
-        self.total = Some(average);
-        let known: f64 = self.steady.values().sum();
-        if known > 0.0 {
-            adopt(self.scale.get_or_insert(1.0), average / known);
-            return;
-        }
-        let entries: Vec<&EntryId> = entries.collect();
-        let each = average / entries.len().max(1) as f64;
-        if each > 0.0 {
-            self.steady = entries.into_iter().map(|entry| (entry.clone(), each)).collect();
+        let total: f64 = entered.values().sum();
+        let each = total / sets.len().max(1) as f64;
+        let known = self.average.values().any(|rps| *rps > 0.0);
+        // One that sends nothing may have begun to.
+        let least = if known { each * DORMANT } else { each };
+        let mix = sets.keys().map(|e| (e, self.average.get(e).copied().unwrap_or(0.0).max(least))).collect();
+        for (entry, rps) in explained(mix, sets, entered) {
+            let average = self.average.entry(entry.clone()).or_insert(rps);
+            *average = if known { mixed(*average, rps, keep) } else { rps };
+            adopt(self.counted.entry(entry.clone()).or_insert(0.0), *average);
         }
     }
 
@@ -73,8 +79,7 @@ impl Demand {
 
     /// What plans count with.
     pub fn current(&self) -> BTreeMap<EntryId, f64> {
-        let scale = self.scale.unwrap_or(1.0);
-        self.steady.iter().map(|(entry, rps)| (entry.clone(), rps * scale)).collect()
+        self.counted.clone()
     }
 
     /// How much of an average stays at a measurement now, 0..=1.
@@ -83,6 +88,35 @@ impl Demand {
         let span = SMOOTHING.as_secs_f64();
         span / (span + passed)
     }
+}
+
+/// The mix, bent until it explains what the regions get: each entry grows as its regions get more than
+/// the mix says.
+fn explained<'a>(
+    mut mix: BTreeMap<&'a EntryId, f64>,
+    sets: &'a BTreeMap<EntryId, WeightedSet>,
+    entered: &BTreeMap<RegionId, f64>,
+) -> BTreeMap<&'a EntryId, f64> {
+    let shares: BTreeMap<&EntryId, BTreeMap<RegionId, f64>> =
+        sets.iter().map(|(e, s)| (e, s.shares())).collect();
+    for _ in 0..ROUNDS {
+        let mut said: BTreeMap<&RegionId, f64> = BTreeMap::new();
+        for (entry, shares) in &shares {
+            for (region, share) in shares {
+                *said.entry(region).or_insert(0.0) += mix.get(entry).copied().unwrap_or(0.0) * share;
+            }
+        }
+        let growth = |region: &RegionId| {
+            let said = said.get(region).copied().unwrap_or(0.0);
+            if said > 0.0 { entered.get(region).copied().unwrap_or(0.0) / said } else { 0.0 }
+        };
+        for (entry, rps) in &mut mix {
+            let Some(shares) = shares.get(entry) else { continue };
+            let grows: f64 = shares.iter().map(|(region, share)| share * growth(region)).sum();
+            *rps *= grows;
+        }
+    }
+    mix
 }
 
 fn mixed(average: f64, sample: f64, keep: f64) -> f64 {
@@ -131,29 +165,46 @@ mod tests {
         assert!(current[&entry("a")] > 142.0 && current[&entry("b")] == 50.0, "{current:?}");
     }
 
+    fn sets(of_a: &[(&str, f64)]) -> BTreeMap<EntryId, WeightedSet> {
+        let region = |name: &str| RegionId::parse(name).unwrap();
+        let a = of_a.iter().map(|(name, share)| (region(name), *share)).collect();
+        BTreeMap::from([
+            (entry("a"), WeightedSet::from_shares(&a).unwrap()),
+            (entry("b"), WeightedSet::only(region("b"))),
+        ])
+    }
+
+    fn gets(a: f64, b: f64) -> BTreeMap<RegionId, f64> {
+        BTreeMap::from([("a", a), ("b", b)].map(|(name, rps)| (RegionId::parse(name).unwrap(), rps)))
+    }
+
     #[test]
-    fn during_a_shift_the_mix_stays_and_follows_the_total_of_the_day() {
+    fn during_a_shift_the_mix_follows_the_day_as_far_as_regions_show_it() {
         let mut demand = Demand::default();
         demand.steady(measured(100.0, 50.0), at(0));
         demand.frozen();
         assert_eq!(demand.current(), entered(100.0, 50.0), "nothing is measured while users are lost");
-        let entries = [entry("a"), entry("b")];
+        // All of a's users are in b: only the total shows, and the mix stays.
         for second in 10..400 {
-            demand.shifted(entries.iter(), 300.0, at(second));
+            demand.shifted(&sets(&[("b", 1.0)]), &gets(0.0, 300.0), at(second));
         }
         let current = demand.current();
-        assert!((current[&entry("a")] / current[&entry("b")] - 2.0).abs() < 1e-9, "{current:?}");
-        assert!((current.values().sum::<f64>() - 300.0).abs() < 15.0, "{current:?}");
-        demand.steady(vec![(entry("a"), Some(90.0)), (entry("b"), None)], at(500));
-        assert_eq!(demand.current()[&entry("b")], 50.0, "nothing new is known of it");
-        assert!(demand.current()[&entry("a")] < 110.0, "at home it is measured again");
+        assert!((current[&entry("a")] / current[&entry("b")] - 2.0).abs() < 0.1, "{current:?}");
+        assert!((current.values().sum::<f64>() - 300.0).abs() < 16.0, "{current:?}");
+        // Half of them are at home again, and show that the mix was wrong: a has 60, not 200.
+        for second in 400..900 {
+            demand.shifted(&sets(&[("a", 0.5), ("b", 0.5)]), &gets(30.0, 270.0), at(second));
+        }
+        let current = demand.current();
+        assert!((current[&entry("a")] - 60.0).abs() < 5.0, "{current:?}");
+        demand.steady(vec![(entry("a"), Some(10.0)), (entry("b"), None)], at(910));
+        assert!(demand.current()[&entry("b")] > 220.0, "nothing new is known of it");
     }
 
     #[test]
-    fn without_a_steady_mix_all_entries_count_alike() {
+    fn without_any_mix_all_entries_count_alike_at_first() {
         let mut demand = Demand::default();
-        let entries = [entry("a"), entry("b")];
-        demand.shifted(entries.iter(), 300.0, at(0));
+        demand.shifted(&sets(&[("b", 1.0)]), &gets(0.0, 300.0), at(0));
         assert_eq!(demand.current(), entered(150.0, 150.0));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const OTHERS_MAX: usize = 12;
 
 /// Which route takes a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMatch {
     pub route: Option<RouteId>,
     /// What of the route took it, such as `host www.example.com, prefix /api, 2 conditions`.
@@ -47,18 +47,17 @@ impl RouteTable {
     /// Which route takes a request, and which came near.
     pub fn explain(&self, asked: &Asked<'_>) -> (Option<&Arc<Route>>, RouteMatch) {
         let found = self.find(asked);
-        let mut others = Vec::new();
-        let mut seen_found = false;
+        let mut others: Vec<RouteMiss> = Vec::new();
         for route in self.candidates(asked.host, asked.path) {
-            if found.is_some_and(|found| Arc::ptr_eq(found, route)) {
-                seen_found = true;
+            // By several of its hosts it may stand here more than once.
+            let told = others.iter().any(|other| other.route == route.id);
+            if told || found.is_some_and(|found| Arc::ptr_eq(found, route)) {
                 continue;
             }
             let (why, detail) = match route.conditions.broken_by(asked) {
                 Some(broken) => (Miss::Condition, broken),
                 None => (Miss::Later, conditions(route)),
             };
-            debug_assert!(seen_found || why == Miss::Condition, "what would take it comes after what did");
             others.push(RouteMiss { route: route.id.clone(), why, detail });
         }
         // Only where nothing took it is it asked what else was meant.
