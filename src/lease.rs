@@ -10,7 +10,7 @@
 //! # The rule
 //! A pod follows whoever holds the lease and answers. It looks for another holder when that one has been
 //! silent for `failover.view_fresh`: it asks the siblings in the order of their addresses, until one names a
-//! living holder, or until [`ENOUGH`] have answered that know none. If all who look for one, too, come after it, it
+//! living holder, or until `ENOUGH` have answered that know none. If all who look for one, too, come after it, it
 //! holds the lease from now on, else the first of them will. A new pod therefore never takes the lease
 //! from a living holder. Of two holders that hear of each other the one with the first address stays.
 

@@ -5,7 +5,7 @@
 //! cut into character-strings is left to whoever stores it.
 //! Fields in this order, absent ones left out:
 //! `v=1 epoch=… generation=… writer=… plan=… changed_at=… freeze=… drains=… overrides=…`.
-//! What operators say is in [`said`].
+//! What operators say is in `said`.
 
 use crate::domain::name::{DnsName, InvalidName, RegionId};
 use crate::domain::operator::OperatorState;

@@ -28,10 +28,10 @@ impl Run<'_> {
             }
             Fault::EntryLost { name, entry } => {
                 // The last records of a name are not deleted by anyone.
+                let lost = self.cast.names[name].home.keys().nth(entry);
                 let sets = &mut self.store.names[name].sets;
-                let lost = sets.keys().nth(entry).filter(|_| sets.len() > 1).cloned();
-                if let Some(entry) = lost {
-                    sets.remove(&entry);
+                let last = sets.len() <= 1;
+                if lost.filter(|_| !last).is_some_and(|entry| sets.remove(entry).is_some()) {
                     self.edited(name);
                 }
             }

@@ -5,7 +5,7 @@ use super::grounds::{consistent, points, ranked};
 use super::{Held, Invariants, Rule, Truth};
 use crate::domain::health::State;
 use crate::domain::name::RegionId;
-use crate::domain::snapshot::{Gate, Place, Snapshot};
+use crate::domain::snapshot::{Gate, NameStatus, Place, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::simulate::cast::NameCast;
 use crate::simulate::store::Stored;
@@ -52,11 +52,16 @@ impl Invariants {
         for (edge, snapshot) in snapshots.iter().enumerate() {
             let region = truth.cast.region_of(edge);
             let stalled = truth.now.since(truth.world.awake_since[region]) <= truth.told();
+            let world = truth.world;
+            let deaf = !world.reaches_api(region) || world.api_slow || world.throttled_percent > 0;
             for (name, cast) in truth.cast.names.iter().enumerate() {
                 let status = snapshot.and_then(|s| s.names.get(&cast.name));
                 let closed = status.is_some_and(|status| status.gate == Gate::Closed);
                 let drained = truth.store.names[name].drains.contains(&truth.cast.regions[region]);
-                let called = drained || stalled || truth.any(name, region, |t| t.now);
+                // Who cannot read does not know that a drain is over.
+                let holds = |s: &NameStatus| s.operator.drains.contains_key(&truth.cast.regions[region]);
+                let unread = deaf && status.is_some_and(holds);
+                let called = drained || unread || stalled || truth.any(name, region, |t| t.now);
                 let since = &mut self.latched[edge][name];
                 *since = if closed && !called { since.or(Some(truth.now)) } else { None };
                 // A drain that is over is told by the next read that succeeds.
