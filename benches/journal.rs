@@ -42,7 +42,7 @@ fn text() -> ConfigText {
         write!(text, "[services.s{n}]\nendpoints.r0 = [\"s{n}.internal:80\"]\n").unwrap();
         write!(text, "[[routes]]\nname = \"s{n}\"\npath_prefix = \"/s{n}\"\nservice = \"s{n}\"\n").unwrap();
     }
-    ConfigText { file: "edge.toml".to_owned(), text: text.into(), region: None }
+    ConfigText { file: "edge.toml".to_owned(), text: text.into(), region: None, zone: None }
 }
 
 fn service(n: u64) -> ServiceId {

@@ -10,6 +10,7 @@ mod convert;
 mod decode;
 mod file;
 mod files;
+mod health;
 pub mod limits;
 mod listener;
 mod observe;
@@ -21,6 +22,7 @@ mod units;
 
 pub use units::duration as parse_duration;
 
+pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
     UnixAddress,
@@ -336,15 +338,6 @@ pub struct Service {
     /// Attempts at one request in all, the first one among them. At least 1.
     pub attempts: u32,
     pub protection: limits::Protection,
-}
-
-/// What probes ask an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// A GET of this path: 2xx is healthy.
-    Path(String),
-    /// `grpc.health.v1`, of this service of the server; "" is the whole server. Over HTTP/2 only.
-    Grpc(String),
 }
 
 /// What a service's endpoints speak.

@@ -9,8 +9,8 @@
 //! made and ended as configuration and snapshot name them.
 
 use crate::clock::Clock;
-use crate::config::{Config, Health, Service, UpstreamProtocol};
-use crate::domain::fleet::{EndpointAnswer, Input, Probe, ProbeFailure, RegionAnswer};
+use crate::config::{Config, Probes, Question, Service, UpstreamProtocol};
+use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{ProbePace, Snapshot};
@@ -31,6 +31,7 @@ mod exchange;
 mod grpc;
 mod prober;
 pub mod siblings;
+mod verdict;
 
 use prober::{Answer, Dial, Pace, Prober};
 
@@ -109,7 +110,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
             speech: Speech::Http1,
             trust: Some(Arc::clone(trust)),
             authority: format!("{}:{}", settings.server_name, settings.at.port),
-            health: Health::Path(VIEW_PATH.to_owned()),
+            question: Question::get(VIEW_PATH),
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
             pace: snapshot.regions.get(region).map_or(ProbePace::Full, |status| status.pace),
@@ -127,16 +128,20 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
         }
         for address in service.endpoints.iter().map(|status| status.endpoint.address()) {
             let dial = Dial {
-                addresses: vec![address],
+                addresses: vec![asked_at(settings, address)],
                 trust: trust.cloned(),
                 speech: match settings.protocol {
                     UpstreamProtocol::Http1 => Speech::Http1,
                     UpstreamProtocol::Http2 => Speech::Http2,
                 },
                 authority: authority(settings, address),
-                health: settings.health.clone(),
+                question: settings.health.question.clone(),
                 body_max: ENDPOINT_BYTES_MAX,
-                probes: config.probes.clone(),
+                probes: Probes {
+                    interval: settings.health.interval.unwrap_or(config.probes.interval),
+                    timeout: settings.health.timeout.unwrap_or(config.probes.timeout),
+                    ..config.probes.clone()
+                },
                 pace: ProbePace::Full,
             };
             wanted.insert(Target::Endpoint(id.clone(), address), dial);
@@ -145,12 +150,21 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
     wanted
 }
 
-/// Whom an endpoint is asked as: over TLS by the name that its certificate carries.
+/// Where an endpoint is asked: at the port of its own for that, if it has one.
+fn asked_at(service: &Service, address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), service.health.port.unwrap_or(address.port()))
+}
+
+/// Whom an endpoint is asked as: as the configuration says, else over TLS by the name that its certificate
+/// carries, else by its address.
 fn authority(service: &Service, address: SocketAddr) -> String {
-    service
-        .tls
-        .as_ref()
-        .map_or_else(|| address.to_string(), |tls| format!("{}:{}", tls.server_name, address.port()))
+    let at = asked_at(service, address);
+    if let Question::Http(asked) = &service.health.question
+        && let Some(host) = &asked.host
+    {
+        return host.clone();
+    }
+    service.tls.as_ref().map_or_else(|| at.to_string(), |tls| format!("{}:{}", tls.server_name, at.port()))
 }
 
 /// The running probe tasks; all end when it is dropped.
@@ -267,7 +281,7 @@ impl Reporter {
         result: Result<Answer, ProbeFailure>,
     ) -> Probe {
         self.metrics.endpoint_probed(service, result.as_ref().map(|_| ()).map_err(|failure| *failure));
-        Probe::Endpoint { service: service.clone(), address, result: result.map(|_| EndpointAnswer::Well) }
+        Probe::Endpoint { service: service.clone(), address, result: result.map(|answer| answer.said) }
     }
 
     /// The view in an answer.

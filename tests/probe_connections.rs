@@ -1,6 +1,8 @@
 //! Probes against servers that misbehave: what is retried, what counts, and what ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "probe_connections/kinds.rs"]
+mod kinds;
 mod run_support;
 
 use arc_swap::ArcSwap;
@@ -58,7 +60,12 @@ fn answer(status: &str, body: &str) -> String {
 impl Server {
     /// `closes`: hangs up after each answer without having said so.
     async fn start(tls: Option<TlsAcceptor>, closes: bool, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen("127.0.0.1:0", tls, closes, script).await.unwrap()
+    }
+
+    /// `None`: there is no such address on this machine.
+    async fn listen(at: &str, tls: Option<TlsAcceptor>, closes: bool, script: Script) -> Option<Self> {
+        let listener = TcpListener::bind(at).await.ok()?;
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let server = Self { address, connections: connections.clone(), requests: requests.clone() };
@@ -78,7 +85,7 @@ impl Server {
                 });
             }
         });
-        server
+        Some(server)
     }
 }
 
@@ -125,6 +132,7 @@ impl Probing {
     fn with(protocol: &str, fresh_connection: &str, service: &str) -> Self {
         let folder = Folder::new();
         Authority::new().sign(&folder, "peer", "peer.there.test");
+        let health = if service.contains("health") { "" } else { "health.path = \"/healthz\"" };
         let text = format!(
             r#"
 [edge]
@@ -150,7 +158,7 @@ fresh_connection = "{fresh_connection}"
 [services.web]
 endpoints.here = ["127.0.0.1:80"]
 protocol = "{protocol}"
-health_path = "/healthz"
+{health}
 {service}
 [[routes]]
 name = "web"

@@ -100,7 +100,7 @@ fn a_port_in_use_is_one_clear_line_and_exit_1() {
 fn a_wrong_configuration_is_told_whole_and_exit_1() {
     let (folder, service) = (Folder::new(), Service::start("web"));
     let text =
-        single(service.address, "").replace("health_path = \"/\"", "health_path = \"/\"\nhealth_pth = 1");
+        single(service.address, "").replace("health.path = \"/\"", "health.path = \"/\"\nhealth_pth = 1");
     let text = text.replace("service = \"web\"", "service = \"wob\"");
     let mut edge = Edge::spawn(&folder.write("proxima.toml", &text));
     assert_eq!(edge.ended().code(), Some(1));

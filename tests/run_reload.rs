@@ -71,7 +71,7 @@ fn a_bad_file_is_refused_with_its_problems_and_traffic_goes_on() {
     until_served(&edge, "/", "web");
     let hash = edge.metric("proxima_config_hash");
     let wrong = [
-        ("misspelt", good.replace("health_path", "health_pth"), "health_pth"),
+        ("misspelt", good.replace("health.path", "health_pth"), "health_pth"),
         ("cut in the middle", good[..good.len() / 2].to_owned(), ""),
         ("another region", good.replace("here", "there"), "edge.region cannot change while running"),
         (

@@ -2,6 +2,7 @@
 
 mod dns;
 mod edge;
+mod health;
 mod limits;
 mod listeners;
 mod names;
@@ -45,11 +46,11 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
-    let services = services::services(file, folder, own.as_ref(), &regions_known, report);
+    let probes = policy::probes(file, report);
+    let services = services::services(file, (folder, &probes), own.as_ref(), &regions_known, report);
     let steering = services::steering(file, text.zone.as_deref(), own.as_ref(), report);
     let rate_limits = limits::rate_limits(file, report);
     let routes = routes::routes(file, (&services, &services_known), &limits::known(file), report);
-    let probes = policy::probes(file, report);
     let health = policy::health(file, report);
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, &probes, report);

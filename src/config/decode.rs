@@ -220,7 +220,17 @@ impl Refused<'_> {
     }
 }
 
+/// Keys that have another name by now, and what to write instead.
+const RENAMED: [(&str, &str); 2] = [
+    ("health_path", "`health.path`, in a table [services.X.health] or as it stands here"),
+    ("health_grpc", "`health = { kind = \"grpc\", service = \"…\" }`"),
+];
+
 fn unknown(known: &[&str], cut: &Cut, damage: &mut Damage) -> Problem {
+    if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == cut.key && known.contains(&"health")) {
+        let problem = Problem::at(&cut.span, format!("`{}` has another name now", cut.path)).here("old");
+        return problem.right(format!("expected {now}"));
+    }
     let problem = Problem::at(&cut.span, format!("unknown key `{}`", cut.path));
     let problem = match nearest(&cut.key, known.iter().copied()) {
         Some(meant) => {

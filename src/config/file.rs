@@ -4,6 +4,7 @@
 //! here: what is required, in range and consistent is for `convert` to say, so
 //! that all problems are told at once.
 
+use crate::config::health::{HealthKind, StatusRange};
 use crate::config::listener::TrustedPeer;
 use crate::config::observe::LogFilter;
 use crate::config::units::{
@@ -11,7 +12,7 @@ use crate::config::units::{
     Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{
-    ClientTraces, DnsMode, Form, HostPort, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
+    ClientTraces, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -173,8 +174,7 @@ sections! {
         capacity: Option<Spanned<Entries<RegionId, Placed<Capacity>>>>,
         protocol: Key<UpstreamProtocol>,
         tls: Option<Section<UpstreamTlsSection>>,
-        health_path: Key<UrlPath>,
-        health_grpc: Key<Text>,
+        health: Option<Section<HealthSection>>,
         connect_timeout: Key<Duration>,
         read_timeout: Key<Duration>,
         max_connections_per_endpoint: Key<Whole>,
@@ -183,6 +183,20 @@ sections! {
         concurrency: Option<Section<ConcurrencySection>>,
         affinity: Option<Section<AffinitySection>>,
         hedging: Option<Section<HedgingSection>>,
+    }
+    HealthSection {
+        kind: Key<HealthKind>,
+        path: Key<UrlPath>,
+        host: Key<DnsName>,
+        method: Key<HttpMethod>,
+        status: List<StatusRange>,
+        headers: Option<Spanned<Vec<Section<FieldSection>>>>,
+        body: Key<Text>,
+        body_regex: Key<Text>,
+        service: Key<Text>,
+        port: Key<Whole>,
+        interval: Key<Duration>,
+        timeout: Key<Duration>,
     }
     UpstreamTlsSection {
         ca: Key<FilePath>,

@@ -100,7 +100,7 @@ impl EdgeConfig<'_> {
     fn service(&self, text: &mut String) -> std::fmt::Result {
         let (own, address) = (self.world.name(self.own), self.machine.service);
         writeln!(text, "# The service pauses for {} ms in each answer.\n[services.web]", PAUSE.as_millis())?;
-        writeln!(text, "endpoints.{own} = [\"{address}\"]\nhealth_path = \"{}\"\n", service::HEALTH_PATH)
+        writeln!(text, "endpoints.{own} = [\"{address}\"]\nhealth.path = \"{}\"\n", service::HEALTH_PATH)
     }
 
     /// The settings of one table that differ from their defaults.

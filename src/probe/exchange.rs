@@ -2,8 +2,9 @@
 
 use super::grpc;
 use super::prober::{Answer, Dial};
-use crate::config::Health;
-use crate::domain::fleet::ProbeFailure;
+use super::verdict::judge;
+use crate::config::{HttpMethod, Question};
+use crate::domain::fleet::{EndpointAnswer, ProbeFailure};
 use crate::trust::Speech;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
@@ -89,8 +90,7 @@ impl Link {
     /// One question; the time is from sending the request to the response head.
     ///
     /// # Errors
-    /// `Status` for anything but 2xx, and for a gRPC service that does not say that it serves; `Closed` or
-    /// `Tls` when the connection breaks.
+    /// What of the answer is not as the question wants it; `Closed` or `Tls` when the connection breaks.
     pub(super) async fn exchange(&mut self, dial: &Dial) -> Result<Answer, ProbeFailure> {
         let sent = Instant::now();
         let response = match &mut self.sender {
@@ -107,27 +107,40 @@ impl Link {
         };
         let (head, body) = response.map_err(|error| failure(&error))?.into_parts();
         let took = sent.elapsed();
-        if !head.status.is_success() {
-            return Err(ProbeFailure::Status);
-        }
         let body = whole(body, dial.body_max).await?;
         let trailers = body.as_ref().and_then(Collected::trailers).cloned();
         let body = body.map(Collected::to_bytes);
-        if let Health::Grpc(_) = &dial.health {
-            let status = trailers.as_ref().and_then(|trailers| trailers.get(grpc::STATUS));
-            let status = status.or_else(|| head.headers.get(grpc::STATUS));
-            if !grpc::is_serving(status, body.as_deref().unwrap_or_default()) {
-                return Err(ProbeFailure::Status);
-            }
-        }
-        Ok(Answer { took, warm: false, body })
+        let said = judge(&dial.question, &head, body.as_deref(), trailers.as_ref())?;
+        Ok(Answer { took, warm: false, body, said })
     }
 }
 
+/// A connection, and a handshake where there is a trust: all that is asked of some endpoints.
+///
+/// # Errors
+/// `Connect` or `Tls`.
+pub(super) async fn reach(address: SocketAddr, dial: &Dial) -> Result<Answer, ProbeFailure> {
+    let started = Instant::now();
+    let stream = TcpStream::connect(address).await.map_err(|_| ProbeFailure::Connect)?;
+    if let Some(trust) = dial.trust.as_ref().filter(|_| dial.question == Question::Tls) {
+        trust.shake(stream, address, dial.speech).await.map_err(|_| ProbeFailure::Tls)?;
+    }
+    let (took, body) = (started.elapsed(), Some(Bytes::new()));
+    Ok(Answer { took, warm: false, body, said: EndpointAnswer::Well })
+}
+
 fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
-    let (method, path, body) = match &dial.health {
-        Health::Path(path) => (Method::GET, path.as_str(), Bytes::new()),
-        Health::Grpc(service) => (Method::POST, grpc::CHECK, grpc::question(service)),
+    let (method, path, body) = match &dial.question {
+        Question::Http(asked) => {
+            let method = match asked.method {
+                HttpMethod::Get => Method::GET,
+                HttpMethod::Head => Method::HEAD,
+            };
+            (method, asked.path.as_str(), Bytes::new())
+        }
+        Question::Grpc(service) => (Method::POST, grpc::CHECK, grpc::question(service)),
+        // Those are not asked anything.
+        Question::Tcp | Question::Tls => return Err(ProbeFailure::Malformed),
     };
     let mut request = Request::builder()
         .method(method)
@@ -139,7 +152,7 @@ fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
             request.uri(format!("{scheme}://{}{path}", dial.authority))
         }
     };
-    if let Health::Grpc(_) = dial.health {
+    if let Question::Grpc(_) = dial.question {
         request = request
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
             .header(header::TE, HeaderValue::from_static("trailers"));

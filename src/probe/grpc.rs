@@ -2,6 +2,7 @@
 //!
 //! gRPC servers answer no GET. Source: `doc/health-checking.md` and `doc/PROTOCOL-HTTP2.md` of gRPC.
 
+use crate::domain::fleet::EndpointAnswer;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 use prost::Message;
@@ -14,6 +15,7 @@ pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// A flag, that it is not compressed, and four bytes of length come before each message.
 const FRAME: usize = 5;
 const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
 
 #[derive(Message)]
 struct HealthCheckRequest {
@@ -38,12 +40,20 @@ pub(super) fn question(service: &str) -> Bytes {
     framed.freeze()
 }
 
-/// Whether an answer says that the service serves.
-pub(super) fn is_serving(status: Option<&HeaderValue>, framed: &[u8]) -> bool {
-    let Some(([0, length @ ..], message)) = framed.split_first_chunk::<FRAME>() else { return false };
+/// What the server says of the service; `None`: no answer to the question, or that it knows no such service.
+///
+/// NOT_SERVING is the server's own word, as in the grace before it ends: it is there and wants no new calls.
+pub(super) fn answer(status: Option<&HeaderValue>, framed: &[u8]) -> Option<EndpointAnswer> {
+    let (&[0, ref length @ ..], message) = framed.split_first_chunk::<FRAME>()? else { return None };
     let whole = u32::from_be_bytes(*length) as usize == message.len();
-    let well = HealthCheckResponse::decode(message).is_ok_and(|answer| answer.status == SERVING);
-    status.is_some_and(|status| status == "0") && whole && well
+    if !whole || status.is_none_or(|status| status != "0") {
+        return None;
+    }
+    match HealthCheckResponse::decode(message).ok()?.status {
+        SERVING => Some(EndpointAnswer::Well),
+        NOT_SERVING => Some(EndpointAnswer::Draining),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -57,21 +67,23 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_answer_of_a_call_that_went_well_and_says_serving_is_well() {
+    fn only_a_whole_answer_of_a_call_that_went_well_says_something() {
         let (ok, not_found) = (HeaderValue::from_static("0"), HeaderValue::from_static("5"));
         let serving: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
         for (status, framed, expected) in [
-            (Some(&ok), serving, true),
-            (Some(&ok), &[0, 0, 0, 0, 2, 8, 2], false),
-            (Some(&ok), &[0, 0, 0, 0, 0], false),
-            (Some(&ok), &[1, 0, 0, 0, 2, 8, 1], false),
-            (Some(&ok), &[0, 0, 0, 0, 3, 8, 1], false),
-            (Some(&ok), &[0, 0, 0], false),
-            (Some(&ok), &[], false),
-            (Some(&not_found), serving, false),
-            (None, serving, false),
+            (Some(&ok), serving, Some(EndpointAnswer::Well)),
+            (Some(&ok), &[0, 0, 0, 0, 2, 8, 2], Some(EndpointAnswer::Draining)),
+            // Unknown, and a service that the server does not know.
+            (Some(&ok), &[0, 0, 0, 0, 0], None),
+            (Some(&ok), &[0, 0, 0, 0, 2, 8, 3], None),
+            (Some(&ok), &[1, 0, 0, 0, 2, 8, 1], None),
+            (Some(&ok), &[0, 0, 0, 0, 3, 8, 1], None),
+            (Some(&ok), &[0, 0, 0], None),
+            (Some(&ok), &[], None),
+            (Some(&not_found), serving, None),
+            (None, serving, None),
         ] {
-            assert_eq!(is_serving(status, framed), expected, "{status:?} {framed:?}");
+            assert_eq!(answer(status, framed), expected, "{status:?} {framed:?}");
         }
     }
 }

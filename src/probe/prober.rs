@@ -1,8 +1,8 @@
 //! Which connection a probe uses, when it is replaced, and when the next probe is due.
 
-use super::exchange::Link;
-use crate::config::{Health, Probes};
-use crate::domain::fleet::ProbeFailure;
+use super::exchange::{Link, reach};
+use crate::config::{Probes, Question};
+use crate::domain::fleet::{EndpointAnswer, ProbeFailure};
 use crate::domain::snapshot::ProbePace;
 use crate::trust::{Speech, Trust, TrustId};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(super) struct Dial {
     /// `None`: without TLS.
     pub(super) trust: Option<Arc<Trust>>,
     pub(super) authority: String,
-    pub(super) health: Health,
+    pub(super) question: Question,
     /// Longest body in bytes that is read.
     pub(super) body_max: usize,
     pub(super) probes: Probes,
@@ -38,8 +38,8 @@ impl Dial {
 impl PartialEq for Dial {
     fn eq(&self, other: &Self) -> bool {
         self.manner() == other.manner()
-            && (&self.addresses, &self.authority, &self.health)
-                == (&other.addresses, &other.authority, &other.health)
+            && (&self.addresses, &self.authority, &self.question)
+                == (&other.addresses, &other.authority, &other.question)
             && (self.body_max, &self.probes, self.pace) == (other.body_max, &other.probes, other.pace)
     }
 }
@@ -53,6 +53,7 @@ pub(super) struct Answer {
     pub(super) warm: bool,
     /// `None` when it is longer than `Dial::body_max`.
     pub(super) body: Option<Bytes>,
+    pub(super) said: EndpointAnswer,
 }
 
 /// The probes of one target: the connection that is kept, and whose turn it is.
@@ -83,6 +84,11 @@ impl Prober {
     /// of distance the three round trips of a fresh connection would never fit
     /// one; the whole, a retry included, by twice the timeout.
     pub(super) async fn probe(&mut self, dial: &Dial) -> (Result<Answer, ProbeFailure>, Option<Duration>) {
+        if let Question::Tcp | Question::Tls = dial.question {
+            let Some(address) = dial.addresses.first() else { return (Err(ProbeFailure::Connect), None) };
+            let reached = timeout(dial.probes.timeout, reach(*address, dial)).await;
+            return (reached.unwrap_or(Err(ProbeFailure::Timeout)), None);
+        }
         let now = Instant::now();
         let deadline = now + dial.probes.timeout * 2;
         if let Some(mut kept) = self.kept.take().filter(|kept| kept.fits(dial, now)) {

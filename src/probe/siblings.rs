@@ -6,7 +6,7 @@
 use super::prober::{Dial, Prober, jittered};
 use super::renew;
 use crate::clock::Clock;
-use crate::config::{Config, Health};
+use crate::config::{Config, Question};
 use crate::domain::fleet::{Input, Lease, ProbeFailure, Shared};
 use crate::domain::snapshot::ProbePace;
 use crate::lease::{Election, Holder, Said, SiblingWord, Standing};
@@ -106,7 +106,7 @@ impl<'e> Siblings<'e> {
             speech: Speech::Http1,
             trust: trusts.region(own).cloned(),
             authority: peer.map(|peer| peer.server_name.clone()).unwrap_or_default(),
-            health: Health::Path(SIBLING_PATH.to_owned()),
+            question: Question::get(SIBLING_PATH),
             body_max: SIBLING_BYTES_MAX,
             probes: config.probes.clone(),
             pace: ProbePace::Full,

@@ -26,7 +26,7 @@ fn hold(cases: &[&str]) {
 /// A service of gRPC at this prefix.
 fn called(name: &str, endpoint: SocketAddr, prefix: &str) -> String {
     let text = served(name, "here", endpoint, prefix);
-    text.replace("health_path = \"/\"", "protocol = \"http2\"\nhealth_grpc = \"\"")
+    text.replace("health.path = \"/\"", "protocol = \"http2\"\nhealth = { kind = \"grpc\", service = \"\" }")
 }
 
 /// The server, and services and routes that make Proxima answer itself.
@@ -61,21 +61,21 @@ fn the_example_in_config_serves_calls() {
     said.unwrap().held("config/grpc.toml");
 }
 
-/// No gRPC server answers the GET of a health path: `health_grpc` asks what it has instead.
+/// No gRPC server answers the GET of a health path: `health.kind = "grpc"` asks what it has instead.
 #[test]
 #[ignore = "make conformance"]
 fn endpoints_are_as_well_as_their_own_health_service_says() {
     let Some(server) = Server::start("grpc_server.py") else { return };
     let cases = [
-        ("whole", "health_grpc = \"\"", "healthy"),
-        ("named", "health_grpc = \"conformance.Echo\"", "healthy"),
-        ("ailing", "health_grpc = \"ailing.Service\"", "ejected"),
-        ("unknown", "health_grpc = \"no.such.Service\"", "ejected"),
-        ("path", "health_path = \"/\"", "ejected"),
+        ("whole", "health = { kind = \"grpc\", service = \"\" }", "healthy"),
+        ("named", "health = { kind = \"grpc\", service = \"conformance.Echo\" }", "healthy"),
+        ("ailing", "health = { kind = \"grpc\", service = \"ailing.Service\" }", "draining"),
+        ("unknown", "health = { kind = \"grpc\", service = \"no.such.Service\" }", "ejected"),
+        ("path", "health.path = \"/\"", "ejected"),
     ];
     let service = |(name, health, _): (&str, &str, &str)| {
         let text = served(name, "here", server.address, &format!("/{name}"));
-        text.replace("health_path = \"/\"", &format!("protocol = \"http2\"\n{health}"))
+        text.replace("health.path = \"/\"", &format!("protocol = \"http2\"\n{health}"))
     };
     let world = World::start(&cases.map(service).concat());
     for (name, health, expected) in cases {

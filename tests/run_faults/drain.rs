@@ -124,7 +124,7 @@ async fn echoes(stream: &mut TcpStream) {
 async fn draining(folder: &Folder, deadline: &str) -> (Edge, TcpStream) {
     let origin = Origin::start(Way::Echo).await;
     let text = single(origin.address, "")
-        .replace("health_path = \"/\"", "health_path = \"/health\"")
+        .replace("health.path = \"/\"", "health.path = \"/health\"")
         .replace("drain_deadline = \"10s\"", &format!("drain_deadline = {deadline:?}"));
     let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let mut stream = upgraded(edge.address("http")).await;

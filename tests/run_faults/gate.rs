@@ -115,7 +115,7 @@ async fn measured(concurrency: &str, settle: Duration) -> (f64, [f64; 3], Option
     let origin = Origin::start(Way::Gate(Arc::new(Semaphore::new(PLACES)), SERVICE)).await;
     let folder = Folder::new();
     let text = single(origin.address, CLASSES)
-        .replace("health_path = \"/\"", &format!("health_path = \"/health\"\n{concurrency}"));
+        .replace("health.path = \"/\"", &format!("health.path = \"/health\"\n{concurrency}"));
     let edge = crate::started(&folder.write("proxima.toml", &text), 1);
     let at = edge.address("http");
     let capacity = capacity(at).await;

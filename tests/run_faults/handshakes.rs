@@ -43,7 +43,7 @@ pub fn https(folder: &Folder, origin: SocketAddr) -> String {
     let more = format!(
         "[[listeners]]\nname = \"https\"\naddress = \"127.0.0.1:0\"\nprotocol = \"https\"\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n"
     );
-    single(origin, &more).replace("health_path = \"/\"", "health_path = \"/health\"")
+    single(origin, &more).replace("health.path = \"/\"", "health.path = \"/health\"")
 }
 
 /// A handshake and a request; the certificate that the server showed.

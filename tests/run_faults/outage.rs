@@ -24,7 +24,7 @@ fn edge(folder: &Folder, origins: &[Origin], ejection: &str) -> Edge {
             &format!("endpoints.here = [\"{}\"]", origins[0].address),
             &format!("endpoints.here = {addresses:?}\nattempts = 4"),
         )
-        .replace("health_path = \"/\"", "health_path = \"/health\"")
+        .replace("health.path = \"/\"", "health.path = \"/health\"")
         .replace(
             "path_prefix = \"/\"",
             "path_prefix = \"/\"\ntimeouts = { first_byte = \"300ms\", request = \"8s\" }\nretries = { attempts = 4, on = [\"timeout\", \"500\", \"503\"] }",

@@ -23,7 +23,7 @@ fn text(origins: &[Origin], more: &str) -> String {
             &format!("endpoints.here = [\"{}\"]", origins[0].address),
             &format!("endpoints.here = {addresses:?}"),
         )
-        .replace("health_path = \"/\"", "health_path = \"/health\"")
+        .replace("health.path = \"/\"", "health.path = \"/health\"")
 }
 
 async fn start(ways: impl IntoIterator<Item = Way>) -> Vec<Origin> {

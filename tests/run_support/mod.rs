@@ -358,7 +358,7 @@ pub fn served(name: &str, region: &str, endpoint: SocketAddr, prefix: &str) -> S
         r#"
 [services.{name}]
 endpoints.{region} = ["{endpoint}"]
-health_path = "/"
+health.path = "/"
 [[routes]]
 name = "{name}"
 path_prefix = "{prefix}"

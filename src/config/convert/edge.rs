@@ -36,8 +36,10 @@ pub(super) fn peer(file: &File, folder: &Path, several: bool, report: &mut Repor
 /// The pods of a region meet at their peer listeners, by the name of the own region.
 pub(super) fn siblings(file: &File, report: &mut Report) -> Option<HostPort> {
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().siblings.as_ref())?;
-    if file.peer.is_none() && !report.damaged("peer") {
-        let problem = Problem::at(&stated.span, "`edge.siblings` without [peer]").here("they could not meet");
+    let regions = file.regions.iter().flat_map(|regions| &regions.0);
+    let reached = regions.map(|(_, region)| region.get_ref()).all(|region| region.peer.is_some());
+    if (file.peer.is_none() || !reached) && !report.damaged("peer") {
+        let problem = Problem::at(&stated.span, "`edge.siblings` without the peer listeners of the regions").here("they could not meet");
         let right = "expected [peer], whose listener the pods of a region ask one another at, and `peer` in \
                      each region";
         report.add(problem.right(right));

@@ -2,7 +2,7 @@
 
 mod action;
 mod guarded;
-mod matching;
+pub(super) mod matching;
 mod overlaps;
 pub(super) mod policy;
 mod sessions;
@@ -123,7 +123,7 @@ fn hosts(section: &Section<RouteSection>, report: &mut Report) -> Vec<(HostPatte
 }
 
 /// The expression, or the problem with it.
-fn pattern(text: &str, place: &Range<usize>, report: &mut Report) -> Option<Pattern> {
+pub(super) fn pattern(text: &str, place: &Range<usize>, report: &mut Report) -> Option<Pattern> {
     let problem = match Pattern::parse(text) {
         Ok(pattern) => return Some(pattern),
         Err(problem) => problem,

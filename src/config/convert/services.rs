@@ -1,10 +1,10 @@
 //! Services and their endpoints.
 
-use super::{duplicates, limits, upstream_tls};
+use super::{duplicates, health, limits, upstream_tls};
 use crate::config::file::{EndpointEntry, File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
-use crate::config::{Health, HostPort, Service, UpstreamProtocol};
+use crate::config::{HostPort, Probes, Service, UpstreamProtocol};
 use crate::domain::name::{RegionId, ServiceId, Zone};
 use crate::domain::policy::Steering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,6 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-const HEALTH_PATH: &str = "/healthz";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Three: the second endpoint of the own region and the next region still get a chance.
@@ -23,7 +22,7 @@ const CONNECTIONS_MAX: u32 = 65_535;
 /// `own` decides whose endpoints are kept; without it none are.
 pub(super) fn services(
     file: &File,
-    folder: &Path,
+    (folder, probes): (&Path, &Probes),
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -36,7 +35,7 @@ pub(super) fn services(
     duplicates("service", entries, report);
     let convert = |(id, section): &(_, Section<ServiceSection>)| {
         let id: &crate::config::file::Placed<ServiceId> = id;
-        (id.value.clone(), service(&id.value, section, folder, own, regions, report))
+        (id.value.clone(), service(&id.value, section, (folder, probes), own, regions, report))
     };
     entries.iter().map(convert).collect()
 }
@@ -44,7 +43,7 @@ pub(super) fn services(
 fn service(
     id: &ServiceId,
     section: &Section<ServiceSection>,
-    folder: &Path,
+    (folder, probes): (&Path, &Probes),
     own: Option<&RegionId>,
     regions: &Known,
     report: &mut Report,
@@ -63,31 +62,13 @@ fn service(
         zones: zones(section, own),
         tls: upstream_tls::tls(id, service, own, folder, report),
         protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
-        health: health(id, service, report),
+        health: health::health(id, service, probes, report),
         connect_timeout,
         read_timeout,
         connections_max: connections_max(id, service, report),
         attempts,
         protection: limits::protection(id, service, folder, report),
     }
-}
-
-fn health(id: &ServiceId, service: &ServiceSection, report: &mut Report) -> Health {
-    let path = service.health_path.as_ref();
-    let Some(grpc) = &service.health_grpc else {
-        return Health::Path(path.map_or_else(|| HEALTH_PATH.to_owned(), |placed| placed.value.0.clone()));
-    };
-    if let Some(path) = path {
-        let wrong = format!("service `{id}` has two ways to be probed");
-        let problem = Problem::at(&grpc.span, wrong).here("this one").also(&path.span, "and this one");
-        report.add(problem.right("expected either `health_path` or `health_grpc`"));
-    }
-    if service.protocol.as_ref().is_none_or(|placed| placed.value == UpstreamProtocol::Http1) {
-        let wrong = format!("service `{id}` is asked by gRPC for its health, but does not speak HTTP/2");
-        let problem = Problem::at(&grpc.span, wrong).here("needs HTTP/2");
-        report.add(problem.right("expected `protocol = \"http2\"` beside `health_grpc`"));
-    }
-    Health::Grpc(grpc.value.0.clone())
 }
 
 fn connections_max(id: &ServiceId, service: &ServiceSection, report: &mut Report) -> Option<NonZeroU32> {

@@ -133,15 +133,27 @@ pub enum ProbeFailure {
     Timeout,
     /// Connection closed or reset before the answer.
     Closed,
-    /// An answer that is not a success status.
+    /// An answer that is not a success status, or not one that was asked for.
     Status,
+    /// A header of the answer is missing or another one than was asked for.
+    Header,
+    /// The body is not as was asked for, or too long to tell.
+    Body,
     /// A body that is no view of that region, or too large.
     Malformed,
 }
 
 impl ProbeFailure {
-    pub const ALL: [Self; 6] =
-        [Self::Connect, Self::Tls, Self::Timeout, Self::Closed, Self::Status, Self::Malformed];
+    pub const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Closed,
+        Self::Status,
+        Self::Header,
+        Self::Body,
+        Self::Malformed,
+    ];
 
     /// The failure as metrics and logs spell it.
     pub const fn as_str(self) -> &'static str {
@@ -151,6 +163,8 @@ impl ProbeFailure {
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Status => "status",
+            Self::Header => "header",
+            Self::Body => "body",
             Self::Malformed => "malformed",
         }
     }

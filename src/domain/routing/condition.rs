@@ -73,6 +73,16 @@ pub enum ValueTest {
     Regex(Pattern),
 }
 
+impl ValueTest {
+    pub fn passes(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => exact.as_str().as_bytes() == value,
+            Self::Regex(pattern) => pattern.matches(value),
+        }
+    }
+}
+
 /// A header that must be there; of several lines of its name, one must pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -173,11 +183,7 @@ impl Conditions {
 
 impl Field {
     fn holds(&self, headers: &dyn RequestHeaders) -> bool {
-        headers.any(self.name.as_str(), &mut |value| match &self.test {
-            ValueTest::Present => true,
-            ValueTest::Exact(exact) => exact.as_str().as_bytes() == value,
-            ValueTest::Regex(pattern) => pattern.matches(value),
-        })
+        headers.any(self.name.as_str(), &mut |value| self.test.passes(value))
     }
 
     fn implies(&self, other: &Self) -> bool {

@@ -61,7 +61,12 @@ impl Fixture {
             zones: Default::default(),
             tls: None,
             protocol: UpstreamProtocol::Http1,
-            health: crate::config::Health::Path("/".to_owned()),
+            health: crate::config::Health {
+                question: crate::config::Question::get("/"),
+                port: None,
+                interval: None,
+                timeout: None,
+            },
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(60),
             connections_max: None,

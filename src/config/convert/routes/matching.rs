@@ -39,7 +39,7 @@ pub(super) fn path(section: &Section<RouteSection>, report: &mut Report) -> Opti
 }
 
 /// Tells keys that exclude each other.
-pub(super) fn only_one(what: &str, stated: &[(&str, &Range<usize>)], report: &mut Report) {
+pub(in super::super) fn only_one(what: &str, stated: &[(&str, &Range<usize>)], report: &mut Report) {
     let mut stated = stated.to_vec();
     stated.sort_by_key(|(_, span)| span.start);
     if let [(first, place), others @ ..] = stated.as_slice() {
@@ -69,7 +69,7 @@ pub(super) fn conditions(section: &Section<RouteSection>, report: &mut Report) -
     Conditions { scheme, methods: Methods::new(methods), headers, query }
 }
 
-fn field(section: &Section<FieldSection>, report: &mut Report) -> Option<Field> {
+pub(in super::super) fn field(section: &Section<FieldSection>, report: &mut Report) -> Option<Field> {
     let (span, field) = (section.span(), section.get_ref());
     let name = report.required(&span, "name", &field.name, "name = \"x-canary\"");
     let test = match (&field.value, &field.regex) {
