@@ -39,7 +39,8 @@ pub(super) fn siblings(file: &File, report: &mut Report) -> Option<HostPort> {
     let regions = file.regions.iter().flat_map(|regions| &regions.0);
     let reached = regions.map(|(_, region)| region.get_ref()).all(|region| region.peer.is_some());
     if (file.peer.is_none() || !reached) && !report.damaged("peer") {
-        let problem = Problem::at(&stated.span, "`edge.siblings` without the peer listeners of the regions").here("they could not meet");
+        let problem = Problem::at(&stated.span, "`edge.siblings` without the peer listeners of the regions")
+            .here("they could not meet");
         let right = "expected [peer], whose listener the pods of a region ask one another at, and `peer` in \
                      each region";
         report.add(problem.right(right));

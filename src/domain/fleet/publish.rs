@@ -60,11 +60,7 @@ impl Fleet {
                 && Arc::ptr_eq(&last.routes, &self.policy.routes)
                 && same_standing(&last.regions, &regions)
                 && last.names == names
-                && last
-                    .peers
-                    .iter()
-                    .map(|(r, e)| (r, e))
-                    .eq(self.peers.iter().map(|(r, p)| (r, &p.endpoints)))
+                && last.peers.iter().eq(self.peers.iter().map(|(r, peer)| (r, &peer.endpoints)))
         };
         if self.published.as_deref().is_none_or(|last| !same(last)) {
             let snapshot = Arc::new(Snapshot {
@@ -152,7 +148,7 @@ impl Fleet {
         };
         let usable = own.health.state().usable();
         let home = stepped(own.health.share(now, &self.policy.health)) * self.home().min(own.room.home());
-        let panic = healthy.is_empty() && !(usable && !endpoints.is_empty());
+        let panic = healthy.is_empty() && (!usable || endpoints.is_empty());
         let candidates = if panic {
             // Nothing is healthy: the own region, then every other one by distance.
             Candidates::own_first(candidate(1.0), everyone)

@@ -19,42 +19,28 @@ pub(super) struct ServiceFamilies {
     served: IntCounterVec,
     requests: IntCounterVec,
     duration: HistogramVec,
-    attempts: IntCounterVec,
-    retries: IntCounterVec,
-    connect_errors: IntCounterVec,
-    distrusted: IntCounterVec,
-    retries_denied: IntCounterVec,
+    upstream: UpstreamFamilies,
     cut: IntCounterVec,
-    hedges: IntCounterVec,
-    hedge_delay: GaugeVec,
     concurrency_limit: IntGaugeVec,
     shed: IntCounterVec,
     sessions_moved: IntCounterVec,
 }
 
-impl ServiceFamilies {
-    pub(super) fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+/// What is counted at attempts to reach an upstream.
+#[derive(Debug, Clone)]
+struct UpstreamFamilies {
+    attempts: IntCounterVec,
+    retries: IntCounterVec,
+    connect_errors: IntCounterVec,
+    distrusted: IntCounterVec,
+    retries_denied: IntCounterVec,
+    hedges: IntCounterVec,
+    hedge_delay: GaugeVec,
+}
+
+impl UpstreamFamilies {
+    fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            entered: new.counters(
-                "proxima_service_entered_total",
-                "Requests for a service that clients sent to this region, wherever they were served.",
-                &["service"],
-            )?,
-            served: new.counters(
-                "proxima_service_served_total",
-                "Requests for a service that this region's own endpoints were asked for, forwarded ones among them.",
-                &["service"],
-            )?,
-            requests: new.counters(
-                "proxima_requests_total",
-                "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
-                &["service", "region", "class"],
-            )?,
-            duration: new.latencies(
-                "proxima_request_duration_seconds",
-                "Time from a request's head to the end of its answer.",
-                &["service"],
-            )?,
             attempts: new.counters(
                 "proxima_attempts_total",
                 "Attempts to have a request answered by an upstream.",
@@ -80,11 +66,6 @@ impl ServiceFamilies {
                 "Retries that were not made because the service's retry budget was spent.",
                 &["service"],
             )?,
-            cut: new.counters(
-                "proxima_answers_cut_total",
-                "Answers that had begun and did not reach their end, by why.",
-                &["service", "reason"],
-            )?,
             hedges: new.counters(
                 "proxima_hedges_total",
                 "Requests that were slow enough for a second attempt beside the first, by what became of it.",
@@ -94,6 +75,39 @@ impl ServiceFamilies {
                 "proxima_hedge_delay_seconds",
                 "How long requests of a service are waited for before they are hedged (0: none are).",
                 &["service"],
+            )?,
+        })
+    }
+}
+
+impl ServiceFamilies {
+    pub(super) fn register(new: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            entered: new.counters(
+                "proxima_service_entered_total",
+                "Requests for a service that clients sent to this region, wherever they were served.",
+                &["service"],
+            )?,
+            served: new.counters(
+                "proxima_service_served_total",
+                "Requests for a service that this region's own endpoints were asked for, forwarded ones among them.",
+                &["service"],
+            )?,
+            requests: new.counters(
+                "proxima_requests_total",
+                "Requests by the region that served them (none: this edge itself) and status class (none: the client left first).",
+                &["service", "region", "class"],
+            )?,
+            duration: new.latencies(
+                "proxima_request_duration_seconds",
+                "Time from a request's head to the end of its answer.",
+                &["service"],
+            )?,
+            upstream: UpstreamFamilies::register(new)?,
+            cut: new.counters(
+                "proxima_answers_cut_total",
+                "Answers that had begun and did not reach their end, by why.",
+                &["service", "reason"],
             )?,
             concurrency_limit: new.gauges(
                 "proxima_concurrency_limit",
@@ -144,22 +158,23 @@ impl ServiceFamilies {
                     let labels = [service.as_str(), region.as_str()];
                     let handles = RegionHandles {
                         requests: classes(service, region.as_str()),
-                        connect_errors: self.connect_errors.with_label_values(&labels),
+                        connect_errors: self.upstream.connect_errors.with_label_values(&labels),
                     };
                     (region.clone(), handles)
                 })
                 .collect(),
             duration: self.duration.with_label_values(&[service.as_str()]),
-            attempts: self.attempts.with_label_values(&[service.as_str()]),
+            attempts: self.upstream.attempts.with_label_values(&[service.as_str()]),
             retries: RetryReason::ALL
-                .map(|reason| self.retries.with_label_values(&[service.as_str(), reason.as_str()])),
-            distrusted: Distrust::ALL
-                .map(|reason| self.distrusted.with_label_values(&[service.as_str(), reason.as_str()])),
-            retries_denied: self.retries_denied.with_label_values(&[service.as_str()]),
+                .map(|reason| self.upstream.retries.with_label_values(&[service.as_str(), reason.as_str()])),
+            distrusted: Distrust::ALL.map(|reason| {
+                self.upstream.distrusted.with_label_values(&[service.as_str(), reason.as_str()])
+            }),
+            retries_denied: self.upstream.retries_denied.with_label_values(&[service.as_str()]),
             cut: Cut::ALL.map(|cut| self.cut.with_label_values(&[service.as_str(), cut.as_str()])),
             hedges: HedgeResult::ALL
-                .map(|result| self.hedges.with_label_values(&[service.as_str(), result.as_str()])),
-            hedge_delay: self.hedge_delay.with_label_values(&[service.as_str()]),
+                .map(|result| self.upstream.hedges.with_label_values(&[service.as_str(), result.as_str()])),
+            hedge_delay: self.upstream.hedge_delay.with_label_values(&[service.as_str()]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[service.as_str()]),
             shed: Priority::ALL.map(|class| self.shed.with_label_values(&[service.as_str(), class.as_str()])),
             sessions_moved: self.sessions_moved.with_label_values(&[service.as_str()]),
