@@ -3,9 +3,7 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "shared by many tests")]
 mod run_support;
-#[allow(dead_code, reason = "shared by many tests")]
 mod zone_server_support;
 
 use aws_sdk_route53::types::RrType;
