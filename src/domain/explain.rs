@@ -194,8 +194,8 @@ impl Rule {
     }
 }
 
-/// The rule by which requests for a service go where they go; `rtt`: how far a region is.
-pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
+/// The rule by which requests for a service go where they go; `distance`: by which a region is ranked.
+pub fn rule_of(decided: &ServiceSnapshot, distance: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
     let Some(first) = decided.candidates.first() else { return Rule::Nowhere };
     if decided.panic {
         return Rule::LastResort;
@@ -204,7 +204,7 @@ pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>
         return if first.share < 1.0 { Rule::OwnRegionShare } else { Rule::OwnRegionFirst };
     }
     let nearer = decided.candidates.iter().any(|other| {
-        let both = rtt(&other.region).zip(rtt(&first.region));
+        let both = distance(&other.region).zip(distance(&first.region));
         other.place == Place::Peer && both.is_some_and(|(other, first)| other < first)
     });
     if nearer { Rule::HeldByMargin } else { Rule::NearestHealthy }

@@ -59,6 +59,8 @@ pub(super) struct NameRecord {
     pub(super) gate: Gate,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
+    /// Requests a second that regions can carry as far as the name's services go.
+    pub(super) bounds: BTreeMap<RegionId, f64>,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
     pub(super) loads: Arc<Loads>,
@@ -94,6 +96,7 @@ impl Default for NameRecord {
             gate: Gate::Open,
             wanted: BTreeMap::new(),
             demand: Demand::default(),
+            bounds: BTreeMap::new(),
             checks: Arc::new([]),
             loads: Arc::default(),
         }
@@ -241,15 +244,14 @@ impl Fleet {
     pub(super) fn plan(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let policy = Arc::clone(&self.policy);
         let distances = self.distances();
-        let capacity: BTreeMap<RegionId, f64> =
-            policy.regions.iter().filter_map(|(region, p)| Some((region.clone(), p.capacity_rps?))).collect();
         for (name, name_policy) in &policy.names {
             self.measure_demand(name, now);
+            let capacity = self.capacity_for(name, now);
             let rank = self.writer_rank(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
             let Some(mut state) = record.state.clone() else { continue };
             state.operator = record.operator_for_plans();
-            let room = Room { demand: record.demand.current(), capacity: capacity.clone() };
+            let room = Room { demand: record.demand.current(), capacity };
             let judgement = judge(&Situation {
                 name,
                 own: &policy.own,
