@@ -30,7 +30,7 @@ pub async fn read(admin: &config::Admin) -> Result<Tls, TlsError> {
 }
 
 /// The names that a certificate carries: common names first, then alternative names (DNS, e-mail, URI).
-/// None for what cannot be parsed.
+/// Each once; none for what cannot be parsed.
 pub(super) fn names(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
@@ -40,7 +40,13 @@ pub(super) fn names(der: &[u8]) -> Vec<String> {
         GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some(*name),
         _ => None,
     });
-    common.chain(alternative).map(str::to_owned).collect()
+    let mut names: Vec<String> = Vec::new();
+    for name in common.chain(alternative) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -50,7 +56,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_known_by_its_common_name_and_its_alternative_names() {
-        let mut params = CertificateParams::new(vec!["carol.example.net".to_owned()]).unwrap();
+        let names_of_dns = ["carol.example.net", "carol"].map(str::to_owned);
+        let mut params = CertificateParams::new(names_of_dns).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "example");
         params.distinguished_name.push(DnType::CommonName, "carol");
