@@ -90,14 +90,12 @@ async fn an_operator_acts_by_a_certificate_and_probes_and_scrapers_need_none() {
     let denied: Vec<_> = world.audit().into_iter().filter(|line| line["result"] == "denied").collect();
     assert_eq!(denied.len(), 2, "{denied:?}");
     assert!(denied[1]["why"].as_str().unwrap().contains("mallory"), "{denied:?}");
-    let answer = "HTTP/1.1 403 ";
-    let post = format!(
-        "POST /operator/freeze HTTP/1.1\r\nhost: admin\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
-    );
+    let post = "POST /operator/freeze HTTP/1.1\r\nhost: admin\r\ncontent-type: application/json\r\n\
+                content-length: 2\r\n\r\n{}";
     let (pem, key) = (closed.path("mallory.pem"), closed.path("mallory.key"));
     let admin = world.edges[1].address("admin");
-    let told = tls::exchange(admin, "127.0.0.1", &closed.path(ca), Some((&pem, &key)), &post).unwrap();
-    assert!(told.starts_with(answer), "{told}");
+    let told = tls::exchange(admin, "127.0.0.1", &closed.path(ca), Some((&pem, &key)), post).unwrap();
+    assert!(told.starts_with("HTTP/1.1 403 "), "{told}");
 
     // The operator's name is that of the configuration, in the record and in the audit log.
     let drained = closed.by(ca, Some("carol"), &["drain", OWN, "--reason", "bad deploy"]);
