@@ -3,12 +3,17 @@
 use super::*;
 use crate::config::ConfigText;
 use crate::domain::fleet::{
-    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, Target,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, Target,
 };
 use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
-use crate::domain::name::ServiceId;
+use crate::domain::name::{EntryId, ServiceId};
+use crate::domain::operator::{Drain, Freeze, OperatorState, Said};
+use crate::domain::plan::{Fence, Generation, NameState};
 use crate::domain::view::{ServiceView, View};
+use crate::domain::votes::Witness;
+use crate::domain::weights::WeightedSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const TEXT: &str = r#"
@@ -267,4 +272,74 @@ writers  1 stand before this region
 gate     open
 rule     nothing is held back
 "#.trim_start());
+}
+
+impl Case {
+    /// The records as read now, the checkers' answers too; changed `ago` by `ap`.
+    fn read(&mut self, weights: &[(&str, f64)], ago: Duration, operator: OperatorState) {
+        let shares = weights.iter().map(|(n, share)| (RegionId::parse(n).unwrap(), *share)).collect();
+        let state = NameState {
+            fence: Fence { epoch: "e".to_owned(), generation: Generation::new(5) },
+            writer: Some(RegionId::parse("ap").unwrap()),
+            changed_at: Some(self.now.before(ago)),
+            operator,
+            sets: BTreeMap::from([(
+                EntryId::parse("all").unwrap(),
+                WeightedSet::from_shares(&shares).unwrap(),
+            )]),
+        };
+        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        for region in ["ap", "eu", "us"] {
+            let (region, witness) = (RegionId::parse(region).unwrap(), Witness::Green);
+            self.tell(Input::Dns(DnsReport::Witness { region, witness }));
+        }
+    }
+
+    fn name(&self) -> String {
+        render::name(&self.fleet.explain_name(&www(), self.now).unwrap())
+    }
+}
+
+fn www() -> DnsName {
+    DnsName::parse("www.example.com").unwrap()
+}
+
+const HOME: [(&str, f64); 3] = [("eu", 0.5), ("us", 0.3), ("ap", 0.2)];
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_name_that_is_well_is_told_with_every_rule() {
+    let mut case = Case::well();
+    case.read(&HOME, HOUR, OperatorState::default());
+    case.seconds(1, Word::Up);
+    assert_eq!(case.name(), r#"@1"#.trim_start());
+}
+
+#[test]
+fn a_return_that_is_held_back_names_the_rules_that_refuse_it_and_how_long() {
+    let mut case = Case::well();
+    let evacuated = [("eu", 0.8), ("ap", 0.2)];
+    case.read(&evacuated, Duration::from_secs(60), OperatorState::default());
+    case.seconds(1, Word::Up);
+    assert_eq!(case.name(), r#"@2"#.trim_start());
+}
+
+#[test]
+fn a_drained_region_is_told_with_the_operators_reason() {
+    let mut case = Case::well();
+    let drain = Drain { said: Said::new("bad deploy", "alice"), expires_at: None };
+    let drains = BTreeMap::from([(RegionId::parse("us").unwrap(), drain)]);
+    case.read(&HOME, HOUR, OperatorState { drains, ..OperatorState::default() });
+    // Long enough for the region whose turn it was.
+    case.seconds(21, Word::Up);
+    assert_eq!(case.name(), r#"@3"#.trim_start());
+}
+
+#[test]
+fn a_frozen_name_holds_even_an_evacuation_back() {
+    let mut case = Case::well();
+    let freeze = Some(Freeze { said: Said::new("release 7", "bob") });
+    case.read(&HOME, HOUR, OperatorState { freeze, ..OperatorState::default() });
+    case.seconds(8, Word::Down);
+    assert_eq!(case.name(), r#"@4"#.trim_start());
 }
