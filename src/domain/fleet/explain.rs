@@ -2,6 +2,7 @@
 
 use super::Fleet;
 use super::peers::Peer;
+use super::publish::whole_millis;
 use crate::domain::explain::{
     EntryExplanation, Explanation, LeftOut, Listed, NameExplanation, Question, RegionExplanation, Rule,
     RuleCheck, ServiceExplanation, VerdictExplanation, rule_of,
@@ -98,7 +99,7 @@ impl Fleet {
     fn rule(&self, decided: Option<&ServiceSnapshot>, regions: &[RegionExplanation]) -> Rule {
         let Some(decided) = decided else { return Rule::ConfigurationOnly };
         let heard = regions.iter().any(|region| region.ground != Ground::Unheard);
-        match rule_of(decided, &|region| self.distance(region)) {
+        match rule_of(decided, &|region| self.distance(region).map(whole_millis)) {
             Rule::Nowhere if !heard => Rule::ConfigurationOnly,
             rule => rule,
         }

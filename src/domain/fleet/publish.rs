@@ -310,7 +310,7 @@ fn stepped(share: f64) -> f64 {
 }
 
 /// Shown to the millisecond: finer changes are no decision.
-fn whole_millis(rtt: Rtt) -> Rtt {
+pub(super) fn whole_millis(rtt: Rtt) -> Rtt {
     let millis = (rtt.duration() + Duration::from_micros(500)).as_millis();
     Rtt::millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
