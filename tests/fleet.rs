@@ -269,7 +269,8 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     edge.entered = 90.0;
     edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0, services: BTreeMap::new() });
     edge.records(7, BTreeMap::from([(all.clone(), set([34, 33, 33]))]));
-    edge.second(3, |edge| {
+    // Long enough for the averages.
+    edge.second(60, |edge| {
         edge.pods(true);
         edge.peer("b", 20, Word::Up, Word::Up);
         edge.peer("c", 80, Word::Up, Word::Up);

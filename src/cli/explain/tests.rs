@@ -312,7 +312,33 @@ fn a_name_that_is_well_is_told_with_every_rule() {
     let mut case = Case::well();
     case.read(&HOME, HOUR, OperatorState::default());
     case.seconds(1, Word::Up);
-    assert_eq!(case.name(), r#"@1"#.trim_start());
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3601 s ago by ap
+entry    all              ap 20, eu 50, us 30, as wanted
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               not applicable
+check    min_live             not applicable
+check    never_empty          not applicable
+check    needs_operator       not applicable
+check    max_shift            not applicable
+check    above_capacity       not applicable
+check    hold_down            not applicable
+check    max_changes_per_hour not applicable
+check    undoes_other         not applicable
+check    just_woke            not applicable
+check    not_holder           not applicable
+check    not_writer           not applicable
+check    unread               not applicable
+writers  1 stand before this region
+gate     open
+rule     nothing is held back
+"#.trim_start());
 }
 
 #[test]
@@ -321,7 +347,33 @@ fn a_return_that_is_held_back_names_the_rules_that_refuse_it_and_how_long() {
     let evacuated = [("eu", 0.8), ("ap", 0.2)];
     case.read(&evacuated, Duration::from_secs(60), OperatorState::default());
     case.seconds(1, Word::Up);
-    assert_eq!(case.name(), r#"@2"#.trim_start());
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 61 s ago by ap
+entry    all              ap 20, eu 80, wanted: ap 20, eu 50, us 30
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               passed
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            passed
+check    above_capacity       passed
+check    hold_down            refused: 119 s to go
+check    max_changes_per_hour passed
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           refused: 20 s to go
+check    unread               passed
+writers  1 stand before this region
+gate     open
+rule     held back by hold_down
+"#.trim_start());
 }
 
 #[test]
@@ -332,7 +384,34 @@ fn a_drained_region_is_told_with_the_operators_reason() {
     case.read(&HOME, HOUR, OperatorState { drains, ..OperatorState::default() });
     // Long enough for the region whose turn it was.
     case.seconds(21, Word::Up);
-    assert_eq!(case.name(), r#"@3"#.trim_start());
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3621 s ago by ap
+entry    all              ap 20, eu 50, us 30, wanted: ap 20, eu 80
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up, drained; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               passed
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            passed
+check    above_capacity       passed
+check    hold_down            passed
+check    max_changes_per_hour passed
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           passed
+check    unread               passed
+operator drains us: bad deploy
+writers  1 stand before this region
+gate     open
+rule     nothing is held back
+"#.trim_start());
 }
 
 #[test]
@@ -341,5 +420,32 @@ fn a_frozen_name_holds_even_an_evacuation_back() {
     let freeze = Some(Freeze { said: Said::new("release 7", "bob") });
     case.read(&HOME, HOUR, OperatorState { freeze, ..OperatorState::default() });
     case.seconds(8, Word::Down);
-    assert_eq!(case.name(), r#"@4"#.trim_start());
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3608 s ago by ap
+entry    all              ap 20, eu 50, us 30, wanted: ap 20, eu 80
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               down; 3 votes, 2 needed (ap up, eu down, us down); itself says down, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               refused: release 7
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            not applicable
+check    above_capacity       not applicable
+check    hold_down            not applicable
+check    max_changes_per_hour not applicable
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           refused: 20 s to go
+check    unread               passed
+operator froze it: release 7
+writers  1 stand before this region
+gate     open
+rule     held back by frozen
+"#.trim_start());
 }
