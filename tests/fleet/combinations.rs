@@ -89,6 +89,8 @@ enum Fate {
     Silent,
     /// It says itself that its service is down; nobody has asked Route 53.
     Sick,
+    /// Its service is well, and red: users do not reach it.
+    Red,
     /// It is well again; its users are elsewhere, and the hold-down runs.
     Returning,
 }
@@ -129,7 +131,7 @@ impl World {
 /// The rule of docs/failover.md.
 impl World {
     fn ill(&self) -> bool {
-        !matches!(self.fate, Fate::Well | Fate::Returning)
+        !matches!(self.fate, Fate::Well | Fate::Red | Fate::Returning)
     }
 
     /// Whether `a` gets answers that it can take for answers of now, if not of a voter.
@@ -157,7 +159,7 @@ impl World {
 
     fn witness(&self, name: &str) -> Witness {
         match self.fate {
-            Fate::Dead if name == self.target() => Witness::Red,
+            Fate::Dead | Fate::Red if name == self.target() => Witness::Red,
             Fate::Sick if name == self.target() => Witness::Unknown,
             _ => Witness::Green,
         }
@@ -380,7 +382,7 @@ fn worlds(regions: usize) -> Vec<World> {
     let pairs = all.iter().enumerate().flat_map(|(n, one)| all[n + 1..].iter().map(|two| vec![*one, *two]));
     let sets: Vec<Vec<Condition>> =
         std::iter::once(Vec::new()).chain(all.iter().map(|c| vec![*c])).chain(pairs).collect();
-    let fates = [Fate::Well, Fate::Dead, Fate::Silent, Fate::Sick, Fate::Returning];
+    let fates = [Fate::Well, Fate::Dead, Fate::Silent, Fate::Sick, Fate::Red, Fate::Returning];
     let of =
         |fate| sets.iter().map(move |conditions| World { regions, fate, conditions: conditions.clone() });
     fates.into_iter().flat_map(of).collect()
@@ -396,8 +398,14 @@ fn all_have_the_documented_outcome(regions: usize) -> BTreeSet<&'static str> {
         assert_eq!(outcome, world.expected(), "{row}");
         seen.extend(outcome.refusal);
         // Evacuations do not wait; a return waits for the hold-down, and for nothing else then.
-        if let (Fate::Returning, Some(at)) = (fate, first_plan) {
-            assert!((from..=to).contains(&at), "{row}: {at:?}, not in {from:?}..={to:?}");
+        match (fate, first_plan) {
+            (Fate::Returning, Some(at)) => {
+                assert!((from..=to).contains(&at), "{row}: {at:?}, not in {from:?}..={to:?}");
+            }
+            (_, Some(at)) if !conditions.contains(&OwnRestart) => {
+                assert!(at < from, "{row}: it waited for the hold-down");
+            }
+            _ => {}
         }
     }
     seen

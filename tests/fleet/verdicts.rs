@@ -1,9 +1,9 @@
 //! The verdict table of docs/failover.md, row by row: what one edge of three concludes and does.
 
-use super::edge::{Edge, home, pod, policy, region, www};
+use super::edge::{Edge, home, pod, policy, region, web, www};
 use Word::{Down, Up};
 use proxima::domain::fleet::{DnsReport, EndpointAnswer, Input, Probe, ProbeFailure, Target};
-use proxima::domain::health::Word;
+use proxima::domain::health::{State, Word};
 use proxima::domain::name::{EntryId, ServiceId};
 use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{CheckOutcome, Fence, Generation, NameState, Refusal};
@@ -203,4 +203,41 @@ fn a_drained_region_stays_in_dns_while_nobody_else_says_that_it_is_well() {
     assert_eq!(gate(&edge), Gate::Closed);
     edge.second(12, a_hears_nobody);
     assert_eq!(gate(&edge), Gate::Open, "that it is well itself is no reason to send its users away");
+}
+
+#[test]
+fn views_of_any_age_take_no_region_back_that_was_down() {
+    let mut edge = Edge::steady(policy());
+    let state = |edge: &Edge| edge.snapshot.as_ref().unwrap().services[&web()].states[&region("c")];
+    edge.second(10, c_is_silent);
+    assert_eq!(state(&edge), State::Ejected);
+    for _ in 0..4 {
+        // After a silence nobody knows when a view was made.
+        edge.peer("c", 80, Up, Up);
+        edge.second(6, |edge| edge.pods(true));
+    }
+    assert_eq!(state(&edge), State::Ejected);
+    edge.second(20, Edge::all_well);
+    assert_ne!(state(&edge), State::Ejected);
+}
+
+#[test]
+fn nobody_waits_for_a_region_that_is_down_to_write() {
+    let mut second = policy();
+    second.own = region("b");
+    let mut edge = Edge::new(second);
+    edge.tell(Input::Resolved { target: Target::Peer(region("a")), addresses: vec![pod(13)] });
+    let a_is = |word: Word| {
+        move |edge: &mut Edge| {
+            let votes = [("a", word), ("b", Up), ("c", Up)];
+            edge.pods(true);
+            edge.peer_votes("a", 20, word, &votes);
+            edge.peer_votes("c", 80, Up, &votes);
+        }
+    };
+    edge.second(5, a_is(Up));
+    edge.records(1, home());
+    // It answers, and says that it is down: it would stand first.
+    edge.second(12, a_is(Down));
+    assert_eq!(edge.plans.len(), 1);
 }

@@ -293,6 +293,22 @@ fn users_leave_a_drained_region_even_where_nobody_has_room_for_them() {
 }
 
 #[test]
+fn an_override_of_max_shift_makes_a_ramp_one_step() {
+    let mut case = Case::new(UP, UP, UP);
+    case.state.operator = OperatorState::draining([region("c")]);
+    let left = |case: &Case| case.planned().changes[&entry("c")].to.share(&region("c"));
+    assert_eq!(left(&case), 0.75);
+    assert_eq!(left(&case.overriding(Refusal::MaxShift)), 0.0);
+}
+
+#[test]
+fn an_evacuation_gives_a_region_in_doubt_nothing_though_it_has_such_users_already() {
+    let case = Case::new(UP, SPLIT, DOWN).with_set("c", &[("b", 0.5), ("c", 0.5)]);
+    let to = case.planned().changes[&entry("c")].to.clone();
+    assert_eq!((to.share(&region("a")), to.share(&region("b"))), (0.5, 0.5));
+}
+
+#[test]
 fn foreign_records_stop_everything() {
     let mut case = Case::new(DOWN, UP, UP);
     case.state.sets.remove(&entry("c"));
