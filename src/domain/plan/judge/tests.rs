@@ -251,7 +251,7 @@ fn what_another_region_took_away_is_not_given_back_within_the_hold_down() {
 #[test]
 fn an_evacuation_within_a_hold_down_may_give_back_what_this_region_took_and_what_nobody_took() {
     let evacuated_by = |writer: &str, reduced: (&str, &str)| {
-        // a's users were led to b, which is down now; c's are at home.
+        // Half of a's users were led to b, which is down now.
         let mut case =
             Case::new(UP, DOWN, UP).with_set("a", &[("b", 0.5), ("c", 0.5)]).changed(Duration::from_secs(10));
         case.last = Some(LastChange {
@@ -263,7 +263,7 @@ fn an_evacuation_within_a_hold_down_may_give_back_what_this_region_took_and_what
     };
     assert_eq!(evacuated_by("c", ("a", "a")), Err(Refusal::UndoesOther));
     assert_eq!(evacuated_by("b", ("a", "a")), Ok(true), "its own plan");
-    assert_eq!(evacuated_by("c", ("b", "a")), Ok(true), "another entry's");
+    assert_eq!(evacuated_by("c", ("c", "a")), Ok(true), "of an entry that stays as it is");
     assert_eq!(evacuated_by("c", ("a", "c")), Ok(true), "c lost users and keeps what it has left");
 }
 
