@@ -68,7 +68,8 @@ impl OwnRoom {
         self.capacity().is_none_or(|capacity| served < capacity.rps)
     }
 
-    fn demand(&self) -> f64 {
+    /// Requests a second that own users ask for.
+    pub(super) fn demand(&self) -> f64 {
         self.load.map_or(0.0, |load| load.entered_rps)
     }
 
