@@ -7,7 +7,6 @@
 use crate::config::{self, ClientAuth, TlsPolicy};
 use crate::trust::TlsError;
 use crate::trust::pem::{self, Identity};
-use pingora::listeners::tls::Acceptor;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -15,13 +14,16 @@ use rustls::server::{
 };
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::ServerName;
 use std::path::Path;
 use std::sync::Arc;
 
 mod facts;
+mod peer;
 mod server;
 mod stream;
 
+pub use peer::{PeerHandshaken, PeerTls};
 #[cfg(test)]
 pub use server::Entry;
 pub use server::{Handshaken, ServerTls};
@@ -85,20 +87,24 @@ fn verifier(
         .map_err(|source| TlsError::Verifier { path: path.to_owned(), source })
 }
 
-/// The peer listener's acceptor, which demands a certificate under the peer CA.
+/// What the peer listener shows; it demands a certificate under the peer CA.
 ///
-/// Sessions are never resumed: a ticket would outlive the roots that its client was verified by.
+/// `own`: what pods of the own region carry. Sessions are never resumed: a ticket would outlive the roots that
+/// its client was verified by.
 ///
 /// # Errors
 /// `TlsError` when a file cannot be read, parsed or used.
-pub async fn peer(peer: &config::Peer) -> Result<Acceptor, TlsError> {
+pub async fn peer(peer: &config::Peer, own: Option<&str>) -> Result<PeerTls, TlsError> {
     let identity = Identity::read(&peer.certificate, &peer.key).await?;
     let verifier = verifier(&peer.ca, |by| by, believed(&peer.ca).await?)?;
     let builder = server_builder(TlsPolicy::Intermediate)?;
     let mut server = identity.serve(builder.with_client_cert_verifier(verifier))?;
     server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     never_resume(&mut server);
-    Ok(Acceptor::from_server_config(Arc::new(server)))
+    let name = |own: &str| ServerName::try_from(own.to_owned());
+    let own =
+        own.map(name).transpose().map_err(|_| TlsError::Name { name: own.unwrap_or_default().to_owned() })?;
+    Ok(PeerTls::new(Arc::new(server), own))
 }
 
 /// The roots in a file.
