@@ -9,6 +9,7 @@ use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
 use crate::domain::routing::{RequestHeaders, RouteMatch};
 use crate::domain::snapshot::{Place, ServiceSnapshot};
+use crate::domain::view::CapacityView;
 use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,8 +109,15 @@ pub struct RegionExplanation {
     pub sample_age_ms: Option<u64>,
     /// Of what the region last said of itself.
     pub view_age_ms: Option<u64>,
+    /// Of the region, as configured.
     pub capacity_rps: Option<f64>,
     pub headroom_rps: Option<f64>,
+    /// Of the service there, by the region's own word.
+    pub service_capacity: Option<CapacityView>,
+    /// Requests a second of the service that this region asks it to take.
+    pub asked_rps: Option<f64>,
+    /// What it grants of these.
+    pub granted_rps: Option<f64>,
     /// Endpoints that requests may be sent to.
     pub endpoints: usize,
     /// By each DNS name that needs the service: voter -> word.

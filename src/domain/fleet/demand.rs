@@ -6,8 +6,9 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::calm;
 use crate::domain::policy::{NamePolicy, Policy, RegionPolicy};
 use crate::domain::time::Time;
-use crate::domain::view::LoadView;
+use crate::domain::view::{CapacitySource, CapacityView, LoadView};
 use crate::domain::votes::{Verdict, Witness};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,8 +49,9 @@ impl Fleet {
     /// serve there.
     ///
     /// A service's own bound, configured or measured, says how much of it can be served; demand is
-    /// counted over all of them. So it counts by the share that the service has of all requests. Of a
-    /// region that is not heard the last bound stays.
+    /// counted over all of them. So it counts by the share that the service has of all requests. One that
+    /// was measured must have stood for a hold-down: a few bad seconds move nobody. Of a region that is
+    /// not heard the last bound stays.
     pub(super) fn capacity_for(&mut self, name: &DnsName, now: Time) -> BTreeMap<RegionId, f64> {
         let policy = Arc::clone(&self.policy);
         let Some(name_policy) = policy.names.get(name) else { return BTreeMap::new() };
@@ -61,19 +63,31 @@ impl Fleet {
         };
         let parts: Vec<_> = name_policy.services.iter().map(part).filter(|(_, p)| *p >= SHARE_MIN).collect();
         let bound = |told: &Told| {
-            let bound = |(id, part): &(&ServiceId, f64)| Some(told.services.get(*id)?.capacity?.rps / part);
-            parts.iter().filter_map(bound).reduce(f64::min)
+            let bound = |(id, part): &(&ServiceId, f64)| {
+                let capacity = told.services.get(*id)?.capacity?;
+                Some(CapacityView { rps: capacity.rps / part, ..capacity })
+            };
+            parts.iter().filter_map(bound).reduce(|a, b| if b.rps < a.rps { b } else { a })
         };
         let Some(record) = self.names.get_mut(name) else { return BTreeMap::new() };
         record.bounds.retain(|region, _| policy.regions.contains_key(region));
         for (region, told) in &told {
             match bound(told) {
-                Some(rps) => calm(record.bounds.entry(region.clone()).or_insert(rps), rps),
+                Some(CapacityView { rps, source }) => {
+                    let bound =
+                        record.bounds.entry(region.clone()).or_insert(Bound { rps, since: now, source });
+                    calm(&mut bound.rps, rps);
+                    bound.source = source;
+                }
                 None => _ = record.bounds.remove(region),
             }
         }
+        let hold_down = policy.failover.hold_down;
         let least = |(region, of): (&RegionId, &RegionPolicy)| {
-            let both = [of.capacity_rps, record.bounds.get(region).copied()];
+            let stands = |bound: &&Bound| {
+                bound.source == CapacitySource::Configured || now.since(bound.since) >= hold_down
+            };
+            let both = [of.capacity_rps, record.bounds.get(region).filter(stands).map(|bound| bound.rps)];
             Some((region.clone(), both.into_iter().flatten().reduce(f64::min)?))
         };
         policy.regions.iter().filter_map(least).collect()
@@ -95,6 +109,16 @@ impl Fleet {
         };
         policy.regions.keys().filter_map(|region| Some((region.clone(), told(region)?))).collect()
     }
+}
+
+/// What a region can carry of a name, as far as its services go.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Bound {
+    /// Requests a second.
+    rps: f64,
+    /// Since when there has been one.
+    since: Time,
+    source: CapacitySource,
 }
 
 /// A region's load by its own word.

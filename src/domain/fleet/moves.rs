@@ -1,6 +1,7 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
+use super::demand::Bound;
 use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
@@ -59,8 +60,8 @@ pub(super) struct NameRecord {
     pub(super) gate: Gate,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
-    /// Requests a second that regions can carry as far as the name's services go.
-    pub(super) bounds: BTreeMap<RegionId, f64>,
+    /// What regions can carry as far as the name's services go.
+    pub(super) bounds: BTreeMap<RegionId, Bound>,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
     pub(super) loads: Arc<Loads>,

@@ -56,6 +56,12 @@ impl SessionRule {
 }
 
 impl Sticky {
+    /// A session that a place has served before.
+    #[cfg(test)]
+    pub const fn returning(affinity: Affinity, token: Token, client: u64) -> Self {
+        Self { affinity, session: Some(Session::Token(token)), cookie: None, client }
+    }
+
     /// What every draw of the session follows; `None`: each request draws anew.
     pub const fn draws(&self) -> Option<u64> {
         match self.session {

@@ -8,7 +8,7 @@ use crate::domain::plan::{Plan, Reason};
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Who is evacuated has a majority of all configured voters against it, in the writer's own eyes.
 pub(super) fn majority(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapshot>) -> Held {
