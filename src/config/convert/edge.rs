@@ -7,6 +7,7 @@ use crate::config::listener::TrustedPeer;
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::{Admin, Drain, HostPort, ListenAddress, Peer, TrustedProxies};
+use crate::domain::name::RegionId;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
