@@ -13,15 +13,21 @@ address_of() {
 ADMIN_OF_FIRST_EDGE=http://127.0.0.11:$ADMIN_PORT
 export PEER_HOST=127.0.0.11
 
-# What `helm upgrade` does with the ConfigMap: the edges that run read their file again.
+# What `helm upgrade` does with the ConfigMap: the edges that run read their file again, and have when this ends.
 roll() {
-    local file region
+    local file region before
     for file in edges/*.pid; do
         [ -e "$file" ] || continue
         region=$(basename "$file" .pid)
+        # An edge whose region is not in the file refuses it: Helm upgrades the regions that stay.
+        grep -qF "[regions.$region]" proxima.toml || continue
+        before=$(reloads "$region")
         edge_file "$region"
+        until [ "$(reloads "$region")" != "$before" ]; do sleep 0.2; done
     done
 }
+
+reloads() { curl -fs "http://$(address_of "$1"):$ADMIN_PORT/metrics" | grep '^proxima_reloads_total{result="applied"}'; }
 
 edge_file() {
     sed "s/0\.0\.0\.0/$(address_of "$1")/" proxima.toml >"edge-$1.next"
@@ -47,7 +53,8 @@ stop_edge() {
 add_region() {
     local n
     n=$(address_of "$1")
-    sed -i "s/^\[routes.here\]/&/; s/^\[services.web\]/&\nendpoints.$1 = [\"127.0.0.1:$SERVICE_PORT\"]/" proxima.toml
+    sed -i "s/^\[services.web\]/&\nendpoints.$1 = [\"127.0.0.1:$SERVICE_PORT\"]/" proxima.toml
+    # shellcheck disable=SC2153 # test_commands.py sets PEER_PORT
     printf '\n[regions.%s]\npeer = "%s:%s"\nserver_name = "peer.%s.example.com"\naddresses = ["%s"]\nhealth_port = %s\n' \
         "$1" "$n" "$PEER_PORT" "$1" "$n" "$HEALTH_PORT" >>proxima.toml
 }

@@ -16,7 +16,7 @@ import unittest
 from world import PROXIMA, ROOT, REGION, World, free_port, listens, wait
 
 PARTS = re.compile(r"^ *<!-- run: (?P<hidden>.*?) -->$|^(?P<indent> *)```sh\n *# tested\n(?P<shown>.*?)^ *```$", re.M | re.S)
-WHOLE_WITHIN_S = 420
+WHOLE_WITHIN_S = 240
 
 CONFIG = """
 [edge]
@@ -114,7 +114,8 @@ class Runbook(World):
         finally:
             for file in (self.folder / "edges").glob("*.pid"):
                 subprocess.run(["kill", "-9", file.read_text().strip()], check=False)
-        self.assertEqual(code, 0, said[-6000:])
+        logs = "".join(f"== {file.name}\n{file.read_text()[-3000:]}" for file in sorted((self.folder / "edges").glob("*.log")))
+        self.assertEqual(code, 0, said[-6000:] + logs)
         if os.environ.get("PROXIMA_SHOW"):
             print(said)
 

@@ -18,12 +18,14 @@ output "commands" {
   value       = { for region, cluster in local.clusters : region => cluster.commands }
 }
 
-output "service_annotations" {
-  description = "By region: what the chart's Service must carry, so that its load balancer stands at the addresses that DNS leads to."
-  value = { for region, cluster in local.clusters : region => {
-    "service.beta.kubernetes.io/aws-load-balancer-eip-allocations" = join(",", cluster.eip_allocations)
-    "service.beta.kubernetes.io/aws-load-balancer-subnets"         = join(",", cluster.public_subnet_ids)
-  } }
+output "values" {
+  description = "By region: values of the chart, as JSON (which is YAML): its load balancer stands at the addresses that DNS leads to."
+  value = { for region, cluster in local.clusters : region => jsonencode({
+    region  = region
+    aws     = { identity = "podIdentity" }
+    tls     = [{ secret = "proxima-tls" }]
+    service = { eipAllocations = cluster.eip_allocations, subnets = cluster.public_subnet_ids }
+  }) }
 }
 
 output "proxima_toml" {
