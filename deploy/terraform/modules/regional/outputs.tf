@@ -42,7 +42,7 @@ output "commands" {
   description = "What comes next in this region: the context of kubectl, and the AWS Load Balancer Controller."
   value       = <<-SH
     aws eks update-kubeconfig --region ${local.region} --name ${aws_eks_cluster.this.name} --alias ${aws_eks_cluster.this.name}
-    helm upgrade --install aws-load-balancer-controller aws-load-balancer-controller --repo https://aws.github.io/eks-charts --version 1.13.4 \
+    helm upgrade --install aws-load-balancer-controller aws-load-balancer-controller --repo https://aws.github.io/eks-charts --version 1.17.1 \
       --kube-context ${aws_eks_cluster.this.name} --namespace kube-system --wait \
       --set clusterName=${aws_eks_cluster.this.name} --set region=${local.region} --set vpcId=${aws_vpc.this.id} \
       --set serviceAccount.name=aws-load-balancer-controller \
