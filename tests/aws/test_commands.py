@@ -10,6 +10,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+import sys
 import threading
 import unittest
 
@@ -100,7 +101,7 @@ class Runbook(World):
         run.write_text(f"source {shlex.quote(str(prelude))}\ntrap 'echo \"stopped at line $at of RUNBOOK.md\"' ERR\n"
                        f"start_edge eu-west-1\n{script(text)}\n")
         env = self.root | {
-            "PATH": f"{PROXIMA.parent.resolve()}:{pathlib.Path(os.sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{PROXIMA.parent.resolve()}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
             "ADMIN_PORT": str(ports["admin"]), "PEER_PORT": str(ports["peer"]), "HEALTH_PORT": str(ports["health"]),
             "SERVICE_PORT": str(ports["service"]), "ZONE_SERVER_PID": str(zone_server.pid), "BUCKET": "backup",
             "AWS_ENDPOINT_URL_ROUTE_53": f"http://127.0.0.1:{ports['route53']}",
@@ -150,7 +151,10 @@ class Runbook(World):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         wait("the zone server", lambda: listens(ports["route53"]), process)
-        found = lambda: re.search(r"id=(Z[A-Z0-9]+)", (self.folder / "zone-server.log").read_text())
+
+        def found():
+            return re.search(r"id=(Z[A-Z0-9]+)", (self.folder / "zone-server.log").read_text())
+
         wait("the zone", found, process)
         zone_id = found()[1]
         env = self.root | {"AWS_ENDPOINT_URL_ROUTE_53": f"http://127.0.0.1:{ports['route53']}"}
