@@ -293,6 +293,7 @@ impl App {
             view: Arc::clone(&parts.view),
             published: published_sender,
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
+            board: Arc::clone(&parts.board),
             heartbeat: parts.heartbeat,
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
@@ -395,7 +396,7 @@ impl App {
     }
 }
 
-/// What the region and its services have done since the start.
+/// What this pod and its services have done since the start.
 fn totals(metrics: &RequestMetrics, snapshot: &Snapshot) -> control::Totals {
     let services = snapshot.services.keys().map(|id| (id.clone(), metrics.service_totals(id)));
     control::Totals {

@@ -14,10 +14,12 @@ use crate::domain::time::Time;
 use crate::domain::view::View;
 use crate::inquiry::Inquiry;
 use crate::journal::Journal;
+use crate::lease::load::{Load, RegionLoad};
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::request::ServiceTotals;
 use crate::metrics::snapshot::Heartbeat;
 use crate::operators::Desk;
+use crate::peer::Board;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,8 +51,10 @@ pub struct Wiring {
     pub view: Arc<ArcSwap<View>>,
     /// Number of the last published snapshot, for whoever must act on a new one.
     pub published: watch::Sender<u64>,
-    /// Reads what this region and its services have done since the start.
+    /// Reads what this pod and its services have done since the start.
     pub load: Arc<dyn Fn(&Snapshot) -> Totals + Send + Sync>,
+    /// Knows what the other pods of the region do.
+    pub board: Arc<Board>,
     pub heartbeat: Arc<Heartbeat>,
     /// Told what becomes of operators' acts.
     pub desk: Arc<Desk>,
@@ -61,10 +65,10 @@ pub struct Wiring {
     pub journal: Option<Journal>,
 }
 
-/// Requests since the start.
+/// Requests of this pod since the start.
 #[derive(Debug, Default)]
 pub struct Totals {
-    /// Sent by clients to this region.
+    /// Sent by clients to it.
     pub entered: u64,
     /// That own endpoints were asked for.
     pub served: u64,
@@ -73,7 +77,7 @@ pub struct Totals {
 
 impl Totals {
     /// Rates over the time since `before`; of a service that was not there then, none.
-    fn since(&self, before: &Self, seconds: f64, snapshot: &Snapshot) -> Input {
+    fn since(&self, before: &Self, seconds: f64, snapshot: &Snapshot) -> Load {
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         let service = |(id, now): (&ServiceId, &ServiceTotals)| {
             let then = before.services.get(id)?;
@@ -86,7 +90,7 @@ impl Totals {
             };
             Some((id.clone(), load))
         };
-        Input::Load {
+        Load {
             entered_rps: rate(self.entered, before.entered),
             served_rps: rate(self.served, before.served),
             services: self.services.iter().filter_map(service).collect(),
@@ -185,9 +189,13 @@ impl Control {
         }
         let snapshot = self.wiring.snapshot.load_full();
         let totals = (self.wiring.load)(&snapshot);
-        let load = totals.since(&self.measured.1, seconds, &snapshot);
+        let own = totals.since(&self.measured.1, seconds, &snapshot);
         self.measured = (now, totals);
-        self.handle(load);
+        // Capacities are the region's, so what is compared with them is the region's, too.
+        let region = self.wiring.board.measured(own, now);
+        self.wiring.metrics.region_loaded(&region);
+        let RegionLoad { load: Load { entered_rps, served_rps, services }, .. } = region;
+        self.handle(Input::Load { entered_rps, served_rps, services });
     }
 
     fn handle(&mut self, input: Input) {

@@ -21,6 +21,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub mod load;
+
+use load::RegionLoad;
+
 /// Siblings whose word is enough to know that there is no holder: a whole region of pods that all ask one
 /// another would be a storm just when a pod has died.
 const ENOUGH: usize = 3;
@@ -33,6 +37,9 @@ pub struct SiblingWord {
     pub standing: Standing,
     /// Only of whoever holds the lease.
     pub shared: Option<Shared>,
+    /// The region's load. Only of whoever holds the lease; who says it is told what others do, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<RegionLoad>,
 }
 
 /// How a pod stands to the lease.

@@ -14,11 +14,14 @@ pub const VIEW_PATH: &str = "/.proxima/view";
 /// would need more is refused with the configuration, or every peer of this edge would be blind.
 pub const VIEW_BYTES_MAX: usize = 1024 * 1024;
 /// Path on the peer listener at which the pods of a region ask one another who speaks for it; answers
-/// a [`crate::lease::SiblingWord`] as JSON.
+/// a [`crate::lease::SiblingWord`] as JSON. A POST tells a [`crate::lease::load::PodLoad`], too.
 pub const SIBLING_PATH: &str = "/.proxima/sibling";
 /// Largest answer to a sibling in bytes that is read: the views of 33 regions with 250 kB each. A holder
 /// whose word is larger is not followed: each pod then measures for itself.
 pub const SIBLING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest word of a sibling's load in bytes that is read. What a service takes of it is less than what it takes of
+/// a view, whose size the configuration keeps within [`VIEW_BYTES_MAX`].
+pub const LOAD_BYTES_MAX: usize = VIEW_BYTES_MAX;
 /// On a forwarded request: the region that forwarded it.
 pub const FORWARDED_BY: &str = "x-proxima-forwarded-by";
 /// On a forwarded request: the service that the first edge chose.

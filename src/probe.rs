@@ -132,6 +132,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
             trust: Some(Arc::clone(trust)),
             authority: format!("{}:{}", settings.server_name, settings.at.port),
             question: Question::get(VIEW_PATH),
+            told: None,
             body_max: VIEW_BYTES_MAX,
             probes: config.probes.clone(),
             pace: snapshot.regions.get(region).map_or(ProbePace::Full, |status| status.pace),
@@ -157,6 +158,7 @@ fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Tar
                 },
                 authority: authority(settings, address),
                 question: settings.health.question.clone(),
+                told: None,
                 body_max: ENDPOINT_BYTES_MAX,
                 probes: Probes {
                     interval: settings.health.interval.unwrap_or(config.probes.interval),

@@ -325,7 +325,8 @@ async fn load(
     let peers = match &config.peer {
         None => None,
         Some(files) => {
-            let loaded = tls::peer(files).await;
+            let own = config.regions.get(&config.policy.own).and_then(|region| region.peer.as_ref());
+            let loaded = tls::peer(files, own.map(|own| own.server_name.as_str())).await;
             Some(loaded.map_err(|source| Error::Tls { listener: listen::PEER.to_owned(), source })?)
         }
     };

@@ -38,6 +38,8 @@ mod route_policy;
 mod routes;
 #[path = "proxy_edge/sessions.rs"]
 mod sessions;
+#[path = "proxy_edge/siblings.rs"]
+mod siblings;
 #[path = "proxy_edge/transport.rs"]
 mod transport;
 #[path = "proxy_edge/upstream_tls.rs"]

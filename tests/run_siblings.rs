@@ -8,8 +8,12 @@ mod zone_server_support;
 
 use aws_sdk_route53::types::RrType;
 use run_support::authority::Authority;
-use run_support::{Edge, Folder, Service, eventually, loopback, served};
+use run_support::{Edge, Folder, Service, eventually, get, loopback, served};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use zone_server_support::{Fixture, create, fixture, simple};
 
 struct World {
@@ -18,6 +22,8 @@ struct World {
     pods: Vec<Ipv4Addr>,
     far: Ipv4Addr,
     service: Service,
+    /// Of the region with many pods.
+    near: Service,
 }
 
 impl World {
@@ -31,7 +37,8 @@ impl World {
         let addresses: Vec<String> = pods.iter().map(Ipv4Addr::to_string).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         zone.accepted(vec![create(simple("pods", RrType::A, &addresses))]).await;
-        Self { folder, zone, pods, far: loopback(), service: Service::start("web in b") }
+        let (service, near) = (Service::start("web in b"), Service::start("near in a"));
+        Self { folder, zone, pods, far: loopback(), service, near }
     }
 
     fn edge(&self, own: &str, address: Ipv4Addr) -> Edge {
@@ -66,10 +73,14 @@ view_fresh = "1s"
 nameservers = ["{dns}"]
 [admin]
 address = "127.0.0.1:0"
+{near}
+[services.near.capacity]
+a = {CAPACITY}
 {web}
 "#,
             a = self.pods[0],
             b = self.far,
+            near = served("near", "a", self.near.address, "/near"),
             web = served("web", "b", self.service.address, "/"),
         );
         Edge::ready(&self.folder.write(&format!("{own}-{address}.toml"), &text))
@@ -80,23 +91,98 @@ const HELD: &str = "proxima_lease_held";
 const SPARSE: &str = r#"proxima_region_probed_sparsely{region="b"}"#;
 const PROBES: &str = r#"proxima_probes_total{region="b",result="success"}"#;
 
+/// Waits until one pod holds the lease and as many others follow it; which one holds it.
+///
+/// The first one that lived holds it, or the first address where they met at once.
+fn settled(pods: &[Edge], followers: usize) -> usize {
+    eventually("one holds the lease, the others follow it", || {
+        let held: Vec<usize> = (0..pods.len()).filter(|n| pods[*n].metric(HELD) == Some(1.0)).collect();
+        let sparse = pods.iter().filter(|pod| pod.metric(SPARSE) == Some(1.0)).count();
+        (held.len() == 1 && sparse == followers).then(|| held[0])
+    })
+}
+
+/// What the region serves, in requests a second: more than one pod is sent, less than three are.
+const CAPACITY: f64 = 60.0;
+/// After each request of a pod's users: so one pod gets forty a second, at most.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Users of one pod, until they are dropped.
+struct Users {
+    gone: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Users {
+    #[allow(clippy::disallowed_methods)] // The pace of users is real time.
+    fn of(pod: &Edge) -> Self {
+        let (address, gone) = (pod.address("http"), Arc::new(AtomicBool::new(false)));
+        let left = Arc::clone(&gone);
+        let thread = thread::spawn(move || {
+            while !left.load(Ordering::SeqCst) {
+                // What becomes of a request when its pod dies is not the question here.
+                get(address, "/near");
+                thread::sleep(PAUSE);
+            }
+        });
+        Self { gone, thread: Some(thread) }
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+const COUNTED: &str = "proxima_region_load_pods";
+const ENTERED: &str = "proxima_region_entered_rps";
+const HOME: &str = r#"proxima_service_home_ratio{service="near"}"#;
+
+/// Waits until each pod knows that the region, not itself, has more than it can serve.
+fn all_know_the_total(pods: &[Edge]) {
+    for pod in pods {
+        eventually("a pod knows what all pods of its region do together, and acts by it", || {
+            let counted = pod.metric(COUNTED) == Some(pods.len() as f64);
+            let above = pod.metric(ENTERED)? > CAPACITY;
+            let spills = pod.metric(HOME)? < 1.0;
+            let full = pod.snapshot()["services"]["near"]["accepts_forwarded"] == false;
+            (counted && above && spills && full).then_some(())
+        });
+        let entered = pod.metric(ENTERED).unwrap();
+        assert!(entered <= 130.0, "{entered} requests a second, of three pods with forty at most");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_a_region_add_their_load_up_and_compare_the_sum_with_its_capacity() {
+    let world = World::new().await;
+    let _far = world.edge("b", world.far);
+    let mut pods: Vec<Edge> = world.pods.iter().map(|address| world.edge("a", *address)).collect();
+    let holder = settled(&pods, 2);
+    let mut users: Vec<Users> = pods.iter().map(Users::of).collect();
+    all_know_the_total(&pods);
+    let taken = r#"proxima_sibling_loads_total{result="taken"}"#;
+    assert!(pods[holder].metric(taken).unwrap() > 0.0);
+    // Those of one pod are fewer than the region can serve; those of two are not.
+    drop((pods.remove(holder), users.remove(holder)));
+    settled(&pods, 1);
+    all_know_the_total(&pods);
+    users.clear();
+    for pod in &pods {
+        eventually("traffic that has ended is counted no more", || {
+            (pod.metric(ENTERED)? < 1.0 && pod.metric(HOME)? == 1.0).then_some(())
+        });
+    }
+    world.zone.server.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_a_region_find_one_another_and_one_measures_for_all() {
     let world = World::new().await;
     let _far = world.edge("b", world.far);
     let mut pods: Vec<Edge> = world.pods.iter().map(|address| world.edge("a", *address)).collect();
-    // The first one that lived holds it, or the first address where they met at once.
-    let held = |pods: &[Edge]| -> Vec<usize> {
-        let holds = |n: &usize| pods[*n].metric(HELD) == Some(1.0);
-        (0..pods.len()).filter(holds).collect()
-    };
-    let sparse = |pods: &[Edge]| pods.iter().filter(|pod| pod.metric(SPARSE) == Some(1.0)).count();
-    let settled = |pods: &[Edge], followers: usize| {
-        eventually("one holds the lease, the others follow it", || {
-            let held = held(pods);
-            (held.len() == 1 && sparse(pods) == followers).then(|| held[0])
-        })
-    };
     let holder = settled(&pods, 2);
     let probes = |pod: &Edge| pod.metric(PROBES).unwrap_or(0.0);
     let before: Vec<f64> = pods.iter().map(probes).collect();

@@ -62,6 +62,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
     let siblings = edge::siblings(file, report);
+    edge::uncounted(file, own.as_ref(), report);
 
     let policy = Policy {
         own: own?,

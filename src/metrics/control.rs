@@ -6,10 +6,11 @@
 use crate::domain::fleet::{ProbeFailure, Transition};
 use crate::domain::health::EjectionReason;
 use crate::domain::name::{RegionId, ServiceId};
+use crate::lease::load::RegionLoad;
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ const RTT_BUCKETS: [f64; 13] =
 #[derive(Debug, Clone)]
 pub struct ControlMetrics {
     probing: ProbeMetrics,
+    load: LoadMetrics,
     config: ConfigMetrics,
     transitions: IntCounterVec,
     ejections: IntCounterVec,
@@ -62,6 +64,7 @@ impl ControlMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             probing: ProbeMetrics::register(registry)?,
+            load: LoadMetrics::register(registry)?,
             config: ConfigMetrics::register(registry)?,
             transitions: counters(
                 registry,
@@ -158,6 +161,13 @@ impl ControlMetrics {
     /// Whether this pod speaks for its region.
     pub fn lease_held(&self, held: bool) {
         self.probing.lease.set(i64::from(held));
+    }
+
+    /// What the pods of the region do together.
+    pub fn region_loaded(&self, region: &RegionLoad) {
+        self.load.pods.set(i64::try_from(region.pods).unwrap_or(i64::MAX));
+        self.load.entered.set(region.load.entered_rps);
+        self.load.served.set(region.load.served_rps);
     }
 
     /// How many regions and endpoints are probed.
@@ -297,6 +307,37 @@ impl ProbeMetrics {
             targets: add(
                 registry,
                 IntGauge::new("proxima_probe_targets", "Regions and endpoints that are probed now.")?,
+            )?,
+        })
+    }
+}
+
+/// What the own region does, all its pods together.
+#[derive(Debug, Clone)]
+struct LoadMetrics {
+    pods: IntGauge,
+    entered: Gauge,
+    served: Gauge,
+}
+
+impl LoadMetrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let rate = |name, help| add(registry, Gauge::new(name, help)?);
+        Ok(Self {
+            pods: add(
+                registry,
+                IntGauge::new(
+                    "proxima_region_load_pods",
+                    "Pods of the own region whose load is in the region's, as this pod knows it.",
+                )?,
+            )?,
+            entered: rate(
+                "proxima_region_entered_rps",
+                "Requests a second that clients send to all pods of the own region, as this pod knows it.",
+            )?,
+            served: rate(
+                "proxima_region_served_rps",
+                "Requests a second that all pods of the own region ask its endpoints for, as this pod knows it.",
             )?,
         })
     }

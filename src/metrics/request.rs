@@ -17,7 +17,7 @@ mod labels;
 mod services;
 
 pub use labels::{
-    Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason,
+    Class, Cut, Distrust, HedgeResult, ListenerKind, Message, RefusalReason, RejectReason, RetryReason, Told,
 };
 pub use services::{Handles, ServiceHandles, ServiceTotals};
 
@@ -37,6 +37,7 @@ pub struct RequestMetrics {
     connections_refused: IntCounterVec,
     http2_cut: IntCounterVec,
     handshake_failures: [IntCounter; 3],
+    siblings_told: [IntCounter; Told::ALL.len()],
     rates: RateFamilies,
     /// Requests between their head and the end of their answer.
     pub in_flight: IntGauge,
@@ -61,6 +62,15 @@ fn handshake_failures(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::
         "Connections that did not get through their TLS handshake.",
         &["listener"],
     )
+}
+
+fn siblings_told(new: &Registrar<'_>) -> Result<[IntCounter; Told::ALL.len()], prometheus::Error> {
+    let told = new.counters(
+        "proxima_sibling_loads_total",
+        "Loads that other pods of the own region told this one, by what became of them.",
+        &["result"],
+    )?;
+    Ok(Told::ALL.map(|result| told.with_label_values(&[result.as_str()])))
 }
 
 /// Of forwarded requests, and of requests by the rules of their route or service.
@@ -107,6 +117,7 @@ impl RequestMetrics {
             rejected: RejectReason::ALL.map(|reason| rejected.with_label_values(&[reason.as_str()])),
             connections: ListenerKind::ALL.map(|kind| connections.with_label_values(&[kind.as_str()])),
             handshake_failures: ListenerKind::ALL.map(|kind| handshakes.with_label_values(&[kind.as_str()])),
+            siblings_told: siblings_told(&new)?,
             connections_refused: new.counters(
                 "proxima_connections_refused_total",
                 "Connections that were closed at once: over a limit of the listener, or without a right PROXY header.",
@@ -214,6 +225,11 @@ impl RequestMetrics {
     /// The count of failed TLS handshakes.
     pub fn handshake_failures(&self, kind: ListenerKind) -> &IntCounter {
         &self.handshake_failures[kind as usize]
+    }
+
+    /// The count of loads that pods told.
+    pub fn sibling_told(&self, result: Told) -> &IntCounter {
+        &self.siblings_told[result as usize]
     }
 
     /// The handles of every configured service and region, and of the routes that answer

@@ -1,18 +1,24 @@
-//! What a pod shows to its siblings: how it stands to the lease, and, if it holds it, what it measured.
+//! What a pod shows to its siblings: how it stands to the lease, and, if it holds it, what it measured. And what
+//! they said of their load.
 
 use crate::domain::fleet::{ProbeFailure, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
 use crate::domain::latency::Rtt;
 use crate::domain::name::RegionId;
 use crate::domain::time::Time;
 use crate::domain::view::View;
+use crate::lease::load::{Ledger, Load, PodLoad, RegionLoad};
 use crate::lease::{SiblingWord, Standing};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Written by the probes, read by the peer listener. One lock for a moment, never across a wait.
+/// Written by the probes and the core's task, read by the peer listener. Locks for a moment, never across a wait,
+/// and never for a client's request.
 #[derive(Debug)]
 pub struct Board {
     state: Mutex<State>,
+    /// A lock of its own, because views are copied under the other one.
+    ledger: Mutex<Ledger>,
 }
 
 #[derive(Debug)]
@@ -37,7 +43,8 @@ struct Noted {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { state: Mutex::new(State { standing: Standing::Seeking, regions: BTreeMap::new() }) }
+        let state = State { standing: Standing::Seeking, regions: BTreeMap::new() };
+        Self { state: Mutex::new(state), ledger: Mutex::default() }
     }
 }
 
@@ -46,9 +53,46 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How this pod stands to the lease from now on.
-    pub fn stand(&self, standing: Standing) {
+    pub fn stand(&self, standing: Standing, now: Time) {
         self.state().standing = standing;
+        self.ledger().stand(standing, now);
+    }
+
+    /// How many pods the region has, and how long what they say of their load counts.
+    pub fn known(&self, pods: usize, patience: Duration) {
+        self.ledger().known(pods, patience);
+    }
+
+    /// The configuration names no siblings.
+    pub fn alone(&self) {
+        self.ledger().alone();
+    }
+
+    /// What this pod does now; what its region does, as well as this pod knows.
+    pub fn measured(&self, own: Load, now: Time) -> RegionLoad {
+        let mut ledger = self.ledger();
+        ledger.measured(own);
+        ledger.region(now)
+    }
+
+    /// What this pod tells the holder of its load; `None`: nothing is measured yet.
+    pub fn own_load(&self, boot: u64) -> Option<PodLoad> {
+        self.ledger().own().map(|load| PodLoad { boot, load })
+    }
+
+    /// A sibling tells its load; `false`: it is not believed.
+    pub fn hear(&self, pod: PodLoad, now: Time) -> bool {
+        self.ledger().hear(pod, now)
+    }
+
+    /// The holder tells the region's load; `false`: it is not believed.
+    pub fn hear_total(&self, total: RegionLoad, now: Time) -> bool {
+        self.ledger().hear_total(total, now)
     }
 
     /// A probe of a region by this pod ended; the round trip and the view of a good answer.
@@ -79,13 +123,14 @@ impl Board {
 
     /// What a sibling is told; `view` is the own one.
     pub fn word(&self, view: &View, now: Time) -> SiblingWord {
+        let load = self.ledger().sum(now);
         let state = self.state();
         let shared = (state.standing == Standing::Holding).then(|| Shared {
             view: view.clone(),
             transit_us: 0,
             regions: state.regions.iter().map(|(region, of)| (region.clone(), of.told(now))).collect(),
         });
-        SiblingWord { boot: view.boot, standing: state.standing, shared }
+        SiblingWord { boot: view.boot, standing: state.standing, shared, load }
     }
 }
 

@@ -133,10 +133,11 @@ fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
     let (method, path, body) = match &dial.question {
         Question::Http(asked) => {
             let method = match asked.method {
+                _ if dial.told.is_some() => Method::POST,
                 HttpMethod::Get => Method::GET,
                 HttpMethod::Head => Method::HEAD,
             };
-            (method, asked.path.as_str(), Bytes::new())
+            (method, asked.path.as_str(), dial.told.clone().unwrap_or_default())
         }
         Question::Grpc(service) => (Method::POST, grpc::CHECK, grpc::question(service)),
         // Those are not asked anything.
@@ -152,6 +153,9 @@ fn request(dial: &Dial) -> Result<Request<Full<Bytes>>, ProbeFailure> {
             request.uri(format!("{scheme}://{}{path}", dial.authority))
         }
     };
+    if dial.told.is_some() {
+        request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     if let Question::Grpc(_) = dial.question {
         request = request
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))

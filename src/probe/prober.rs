@@ -21,6 +21,8 @@ pub(super) struct Dial {
     pub(super) trust: Option<Arc<Trust>>,
     pub(super) authority: String,
     pub(super) question: Question,
+    /// JSON that a question by HTTP tells: then it is a POST.
+    pub(super) told: Option<Bytes>,
     /// Longest body in bytes that is read.
     pub(super) body_max: usize,
     pub(super) probes: Probes,
@@ -40,7 +42,8 @@ impl PartialEq for Dial {
         self.manner() == other.manner()
             && (&self.addresses, &self.authority, &self.question)
                 == (&other.addresses, &other.authority, &other.question)
-            && (self.body_max, &self.probes, self.pace) == (other.body_max, &other.probes, other.pace)
+            && (&self.told, self.body_max, &self.probes, self.pace)
+                == (&other.told, other.body_max, &other.probes, other.pace)
     }
 }
 

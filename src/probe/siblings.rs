@@ -1,7 +1,10 @@
-//! Asks the other pods of the region who speaks for it, and takes over what that one measures.
+//! Asks the other pods of the region who speaks for it, takes over what that one measures, and tells it what this
+//! one does.
 //!
 //! Carries out what [`crate::lease`] decides: one turn of questions in each `probes.interval`, over mutual
-//! TLS at the siblings' peer listeners, by the name of the own region.
+//! TLS at the siblings' peer listeners, by the name of the own region. A question is a GET, until the holder's
+//! answer shows that it adds the region's load up: then questions to it are a POST of the own load. So pods of
+//! versions with and without it understand one another.
 
 use super::prober::{Dial, Prober, jittered};
 use super::renew;
@@ -9,10 +12,12 @@ use crate::clock::Clock;
 use crate::config::{Config, Question};
 use crate::domain::fleet::{Input, Lease, ProbeFailure, Shared};
 use crate::domain::snapshot::ProbePace;
+use crate::lease::load::PodLoad;
 use crate::lease::{Election, Holder, Said, SiblingWord, Standing};
 use crate::metrics::control::ControlMetrics;
-use crate::peer::{Board, SIBLING_BYTES_MAX, SIBLING_PATH};
+use crate::peer::{Board, LOAD_BYTES_MAX, SIBLING_BYTES_MAX, SIBLING_PATH};
 use crate::trust::{Speech, Trusts};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,12 +44,15 @@ pub async fn run(mut wiring: Wiring) {
     let mut told = None;
     // It outlives reloads: those are no reason to give the lease up.
     let mut election = Election::new(wiring.boot, wiring.config.borrow().policy.failover.view_fresh);
-    let mut config = wiring.config.borrow_and_update().clone();
     loop {
+        // Marks it as seen. One that comes from here on, while files are read or questions asked, is a change
+        // that each of the waits below meets; nothing else marks it.
+        let config = wiring.config.borrow_and_update().clone();
         renew(&mut trusts, &config).await;
         let ended = match Siblings::new(&config, &trusts, &wiring, &mut election) {
             // A pod without siblings speaks for its region.
             None => {
+                wiring.board.alone();
                 wiring.metrics.lease_held(true);
                 match told.replace(true) {
                     Some(true) => Ok(()),
@@ -53,8 +61,8 @@ pub async fn run(mut wiring: Wiring) {
             }
             Some(mut siblings) => {
                 siblings.told = told;
+                // A copy has seen what its original has.
                 let mut changed = wiring.config.clone();
-                changed.mark_unchanged();
                 let ended = tokio::select! {
                     ended = siblings.turns() => ended,
                     _ = changed.changed() => Ok(()),
@@ -66,7 +74,6 @@ pub async fn run(mut wiring: Wiring) {
         if ended.is_err() || wiring.config.changed().await.is_err() {
             return;
         }
-        config = wiring.config.borrow_and_update().clone();
     }
 }
 
@@ -81,9 +88,12 @@ struct Siblings<'e> {
     inputs: mpsc::Sender<Input>,
     board: Arc<Board>,
     clock: Clock,
+    boot: u64,
     metrics: ControlMetrics,
     /// Whether the core was told that the lease is held here.
     told: Option<bool>,
+    /// Boot number of the holder that adds loads up.
+    adder: Option<u64>,
     /// What was shown last, so that only changes are logged.
     shown: Standing,
 }
@@ -107,6 +117,7 @@ impl<'e> Siblings<'e> {
             trust: trusts.region(own).cloned(),
             authority: peer.map(|peer| peer.server_name.clone()).unwrap_or_default(),
             question: Question::get(SIBLING_PATH),
+            told: None,
             body_max: SIBLING_BYTES_MAX,
             probes: config.probes.clone(),
             pace: ProbePace::Full,
@@ -121,8 +132,10 @@ impl<'e> Siblings<'e> {
             inputs: wiring.inputs.clone(),
             board: Arc::clone(&wiring.board),
             clock: wiring.clock,
+            boot: wiring.boot,
             metrics: wiring.metrics.clone(),
             told: None,
+            adder: None,
         })
     }
 
@@ -144,6 +157,7 @@ impl<'e> Siblings<'e> {
     async fn turn(&mut self) -> Result<(), SendError<Input>> {
         let addresses = self.addresses.borrow_and_update().clone();
         self.election.resolved(&addresses);
+        self.board.known(addresses.len(), self.config.policy.failover.view_fresh);
         self.election.begin(self.clock.now());
         let mut asked = BTreeMap::new();
         while let Some(address) = self.election.ask() {
@@ -151,14 +165,15 @@ impl<'e> Siblings<'e> {
             let answer = self.ask(address, &mut prober).await;
             asked.insert(address, prober);
             self.metrics.sibling_asked(answer.as_ref().map(|_| ()).map_err(|failure| *failure));
-            let said = answer.as_ref().ok().map(|(said, _)| *said);
+            let said = answer.as_ref().ok().map(|word| Said { boot: word.boot, standing: word.standing });
             self.election.answered(address, said, self.clock.now());
             self.stand().await?;
-            if let Standing::Following(Holder { address: followed, .. }) = self.election.standing()
-                && followed == address
-                && let Ok((_, Some(shared))) = answer
-            {
-                self.inputs.send(Input::Shared(Box::new(shared))).await?;
+            let Standing::Following(followed) = self.election.standing() else { continue };
+            match answer {
+                Ok(word) if followed.address == address => self.follow(word).await?,
+                // A version that takes no POST may have come to this address.
+                Err(ProbeFailure::Status) => self.adder = None,
+                _ => {}
             }
         }
         // Connections to those who need not be asked again are closed.
@@ -166,30 +181,53 @@ impl<'e> Siblings<'e> {
         self.stand().await
     }
 
+    /// Takes what the holder says.
+    async fn follow(&mut self, word: SiblingWord) -> Result<(), SendError<Input>> {
+        self.adder = word.load.is_some().then_some(word.boot);
+        if let Some(total) = word.load
+            && !self.board.hear_total(total, self.clock.now())
+        {
+            tracing::debug!("the holder tells a load that cannot be");
+        }
+        match word.shared {
+            Some(shared) => self.inputs.send(Input::Shared(Box::new(shared))).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What this pod does, for a holder that adds loads up.
+    fn load_for(&self, address: SocketAddr) -> Option<Bytes> {
+        let Standing::Following(Holder { address: followed, boot }) = self.election.standing() else {
+            return None;
+        };
+        let load: PodLoad = (followed == address && self.adder == Some(boot))
+            .then(|| self.board.own_load(self.boot))
+            .flatten()?;
+        let json = serde_json::to_vec(&load).ok().filter(|json| json.len() <= LOAD_BYTES_MAX)?;
+        Some(json.into())
+    }
+
     /// # Errors
     /// As of any probe; `Malformed` when the answer is no word of a sibling, or too large.
-    async fn ask(
-        &self,
-        address: SocketAddr,
-        prober: &mut Prober,
-    ) -> Result<(Said, Option<Shared>), ProbeFailure> {
-        let dial = Dial { addresses: vec![address], ..self.dial.clone() };
+    async fn ask(&self, address: SocketAddr, prober: &mut Prober) -> Result<SiblingWord, ProbeFailure> {
+        let told = self.load_for(address);
+        let dial = Dial { addresses: vec![address], told, ..self.dial.clone() };
         let started = Instant::now();
         let (answer, _) = prober.probe(&dial).await;
         let body = answer?.body.ok_or(ProbeFailure::Malformed)?;
-        let word = serde_json::from_slice::<SiblingWord>(&body).map_err(|error| {
+        let mut word = serde_json::from_slice::<SiblingWord>(&body).map_err(|error| {
             tracing::debug!(%address, %error, "answer is no word of a sibling");
             ProbeFailure::Malformed
         })?;
         let transit_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let shared = word.shared.map(|shared| Shared { transit_us, ..shared });
-        Ok((Said { boot: word.boot, standing: word.standing }, shared))
+        word.shared = word.shared.map(|shared| Shared { transit_us, ..shared });
+        Ok(word)
     }
 
     /// Shows how this pod stands to the lease: to siblings, the core, the log and the metrics.
     async fn stand(&mut self) -> Result<(), SendError<Input>> {
         let standing = self.election.standing();
-        self.board.stand(standing);
+        self.board.stand(standing, self.clock.now());
         let held = standing == Standing::Holding;
         self.metrics.lease_held(held);
         if standing != self.shown {

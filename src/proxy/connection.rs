@@ -18,13 +18,11 @@ use crate::proxy::policy::Proof;
 use crate::proxy::proxy_protocol::Facts;
 use crate::proxy::session::Downstream;
 use crate::proxy::session::h1::{self as session, Closed, Next, Patience, Request};
-use crate::proxy::tls::{Handshaken, ServerTls};
+use crate::proxy::tls::{Handshaken, PeerHandshaken, PeerTls, ServerTls};
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, Response, StatusCode, Uri, response};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as Socket;
-use pingora::protocols::{ALPN, Ssl};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +77,8 @@ pub(super) struct Connection {
     /// Those of the door when it came in.
     pub(super) rules: Arc<Rules>,
     certificate: Option<Shown>,
+    /// It comes from a pod of the own region, by its certificate.
+    pub(super) sibling: bool,
     /// Drawn once, 0..1: which of many connections it is, when they are closed one after the other.
     pub(super) lot: f64,
 }
@@ -146,9 +146,10 @@ impl Server {
         }
         let Arrived { socket, remote, proxied, inside: _inside } = arrived;
         let Some(begun) = self.begin(socket, remote, (kind, &rules.deadlines)).await else { return };
-        let Begun { conn, version, tls, certificate } = begun;
+        let Begun { conn, version, tls, certificate, sibling } = begun;
         let lot = rand::random();
-        let connection = Arc::new(Connection { kind, remote, tls, proxied, door, rules, certificate, lot });
+        let connection =
+            Arc::new(Connection { kind, remote, tls, proxied, door, rules, certificate, sibling, lot });
         match version {
             // What an idle connection costs is the size of this future.
             Version::Http1 => self.http1(conn, &connection).await,
@@ -198,15 +199,15 @@ impl Server {
             ListenerKind::Http => {
                 let mut conn = Conn::new(Box::new(socket));
                 let version = self.sniff(&mut conn, deadlines).await?;
-                Some(Begun { conn, version, tls: None, certificate: None })
+                Some(Begun { conn, version, tls: None, certificate: None, sibling: false })
             }
             ListenerKind::Https => {
                 let server = self.shared.settings.load().tls.clients.clone()?;
                 Box::pin(self.handshake(client(server, socket), remote, (kind, deadlines))).await
             }
             ListenerKind::Peer => {
-                let acceptor = self.shared.settings.load().tls.peers.clone()?;
-                Box::pin(self.handshake(peer(acceptor, socket), remote, (kind, deadlines))).await
+                let server = self.shared.settings.load().tls.peers.clone()?;
+                Box::pin(self.handshake(peer(server, socket), remote, (kind, deadlines))).await
             }
         }
     }
@@ -316,6 +317,7 @@ struct Begun {
     version: Version,
     tls: Option<Arc<Tls>>,
     certificate: Option<Shown>,
+    sibling: bool,
 }
 
 /// The certificate that a client was shown.
@@ -333,25 +335,17 @@ async fn client(server: Arc<ServerTls>, socket: Socket) -> Result<Begun, String>
     let Handshaken { stream, entry, http2, proven, tls } = handshaken;
     let version = if http2 { Version::Http2 } else { Version::Http1 };
     let certificate = Some(Shown { by: server, entry, proven });
-    Ok(Begun { conn: Conn::new(Box::new(stream)), version, tls: Some(Arc::new(tls)), certificate })
+    let conn = Conn::new(Box::new(stream));
+    Ok(Begun { conn, version, tls: Some(Arc::new(tls)), certificate, sibling: false })
 }
 
-/// The handshake of another region.
-async fn peer(acceptor: Arc<Acceptor>, socket: Socket) -> Result<Begun, String> {
-    let stream = acceptor.tls_handshake(socket).await.map_err(|e| e.to_string())?;
-    let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+/// The handshake of another region, or of another pod of this one.
+async fn peer(server: Arc<PeerTls>, socket: Socket) -> Result<Begun, String> {
+    let handshaken = server.accept(socket).await.map_err(|e| e.to_string())?;
+    let PeerHandshaken { stream, http2, sibling, tls } = handshaken;
     let version = if http2 { Version::Http2 } else { Version::Http1 };
-    let tls = stream.get_ssl_digest().map(|digest| {
-        let (version, cipher) = (digest.version.to_string(), digest.cipher.to_string());
-        Arc::new(Tls {
-            version,
-            cipher,
-            alpn: http2.then(|| "h2".to_owned()),
-            server_name: None,
-            client_subject: None,
-        })
-    });
-    Ok(Begun { conn: Conn::new(Box::new(stream)), version, tls, certificate: None })
+    let conn = Conn::new(Box::new(stream));
+    Ok(Begun { conn, version, tls: Some(Arc::new(tls)), certificate: None, sibling })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

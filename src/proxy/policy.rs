@@ -137,7 +137,7 @@ pub enum Content {
     Text(Box<str>),
     /// The region's view as JSON.
     View,
-    /// What this pod tells the others of its region, as JSON.
+    /// What this pod tells the others of its region, as JSON; a POST first tells it something.
     Sibling,
 }
 
@@ -351,7 +351,8 @@ fn probe(head: &RequestHead<'_>, id: &HeaderValue) -> OwnAnswer {
         let text = "the peer listener takes probes and forwarded requests";
         return error(StatusCode::BAD_REQUEST, text, id, Cause::Refused(RefusalReason::Malformed));
     };
-    if !reads(head.method) {
+    let tells = content == Content::Sibling && *head.method == Method::POST;
+    if !reads(head.method) && !tells {
         let (status, text) = METHOD_NOT_ALLOWED;
         return asked(status, text, id);
     }

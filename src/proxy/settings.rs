@@ -4,9 +4,8 @@ use crate::config::Config;
 use crate::domain::routing::{Action, Route};
 use crate::metrics::request::{Class, Handles, RequestMetrics};
 use crate::proxy::guards::Guards;
-use crate::proxy::tls::ServerTls;
+use crate::proxy::tls::{PeerTls, ServerTls};
 use crate::trust::Trusts;
-use pingora::listeners::tls::Acceptor;
 use std::sync::Arc;
 
 /// Read once by every handshake and by every request.
@@ -25,7 +24,7 @@ pub(super) struct Tls {
     /// To clients; `None`: no listener is `https`.
     pub(super) clients: Option<Arc<ServerTls>>,
     /// To other regions that connect here; `None` with a single region.
-    pub(super) peers: Option<Arc<Acceptor>>,
+    pub(super) peers: Option<Arc<PeerTls>>,
     /// To upstreams: services, and other regions.
     pub(super) upstreams: Trusts,
 }

@@ -7,15 +7,17 @@
 use crate::config::{self, ClientAuth, TlsPolicy};
 use crate::trust::pem::Identity;
 use crate::trust::{TlsError, serve};
-use pingora::listeners::tls::Acceptor;
 use rustls::crypto::ring;
 use rustls::server::ProducesTickets;
+use rustls_pki_types::ServerName;
 use std::sync::Arc;
 
 mod facts;
+mod peer;
 mod server;
 mod stream;
 
+pub use peer::{PeerHandshaken, PeerTls};
 #[cfg(test)]
 pub use server::Entry;
 pub use server::{Handshaken, ServerTls};
@@ -56,18 +58,22 @@ pub async fn server(tls: &config::Tls, tickets: &Arc<dyn ProducesTickets>) -> Re
     Ok(ServerTls::new(entries))
 }
 
-/// The peer listener's acceptor, which demands a certificate under the peer CA.
+/// What the peer listener shows; it demands a certificate under the peer CA.
 ///
-/// Sessions are never resumed: a ticket would outlive the roots that its client was verified by.
+/// `own`: what pods of the own region carry. Sessions are never resumed: a ticket would outlive the roots that
+/// its client was verified by.
 ///
 /// # Errors
 /// `TlsError` when a file cannot be read, parsed or used.
-pub async fn peer(peer: &config::Peer) -> Result<Acceptor, TlsError> {
+pub async fn peer(peer: &config::Peer, own: Option<&str>) -> Result<PeerTls, TlsError> {
     let identity = Identity::read(&peer.certificate, &peer.key).await?;
     let verifier = serve::required(&peer.ca).await?;
     let builder = serve::builder(TlsPolicy::Intermediate)?;
     let mut server = identity.serve(builder.with_client_cert_verifier(verifier))?;
     server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     serve::never_resume(&mut server);
-    Ok(Acceptor::from_server_config(Arc::new(server)))
+    let name = |own: &str| ServerName::try_from(own.to_owned());
+    let own =
+        own.map(name).transpose().map_err(|_| TlsError::Name { name: own.unwrap_or_default().to_owned() })?;
+    Ok(PeerTls::new(Arc::new(server), own))
 }

@@ -10,6 +10,7 @@ use proxima::domain::name::{RegionId, ServiceId};
 use proxima::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use proxima::domain::time::Time;
 use proxima::metrics::request::RequestMetrics;
+use proxima::peer::Board;
 use proxima::proxy::{Edge, Error, Phase, Wiring};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::SocketAddr;
@@ -171,6 +172,8 @@ pub struct Running {
     pub config: Arc<Config>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub view: Arc<ArcSwap<proxima::domain::view::View>>,
+    /// What it tells the other pods of its region, and they tell it.
+    pub board: Arc<Board>,
     pub metrics: Arc<RequestMetrics>,
     pub registry: prometheus::Registry,
     pub phase: watch::Sender<Phase>,
@@ -193,10 +196,11 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let (snapshot, view) = first_words(&config);
     let (outcomes, received) = mpsc::channel(64);
     let (inputs, samples) = mpsc::channel(64);
+    let board = Arc::new(Board::default());
     let wiring = Wiring {
         snapshot: Arc::clone(&snapshot),
         view: Arc::clone(&view),
-        board: Arc::default(),
+        board: Arc::clone(&board),
         outcomes,
         inputs,
         clock: Clock::start(),
@@ -213,6 +217,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
         config,
         snapshot,
         view,
+        board,
         metrics,
         registry,
         phase,

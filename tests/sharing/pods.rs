@@ -213,7 +213,7 @@ impl Pod {
 
     fn stand(&mut self, now: Time) {
         let standing = self.election.standing();
-        self.board.stand(standing);
+        self.board.stand(standing, now);
         let held = standing == Standing::Holding;
         if self.held.replace(held) != Some(held) {
             self.tell(Input::Lease(Lease { held }), now);

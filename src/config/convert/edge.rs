@@ -7,6 +7,7 @@ use crate::config::listener::TrustedPeer;
 use crate::config::problems::Problem;
 use crate::config::report::Report;
 use crate::config::{Admin, Drain, HostPort, ListenAddress, Peer, TrustedProxies};
+use crate::domain::name::RegionId;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +47,27 @@ pub(super) fn siblings(file: &File, report: &mut Report) -> Option<HostPort> {
         report.add(problem.right(right));
     }
     Some(stated.value.clone())
+}
+
+/// A capacity is the region's. Pods that do not know of one another each compare it with their own load.
+pub(super) fn uncounted(file: &File, own: Option<&RegionId>, report: &mut Report) {
+    let siblings = file.edge.as_ref().is_some_and(|edge| edge.get_ref().siblings.is_some());
+    if siblings || file.peer.is_none() || report.damaged("edge") {
+        return;
+    }
+    let regions = file.regions.iter().flat_map(|regions| &regions.0);
+    let region = regions.filter(|(id, _)| Some(&id.value) == own);
+    let mut of_region = region.filter_map(|(_, section)| Some(&section.get_ref().capacity.as_ref()?.span));
+    let services = file.services.iter().flat_map(|services| &services.0);
+    let of_services = services.filter_map(|(_, section)| section.get_ref().capacity.as_ref());
+    let of_services = of_services.flat_map(|capacities| &capacities.get_ref().0);
+    let mut of_services =
+        of_services.filter(|(id, _)| Some(&id.value) == own).map(|(_, placed)| &placed.span);
+    if let Some(span) = of_region.next().or_else(|| of_services.next()) {
+        let note = Problem::note(span, "a capacity without `edge.siblings`: each pod counts itself alone")
+            .here("the region's, compared with the load of one pod");
+        report.add(note.right("expected `siblings` in [edge], if the region has more than one pod"));
+    }
 }
 
 pub(super) fn trusted_proxies(file: &File, report: &mut Report) -> TrustedProxies {

@@ -235,10 +235,10 @@ impl Fleet {
             fits.unwrap_or(1.0)
         };
         let part = |left: f64, among: usize| rate(left.max(0.0) / among.max(1) as f64);
-        let mut grants = Grants::default();
-        // Whoever is named for one service may use the spare for another.
         let promised: f64 = fits.iter().flatten().sum();
-        grants.spare_of_all = room.map(|room| part(room - promised, peers));
+        // Whoever is named for one service may use the spare for another.
+        let spare_of_all = room.map(|room| part(room - promised, peers));
+        let mut grants = Grants { spare_of_all, ..Grants::default() };
         for (place, service) in self.services.values().enumerate() {
             let gets = given.get(&place).map(Vec::as_slice).unwrap_or_default();
             if let Some(own) = service.room.headroom() {

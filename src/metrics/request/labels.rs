@@ -272,3 +272,28 @@ impl Message {
         }
     }
 }
+
+/// What became of a load that a pod told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Taken,
+    /// Its certificate is not one of the own region.
+    Stranger,
+    /// It is too long, broke off, or is no load.
+    Malformed,
+    /// It cannot be, or there is no room for more pods.
+    Refused,
+}
+
+impl Told {
+    pub const ALL: [Self; 4] = [Self::Taken, Self::Stranger, Self::Malformed, Self::Refused];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Stranger => "stranger",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+        }
+    }
+}

@@ -1,13 +1,14 @@
 //! Answers of this edge itself.
 
 use super::{Call, Pipeline, front};
-use crate::metrics::request::{Class, ListenerKind, Message, RejectReason};
+use crate::metrics::request::{Class, ListenerKind, Message, RejectReason, Told};
+use crate::peer::LOAD_BYTES_MAX;
 use crate::proxy::Wiring;
 use crate::proxy::errors::{self, Style};
 use crate::proxy::h1::Framing;
 use crate::proxy::headers;
 use crate::proxy::policy::{self, Cause, Content, OwnAnswer};
-use crate::proxy::session::{ClientError, Piece};
+use crate::proxy::session::{ClientError, Downstream, Piece};
 use crate::proxy::upstream::UpstreamError;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, response};
@@ -20,6 +21,9 @@ impl Pipeline {
     /// Writes an answer of our own; the status that the client got.
     pub(super) async fn respond(&self, call: &mut Call<'_>, answer: OwnAnswer) -> Option<StatusCode> {
         self.count(call, &answer);
+        if answer.content == Content::Sibling && call.method == Method::POST {
+            Box::pin(self.hear(call)).await;
+        }
         if let Some(trail) = &mut call.progress.trail {
             trail.own_answer(&answer, call.progress.failure);
         }
@@ -107,6 +111,27 @@ impl Pipeline {
         }
     }
 
+    /// Takes what a pod tells of its load. What is not to be believed changes nothing, neither here nor in the
+    /// answer: it is counted.
+    async fn hear(&self, call: &mut Call<'_>) {
+        let patience = call.connection.rules.bounds.pace.patience;
+        let told = timeout(patience, told(&mut call.down)).await.ok().flatten();
+        let Wiring { board, clock, metrics, .. } = &self.shared.wiring;
+        let load = told.and_then(|body| serde_json::from_slice(&body).ok());
+        let result = match load.filter(|_| call.connection.sibling).map(|load| board.hear(load, clock.now()))
+        {
+            Some(true) => Told::Taken,
+            Some(false) => Told::Refused,
+            None if call.connection.sibling => Told::Malformed,
+            None => Told::Stranger,
+        };
+        metrics.sibling_told(result).inc();
+        if result != Told::Taken {
+            let (remote, result) = (call.connection.remote, result.as_str());
+            debug!(?remote, result, "what a pod tells of its load is not taken");
+        }
+    }
+
     fn sibling(&self) -> Bytes {
         let Wiring { board, view, clock, .. } = &self.shared.wiring;
         json(&board.word(&view.load(), clock.now()))
@@ -165,6 +190,19 @@ impl Pipeline {
             _ => policy::unproxied(id, status),
         };
         self.respond(call, answer).await
+    }
+}
+
+/// The body of a pod's question; `None`: it is too long, or broke off.
+async fn told(down: &mut Downstream<'_>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        match poll_fn(|context| down.poll_body(context)).await.ok()? {
+            Piece::Data(data) if body.len() + data.len() <= LOAD_BYTES_MAX => body.extend_from_slice(&data),
+            Piece::Data(_) => return None,
+            Piece::Trailers(_) => {}
+            Piece::End => return Some(body),
+        }
     }
 }
 

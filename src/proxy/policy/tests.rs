@@ -300,6 +300,10 @@ fn the_probe_s_path_is_the_probe_s_on_the_peer_listener_only() {
     let probe = answer(fixture.ask(Method::GET, "", "/.proxima/view", &[], Origin::Peer));
     assert_eq!((probe.status.as_u16(), probe.content), (200, Content::View));
     assert_eq!(answer(fixture.ask(Method::POST, "", "/.proxima/view", &[], Origin::Peer)).status, 405);
+    for (method, status) in [(Method::GET, 200), (Method::POST, 200), (Method::PUT, 405)] {
+        let said = answer(fixture.ask(method, "", "/.proxima/sibling", &[], Origin::Peer));
+        assert_eq!(said.status, status);
+    }
     exchange(fixture.get("www.example.com", "/.proxima/view"));
     assert_eq!(answer(fixture.get("", "/.proxima/view")).status, 404);
     // A client's request for that path, forwarded.
