@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo sim-full build test test-unit conformance lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-lint clean-tools
+.PHONY: help demo sim-full build test test-unit conformance test-aws lint check-config fmt bench setup-demo setup-test setup-conformance setup-aws setup-bench setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -41,6 +41,10 @@ conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
 	$(CARGO) test --locked --test conformance -- --include-ignored
 
+test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, against stand-ins for AWS
+	$(CARGO) build --locked
+	scripts/test-aws.sh
+
 # The binary as it is shipped: no embedded world, the release profile.
 bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute); target/bench/report.json
 	$(CARGO) bench --locked --no-default-features --bench edge -- $(ARGS)
@@ -64,6 +68,9 @@ setup-test:
 setup-conformance:
 	@scripts/setup.sh build conformance
 
+setup-aws:
+	@scripts/setup.sh build aws
+
 setup-bench:
 	@scripts/setup.sh build bench
 
@@ -71,4 +78,4 @@ setup-lint:
 	@scripts/setup.sh build lint
 
 clean-tools: ## Remove the downloaded test tools (the build stays)
-	rm -rf target/tools target/venv target/peers target/setup
+	rm -rf target/tools target/venv target/peers target/aws target/setup

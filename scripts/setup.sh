@@ -5,6 +5,7 @@
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
 #   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
+#   aws     ministack, AWS's command line and checkov in target/aws; curl, jq, openssl
 #   lint    shellcheck, cargo-deny
 #
 # What is there already is used. Build tools are installed with apt (as root or
@@ -135,6 +136,13 @@ setup_conformance() {
     python_environment peers tests/conformance/requirements.txt
 }
 
+# Terraform is not Debian's: scripts/test-aws.sh says what is left out without it.
+setup_aws() {
+    local program
+    for program in curl jq openssl; do have "$program" || install "$program"; done
+    python_environment aws tests/aws/requirements.txt
+}
+
 # A peer that cannot be had is a row with the reason, not a failure.
 setup_bench() {
     local program package
@@ -174,10 +182,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|aws|lint..."
 for group in "$@"; do
     case $group in
-    build | test | conformance | bench | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, conformance, bench or lint" ;;
+    build | test | conformance | bench | aws | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench, aws or lint" ;;
     esac
 done
