@@ -29,6 +29,11 @@ skip() {
     exit 0
 }
 
+if [ -x target/chart/bin/hadolint ]; then
+    target/chart/bin/hadolint Dockerfile
+else
+    say "SKIPPED: hadolint: scripts/setup.sh chart installs it"
+fi
 for program in buildah podman runc python3 cargo curl; do
     command -v "$program" >/dev/null || skip "$program is missing; sudo apt-get install buildah podman runc python3 curl"
 done
@@ -38,7 +43,9 @@ done
 work=$(mktemp -d)
 store=$PWD/target/image
 mkdir -p "$store"
-options=(--storage-driver vfs --root "$store/root" --runroot "$work/run")
+# A store remembers its runroot, whose path podman wants short.
+runroot=${TMPDIR:-/tmp}/proxima-image-$(printf '%s' "$store" | sha256sum | cut -c1-12)
+options=(--storage-driver vfs --root "$store/root" --runroot "$runroot")
 container=''
 finish() {
     [ -z "$container" ] || podman "${options[@]}" rm --force --time 0 "$container" >/dev/null 2>&1 || true
@@ -90,8 +97,10 @@ build() {
         say "the build failed"
         exit 1
     }
-    say "$tag: $(podman "${options[@]}" image inspect --format '{{.Size}}' "$tag" | awk '{ printf "%.1f MB", $1 / 1e6 }') uncompressed," \
-        "$(podman "${options[@]}" save --format oci-archive "$tag" 2>/dev/null | gzip -6 | wc -c | awk '{ printf "%.1f MB", $1 / 1e6 }') compressed"
+    local size compressed
+    size=$(podman "${options[@]}" image inspect --format '{{.Size}}' "$tag")
+    compressed=$(podman "${options[@]}" save --quiet --format oci-archive "$tag" | gzip -6 | wc -c)
+    say "$tag: $((size / 1000)) kB, compressed $((compressed / 1000)) kB"
 }
 
 # holds CLAIM COMMAND...: fails with the claim where the command does.
@@ -132,6 +141,9 @@ mode = "0666"
 
 [regions.eu-west-1]
 
+[services.web]
+endpoints.eu-west-1 = ["127.0.0.1:8081"]
+
 [[routes]]
 name = "hello"
 respond = { status = 200, text = "from the container\n" }
@@ -142,6 +154,7 @@ TOML
         --volume "$work/config:/etc/proxima:ro" --volume "$work/sockets:/run/proxima" "$tag" >/dev/null
     socket=$work/sockets/edge.sock
     inside=(podman "${options[@]}" --runtime runc exec "$container")
+    holds "the container runs" running
     holds "the configuration is checked by the image itself" "${inside[@]}" /usr/local/bin/proxima check /etc/proxima/proxima.toml
     until_it test -S "$socket" || {
         podman "${options[@]}" logs "$container" >&2
@@ -157,6 +170,13 @@ TOML
 }
 
 no() { ! "$@"; }
+
+running() {
+    [ "$(podman "${options[@]}" inspect --format '{{.State.Running}}' "$container")" = true ] || {
+        podman "${options[@]}" logs "$container"
+        return 1
+    }
+}
 
 stopped() {
     podman "${options[@]}" --runtime runc stop --time 30 "$container" >/dev/null &&

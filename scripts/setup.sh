@@ -5,6 +5,8 @@
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
 #   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
+#   chart   Helm, the schemas of Kubernetes, checkov and hadolint in target/chart
+#   image   buildah, podman, runc, debootstrap, curl; python3; hadolint as above
 #   lint    shellcheck, cargo-deny
 #
 # What is there already is used. Build tools are installed with apt (as root or
@@ -145,6 +147,19 @@ setup_bench() {
     done
 }
 
+# What cannot be had here (there is no Helm library for every processor) is skipped by scripts/chart.sh, loudly.
+setup_chart() {
+    (python_environment chart deploy/helm/requirements.txt) || say "the chart cannot be checked here: see above"
+}
+
+setup_image() {
+    local program
+    setup_chart
+    for program in buildah podman runc debootstrap curl python3; do
+        have "$program" || (install "$program") || say "$program is missing: the image is not built here"
+    done
+}
+
 # python_environment NAME REQUIREMENTS: target/NAME, remade when the file or the interpreter changes.
 python_environment() {
     local name=$1 requirements=$2 key
@@ -174,10 +189,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|chart|image|lint..."
 for group in "$@"; do
     case $group in
-    build | test | conformance | bench | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, conformance, bench or lint" ;;
+    build | test | conformance | bench | chart | image | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench, chart, image or lint" ;;
     esac
 done

@@ -75,9 +75,10 @@ What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] l
 {{- $_ := set $external $name $port -}}
 {{- end -}}
 {{- if not .ports -}}
+{{- $taken := list -}}
 {{- range .tcp -}}
 {{- $port := get (dict "http" 80 "https" 443 "peer" .port) .protocol -}}
-{{- if not (has (int $port) (values $external | toJson | fromJsonArray)) -}}{{- $_ := set $external .name (int $port) -}}{{- end -}}
+{{- if not (has (int $port) $taken) -}}{{- $taken = append $taken (int $port) -}}{{- $_ := set $external .name (int $port) -}}{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $external -}}
