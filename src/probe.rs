@@ -13,7 +13,7 @@ use crate::config::{Config, Probes, Question, Service, UpstreamProtocol};
 use crate::domain::fleet::{Input, Probe, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
-use crate::domain::snapshot::{ProbePace, Snapshot};
+use crate::domain::snapshot::{ProbePace, ServiceSnapshot, Snapshot};
 use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::metrics::control::ControlMetrics;
@@ -61,10 +61,14 @@ pub async fn run(mut wiring: Wiring) {
     let mut config = wiring.config.borrow_and_update().clone();
     renew(&mut trusts, &config).await;
     let mut targets = Targets::default();
+    let mut seen: Option<Arc<Snapshot>> = None;
     loop {
         wiring.published.borrow_and_update();
-        let wanted = wanted(&config, &wiring.snapshot.load(), &trusts);
-        targets.reconcile(wanted, &wiring);
+        let snapshot = wiring.snapshot.load_full();
+        if !seen.is_some_and(|seen| asks_the_same(&seen, &snapshot)) {
+            targets.reconcile(wanted(&config, &snapshot, &trusts), &wiring);
+        }
+        seen = Some(snapshot);
         tokio::select! {
             changed = wiring.published.changed() => if changed.is_err() { return },
             changed = wiring.config.changed() => {
@@ -73,6 +77,7 @@ pub async fn run(mut wiring: Wiring) {
                 }
                 config = wiring.config.borrow_and_update().clone();
                 renew(&mut trusts, &config).await;
+                seen = None;
             }
             ended = targets.tasks.join_next(), if !targets.tasks.is_empty() => {
                 if let Some(Err(error)) = ended
@@ -98,6 +103,22 @@ async fn renew(trusts: &mut Trusts, config: &Config) {
 enum Target {
     Region(RegionId),
     Endpoint(ServiceId, SocketAddr),
+}
+
+/// Whether both name the same targets: most snapshots are published for something else.
+fn asks_the_same(a: &Snapshot, b: &Snapshot) -> bool {
+    let addresses = |service: &ServiceSnapshot| {
+        service.endpoints.iter().map(|s| s.endpoint.address()).collect::<Vec<_>>()
+    };
+    let peers = a.peers.len() == b.peers.len()
+        && a.peers.iter().zip(&b.peers).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1));
+    let paces = |snapshot: &Snapshot| snapshot.regions.values().map(|region| region.pace).collect::<Vec<_>>();
+    peers
+        && paces(a) == paces(b)
+        && a.services.len() == b.services.len()
+        && a.services.iter().zip(&b.services).all(|((a, one), (b, other))| {
+            a == b && (Arc::ptr_eq(one, other) || addresses(one) == addresses(other))
+        })
 }
 
 fn wanted(config: &Config, snapshot: &Snapshot, trusts: &Trusts) -> BTreeMap<Target, Dial> {

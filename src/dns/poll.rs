@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(asked(&snapshot, 0), ["a", "b", "c", "d"], "nothing is known yet");
         let well = RegionStatus {
             rtt: None,
+            distance: None,
             quality: Quality::default(),
             load: LoadView::default(),
             heard: true,

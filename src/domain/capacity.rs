@@ -16,11 +16,13 @@ pub struct AdaptiveShare {
     /// What is allowed.
     most: f64,
     at: Time,
+    /// The last refusal that counted.
+    refused_at: Option<Time>,
 }
 
 impl Default for AdaptiveShare {
     fn default() -> Self {
-        Self { share: 1.0, most: 1.0, at: Time::ZERO }
+        Self { share: 1.0, most: 1.0, at: Time::ZERO, refused_at: None }
     }
 }
 
@@ -29,6 +31,8 @@ impl AdaptiveShare {
     const GROWTH: f64 = 0.05;
     /// A refused target is still asked a little, or its return would never be seen.
     const MIN: f64 = 0.01;
+    /// Refusals within so long of one that counted are of the same moment: those that were on their way.
+    const ROUND: Duration = Duration::from_secs(1);
 
     /// The share now, 0..=1.
     pub fn get(&self, now: Time) -> f64 {
@@ -37,6 +41,10 @@ impl AdaptiveShare {
 
     /// The target said that it has no room.
     pub fn refused(&mut self, now: Time) {
+        if self.refused_at.is_some_and(|at| now.since(at) < Self::ROUND) {
+            return;
+        }
+        self.refused_at = Some(now);
         self.share = (self.get(now) / 2.0).max(Self::MIN);
         self.at = now;
     }
@@ -91,21 +99,38 @@ impl Spill {
 }
 
 /// What can be served, learnt from what was served while requests were turned away.
+///
+/// One odd second teaches nothing: requests must be turned away without a pause, and the most that
+/// was served in such a stretch is what counts.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct MeasuredCapacity {
     rps: Option<f64>,
     at: Time,
+    /// When requests were last turned away.
     shed_at: Time,
+    full: Option<Full>,
+}
+
+/// A stretch in which requests are turned away all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Full {
+    since: Time,
+    /// The most that was served in it, in requests a second.
+    most: f64,
 }
 
 impl MeasuredCapacity {
-    /// Part of the way to a new measurement that the estimate goes: one odd second decides nothing.
-    const FOLLOW: f64 = 0.3;
+    /// Share of the requests that must be turned away: less is jitter at a bound, not a full service.
+    const SHED_MIN: f64 = 0.01;
+    /// How long a stretch is that teaches.
+    const STRETCH: Duration = Duration::from_secs(5);
+    /// Part of the way to a new measurement that the estimate goes.
+    const FOLLOW: f64 = 0.5;
     /// Growth a second while it is used to the full and nothing is turned away: that is how more
-    /// room is found.
-    const GROWTH: f64 = 0.01;
+    /// room is found, ten times as much in eighty seconds.
+    const GROWTH: f64 = 0.03;
     /// Share of the estimate that counts as full use.
-    const FULL: f64 = 0.8;
+    const USED: f64 = 0.8;
     /// An estimate is forgotten when nothing was turned away for so long.
     const FORGET: Duration = Duration::from_secs(600);
     /// Least estimate in requests a second, so that something is tried.
@@ -115,14 +140,22 @@ impl MeasuredCapacity {
     pub fn update(&mut self, served_rps: f64, shed_rps: f64, now: Time) {
         let seconds = now.since(self.at).as_secs_f64().min(1.0);
         self.at = now;
-        if shed_rps > 0.0 {
-            let before = self.rps.unwrap_or(served_rps);
-            self.rps = Some((before + Self::FOLLOW * (served_rps - before)).max(Self::MIN));
+        if shed_rps > Self::SHED_MIN * (served_rps + shed_rps) {
             self.shed_at = now;
-        } else if now.since(self.shed_at) > Self::FORGET {
+            let full = self.full.get_or_insert(Full { since: now, most: served_rps });
+            full.most = full.most.max(served_rps);
+            if now.since(full.since) >= Self::STRETCH {
+                let before = self.rps.unwrap_or(full.most);
+                self.rps = Some((before + Self::FOLLOW * (full.most - before)).max(Self::MIN));
+                self.full = None;
+            }
+            return;
+        }
+        self.full = None;
+        if now.since(self.shed_at) > Self::FORGET {
             self.rps = None;
         } else if let Some(rps) = &mut self.rps
-            && served_rps >= Self::FULL * *rps
+            && served_rps >= Self::USED * *rps
         {
             *rps += *rps * Self::GROWTH * seconds;
         }
@@ -166,11 +199,12 @@ mod tests {
     #[test]
     fn a_refusal_halves_and_time_restores() {
         let mut share = AdaptiveShare::default();
-        share.refused(Time::from_millis(0));
+        // A hundred were on their way when the target filled up.
+        (0..100).for_each(|millis| share.refused(Time::from_millis(millis)));
         assert_eq!(share.get(Time::ZERO), 0.5);
-        share.refused(Time::ZERO);
-        assert_eq!(share.get(Time::ZERO), 0.25);
-        assert_eq!(share.get(Time::from_millis(15_001)), 1.0);
+        share.refused(Time::from_millis(1000));
+        assert_eq!(share.get(Time::from_millis(1000)), 0.275, "half of what had grown again");
+        assert_eq!(share.get(Time::from_millis(16_001)), 1.0);
     }
 
     #[test]
@@ -200,6 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn neither_an_odd_second_nor_a_few_requests_of_many_teach_a_capacity() {
+        let mut capacity = MeasuredCapacity::default();
+        for n in 0..60 {
+            // A burst at night every ten seconds; then a little jitter at a bound.
+            let (served, shed) = if n % 10 == 0 { (2.0, 1.0) } else { (2.0, 0.0) };
+            capacity.update(served, shed, Time::from_millis(n * 1000));
+        }
+        for n in 60..90 {
+            capacity.update(1000.0, 5.0, Time::from_millis(n * 1000));
+        }
+        assert_eq!(capacity.rps(), None);
+        // What counts is the most that was served, not the moment in which it ends.
+        for (n, served) in (90..).zip([400.0, 410.0, 400.0, 390.0, 400.0, 20.0]) {
+            capacity.update(served, 90.0, Time::from_millis(n * 1000));
+        }
+        assert_eq!(capacity.rps(), Some(410.0));
+    }
+
+    #[test]
     fn a_capacity_is_learnt_while_requests_are_shed_grows_while_it_is_used_and_is_forgotten() {
         let mut capacity = MeasuredCapacity::default();
         let second = |n: u64| Time::from_millis(n * 1000);
@@ -212,7 +265,7 @@ mod tests {
         capacity.update(100.0, 0.0, second(30));
         assert_eq!(capacity.rps(), Some(300.0), "a quiet second is no growth");
         capacity.update(290.0, 0.0, second(31));
-        assert_eq!(capacity.rps(), Some(303.0));
+        assert_eq!(capacity.rps(), Some(309.0));
         for n in 32..1000 {
             capacity.update(100.0, 0.0, second(n));
         }

@@ -9,6 +9,7 @@ use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
 use crate::domain::routing::{RequestHeaders, RouteMatch};
 use crate::domain::snapshot::{Place, ServiceSnapshot};
+use crate::domain::view::CapacityView;
 use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,8 +109,15 @@ pub struct RegionExplanation {
     pub sample_age_ms: Option<u64>,
     /// Of what the region last said of itself.
     pub view_age_ms: Option<u64>,
+    /// Of the region, as configured.
     pub capacity_rps: Option<f64>,
     pub headroom_rps: Option<f64>,
+    /// Of the service there, by the region's own word.
+    pub service_capacity: Option<CapacityView>,
+    /// Requests a second of the service that this region asks it to take.
+    pub asked_rps: Option<f64>,
+    /// What it grants of these.
+    pub granted_rps: Option<f64>,
     /// Endpoints that requests may be sent to.
     pub endpoints: usize,
     /// By each DNS name that needs the service: voter -> word.
@@ -194,8 +202,8 @@ impl Rule {
     }
 }
 
-/// The rule by which requests for a service go where they go; `rtt`: how far a region is.
-pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
+/// The rule by which requests for a service go where they go; `distance`: by which a region is ranked.
+pub fn rule_of(decided: &ServiceSnapshot, distance: &dyn Fn(&RegionId) -> Option<Rtt>) -> Rule {
     let Some(first) = decided.candidates.first() else { return Rule::Nowhere };
     if decided.panic {
         return Rule::LastResort;
@@ -204,7 +212,7 @@ pub fn rule_of(decided: &ServiceSnapshot, rtt: &dyn Fn(&RegionId) -> Option<Rtt>
         return if first.share < 1.0 { Rule::OwnRegionShare } else { Rule::OwnRegionFirst };
     }
     let nearer = decided.candidates.iter().any(|other| {
-        let both = rtt(&other.region).zip(rtt(&first.region));
+        let both = distance(&other.region).zip(distance(&first.region));
         other.place == Place::Peer && both.is_some_and(|(other, first)| other < first)
     });
     if nearer { Rule::HeldByMargin } else { Rule::NearestHealthy }

@@ -46,9 +46,9 @@ impl From<Rtt> for u32 {
 /// probes without an answer. At most the last `CAPACITY` (31) of each, however long the window, and
 /// none older than the window.
 ///
-/// Passive samples weigh as probes do, but never more of them than there are probes: traffic shows
-/// the nodes that carry it, at the moments when it flows, and a way that nobody uses has none at all.
-/// Ranked by their majority, a region that is used would be judged by other evidence than one that is not.
+/// Passive samples weigh as probes do, but at most half as many of them as there are probes: traffic
+/// shows the nodes that carry it, at the moments when it flows, and a way that nobody uses has none at
+/// all. Ranked by them, a region that is used would be judged by other evidence than one that is not.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LatencyWindow {
     probes: Samples,
@@ -81,7 +81,7 @@ impl LatencyWindow {
     /// A probe on a connection that was there already.
     pub fn probed(&mut self, sample: Rtt, now: Time, window: Duration) {
         push(&mut self.probes, sample, now, window);
-        self.spread = self.spread();
+        self.renew(now, window);
     }
 
     /// When the newest sample of the way came.
@@ -93,7 +93,7 @@ impl LatencyWindow {
     /// The kernel's round trip of a connection that carries requests.
     pub fn carried(&mut self, sample: Rtt, now: Time, window: Duration) {
         push(&mut self.passive, sample, now, window);
-        self.spread = self.spread();
+        self.renew(now, window);
     }
 
     /// How long a forwarded request took to its first byte: shown, and no distance.
@@ -104,6 +104,7 @@ impl LatencyWindow {
     /// Whether a probe was answered at all.
     pub fn answered(&mut self, answered: bool, now: Time, window: Duration) {
         push(&mut self.answers, answered, now, window);
+        self.renew(now, window);
     }
 
     /// The lower median; `None` before the first probe.
@@ -132,8 +133,15 @@ impl LatencyWindow {
         lost as f64 / self.answers.len().max(1) as f64
     }
 
+    /// Traffic that has ended says nothing of now; the last probes stay.
+    fn renew(&mut self, now: Time, window: Duration) {
+        prune(&mut self.passive, now, window);
+        prune(&mut self.first_bytes, now, window);
+        self.spread = self.spread();
+    }
+
     fn spread(&self) -> Option<Spread> {
-        let passive = self.passive.iter().rev().take(self.probes.len());
+        let passive = self.passive.iter().rev().take(self.probes.len() / 2);
         let mut sorted: Vec<Rtt> = self.probes.iter().chain(passive).map(|(_, rtt)| *rtt).collect();
         sorted.sort_unstable();
         let steps = self.probes.iter().zip(self.probes.iter().skip(1));
@@ -149,6 +157,10 @@ fn push<T>(samples: &mut VecDeque<(Time, T)>, sample: T, now: Time, window: Dura
         samples.pop_front();
     }
     samples.push_back((now, sample));
+    prune(samples, now, window);
+}
+
+fn prune<T>(samples: &mut VecDeque<(Time, T)>, now: Time, window: Duration) {
     while samples.front().is_some_and(|(at, _)| now.since(*at) > window) {
         samples.pop_front();
     }
@@ -199,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_forwarded_traffic_shows_weighs_as_probes_do_and_never_more_than_all_of_them() {
+    fn what_forwarded_traffic_shows_weighs_as_probes_do_and_never_more_than_half_of_them() {
         let mut latency = LatencyWindow::default();
         latency.carried(Rtt::millis(90), Time::ZERO, WINDOW);
         assert_eq!(latency.median(), None, "a way is not known by its traffic alone");
@@ -210,8 +222,26 @@ mod tests {
             latency.carried(Rtt::millis(90), Time::from_millis(9_000 + millis), WINDOW);
         }
         assert_eq!(latency.median(), Some(Rtt::millis(20)), "thirty against ten do not outvote them");
-        latency.probed(Rtt::millis(80), Time::from_millis(9_500), WINDOW);
-        assert_eq!(latency.median(), Some(Rtt::millis(80)), "one probe that agrees with them does");
+        for millis in 0..4 {
+            latency.probed(Rtt::millis(80), Time::from_millis(9_500 + millis), WINDOW);
+        }
+        assert_eq!(latency.median(), Some(Rtt::millis(80)), "with a few probes that agree they do");
+    }
+
+    #[test]
+    fn traffic_that_has_ended_says_nothing_of_the_way_as_it_is_now() {
+        let mut latency = LatencyWindow::default();
+        for second in 0..30 {
+            let now = Time::from_millis(second * 1000);
+            latency.probed(Rtt::millis(10 + second % 3), now, WINDOW);
+            latency.carried(Rtt::millis(10 + second % 2), now, WINDOW);
+            latency.first_byte(Rtt::millis(50), now, WINDOW);
+        }
+        for second in 30..61 {
+            latency.probed(Rtt::millis(200 + second % 5), Time::from_millis(second * 1000), WINDOW);
+        }
+        assert!(latency.median() >= Some(Rtt::millis(200)), "{:?}", latency.measured());
+        assert_eq!(latency.median_first_byte(), None);
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub struct EndpointStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegionStatus {
     pub rtt: Option<Rtt>,
+    /// By which it is ranked: the round trip with the region's bias.
+    pub distance: Option<Rtt>,
     /// How the way there is beside its median.
     pub quality: Quality,
     /// What it does, by its own word.

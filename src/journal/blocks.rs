@@ -243,7 +243,7 @@ mod tests {
             other[at] ^= 0x41;
             assert!(read(&other).1.is_some(), "octet {at}");
         }
-        assert!(matches!(read(b"PROXJRNL\x02\x00").1, Some(BlockError::Format(2))));
+        assert!(matches!(read(b"PROXJRNL\x09\x00").1, Some(BlockError::Format(9))));
         assert!(matches!(read(b"something").1, Some(BlockError::NoJournal)));
     }
 }

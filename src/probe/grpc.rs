@@ -15,7 +15,6 @@ pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// A flag, that it is not compressed, and four bytes of length come before each message.
 const FRAME: usize = 5;
 const SERVING: i32 = 1;
-const NOT_SERVING: i32 = 2;
 
 #[derive(Message)]
 struct HealthCheckRequest {
@@ -42,7 +41,8 @@ pub(super) fn question(service: &str) -> Bytes {
 
 /// What the server says of the service; `None`: no answer to the question, or that it knows no such service.
 ///
-/// NOT_SERVING is the server's own word, as in the grace before it ends: it is there and wants no new calls.
+/// NOT_SERVING is no success, as for Kubernetes and Envoy: servers say it in the grace before they end, and
+/// also while something that they need is dead.
 pub(super) fn answer(status: Option<&HeaderValue>, framed: &[u8]) -> Option<EndpointAnswer> {
     let (&[0, ref length @ ..], message) = framed.split_first_chunk::<FRAME>()? else { return None };
     let whole = u32::from_be_bytes(*length) as usize == message.len();
@@ -51,7 +51,6 @@ pub(super) fn answer(status: Option<&HeaderValue>, framed: &[u8]) -> Option<Endp
     }
     match HealthCheckResponse::decode(message).ok()?.status {
         SERVING => Some(EndpointAnswer::Well),
-        NOT_SERVING => Some(EndpointAnswer::Draining),
         _ => None,
     }
 }
@@ -72,8 +71,8 @@ mod tests {
         let serving: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
         for (status, framed, expected) in [
             (Some(&ok), serving, Some(EndpointAnswer::Well)),
-            (Some(&ok), &[0, 0, 0, 0, 2, 8, 2], Some(EndpointAnswer::Draining)),
-            // Unknown, and a service that the server does not know.
+            // Not serving, unknown, and a service that the server does not know.
+            (Some(&ok), &[0, 0, 0, 0, 2, 8, 2], None),
             (Some(&ok), &[0, 0, 0, 0, 0], None),
             (Some(&ok), &[0, 0, 0, 0, 2, 8, 3], None),
             (Some(&ok), &[1, 0, 0, 0, 2, 8, 1], None),

@@ -137,10 +137,11 @@ impl Attempts {
     /// Attempts in the snapshot's order; a candidate whose share is below 1 takes its turn
     /// with that probability, and is kept as a last resort otherwise.
     ///
-    /// A session goes where it was before, while that is a candidate; one that is known by a key
-    /// takes the same turns each time.
+    /// Every request of a session draws alike. One that was elsewhere before goes there, while that is
+    /// a candidate and the draw gives it a turn: of a region that sends a part away, or is left, the
+    /// same part of the sessions goes, too.
     pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>, random: u64) -> Self {
-        let random = sticky.and_then(Sticky::key).unwrap_or(random);
+        let random = sticky.and_then(Sticky::draws).unwrap_or(random);
         let drawn = |(index, candidate): &(usize, &Candidate)| {
             candidate.share >= 1.0 || unit(random, *index as u64) < candidate.share
         };
@@ -153,6 +154,8 @@ impl Attempts {
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
         if let Some((affinity, session @ Session::Token(_))) = session
             && let Some(preferred) = affinity.prefer(session, &service.candidates)
+            && let Some(candidate) = service.candidates.get(preferred.candidate)
+            && drawn(&(preferred.candidate, candidate))
         {
             turns.prefer(preferred.candidate);
         }

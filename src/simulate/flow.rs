@@ -100,6 +100,11 @@ impl Attempt {
     }
 }
 
+/// The share of what a region is asked that is not turned away.
+fn admitted(offered_rps: f64, capacity_rps: Option<f64>) -> f64 {
+    capacity_rps.map_or(1.0, |capacity| (capacity / offered_rps.max(1e-9)).clamp(0.0, 1.0))
+}
+
 impl Run<'_> {
     /// Looks at all users once.
     pub(super) fn flow(&mut self) -> Held {
@@ -119,6 +124,11 @@ impl Run<'_> {
         for region in 0..self.cast.regions.len() {
             let capacity = self.capacity(region);
             self.world.overloaded[region] = capacity.is_some_and(|c| flow.offered[region] > c * 1.001);
+            let admitted = admitted(flow.offered[region], capacity);
+            for load in &mut loads[region] {
+                load.shed_rps = load.served_rps * (1.0 - admitted);
+                load.served_rps *= admitted;
+            }
         }
         for load in loads.iter_mut().flatten() {
             load.in_flight = (load.served_rps * SERVICE.as_secs_f64()) as u32;
@@ -287,8 +297,9 @@ impl Run<'_> {
         };
         let gray = self.world.gray[to][service];
         let poisoned = self.world.poisoned(from, to, service);
-        let load = self.capacity(to).map_or(0.0, |capacity| offered[to] / capacity.max(1e-9));
-        let admitted = if load > 1.0 { 1.0 / load } else { 1.0 };
+        let capacity = self.capacity(to);
+        let load = capacity.map_or(0.0, |capacity| offered[to] / capacity.max(1e-9));
+        let admitted = admitted(offered[to], capacity);
         let well = if poisoned { 0.0 } else { up * (1.0 - gray.failing) * admitted };
         let slower = (1.0 / (1.0 - load).max(1e-9)).clamp(1.0, SLOWER_MAX);
         Attempt {

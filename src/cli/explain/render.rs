@@ -80,6 +80,15 @@ fn facts(of: &RegionExplanation) -> String {
     if let Some(headroom) = of.headroom_rps {
         facts.push(format!("room for {headroom:.0}/s"));
     }
+    if let Some(capacity) = of.service_capacity {
+        let source = capacity.source.as_str();
+        facts.push(format!("the service's capacity {:.0}/s ({source})", capacity.rps));
+    }
+    match (of.asked_rps, of.granted_rps) {
+        (Some(asked), Some(granted)) => facts.push(format!("grants {granted:.0}/s of {asked:.0}/s asked")),
+        (Some(asked), None) => facts.push(format!("asked for {asked:.0}/s")),
+        (None, _) => {}
+    }
     facts.push(match of.endpoints {
         1 => "1 endpoint".to_owned(),
         count => format!("{count} endpoints"),

@@ -1,82 +1,102 @@
-//! What can be measured of a name's demand, and when.
+//! What can be measured of a name's demand and of the regions' room for it, and when.
 
 use super::Fleet;
 use super::moves::NameRecord;
-use crate::domain::name::{DnsName, EntryId, RegionId};
-use crate::domain::policy::{NamePolicy, Policy};
+use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::plan::calm;
+use crate::domain::policy::{NamePolicy, RegionPolicy};
 use crate::domain::time::Time;
-use crate::domain::votes::Verdict;
-use crate::domain::weights::WeightedSet;
+use crate::domain::view::CapacitySource;
+use crate::domain::votes::{Verdict, Witness};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A service with less than this of all requests bounds nothing: its share is noise.
+const SHARE_MIN: f64 = 0.01;
+
 impl Fleet {
-    /// Measures what each entry sends while every set is at home, and what regions get while they are
-    /// not, as long as everyone who holds users can tell.
+    /// Measures what each entry sends, as long as everyone who holds users can tell.
     pub(super) fn measure_demand(&mut self, name: &DnsName, now: Time) {
         let policy = Arc::clone(&self.policy);
-        let Some(name_policy) = policy.names.get(name) else { return };
         // Of a region that is not heard of nothing is known; what it said last may be history.
         let entered_at = |region: &RegionId| match self.peers.get(region) {
             Some(peer) => peer.fresh(&policy, now).map(|heard| heard.view.entered_rps),
             None => Some(self.load.entered_rps),
         };
-        let everywhere = || policy.regions.keys().map(&entered_at);
-        let entered = |entry: &EntryId| {
-            match policy.regions.keys().find(|region| region.as_str() == entry.as_str()) {
-                Some(region) => entered_at(region),
-                // An entry of all regions: the simple form.
-                None => everywhere().sum(),
-            }
-        };
-        let entered: Vec<(EntryId, Option<f64>)> =
-            name_policy.entries.keys().map(|entry| (entry.clone(), entered(entry))).collect();
-        let regions: BTreeMap<RegionId, f64> =
+        let entered: BTreeMap<RegionId, f64> =
             policy.regions.keys().filter_map(|region| Some((region.clone(), entered_at(region)?))).collect();
+        // Where a health check fails DNS itself leads users elsewhere.
+        let left = |region: &&RegionId| self.witness(region, now) == Witness::Red;
+        let left: Vec<&RegionId> = policy.regions.keys().filter(left).collect();
         let Some(record) = self.names.get_mut(name) else { return };
-        match record.measurable(name_policy, &policy, &regions, now) {
-            Measurable::Entries => record.demand.steady(entered, now),
-            Measurable::Regions => {
-                if let Some(state) = &record.state {
-                    record.demand.shifted(&state.sets, &regions, now);
-                }
-            }
-            Measurable::Nothing => record.demand.frozen(),
+        let hold_down = policy.failover.hold_down;
+        record.demand.entered(&entered, hold_down, now);
+        // Users must have followed the last change.
+        if now.since(record.sets_since) < hold_down {
+            return;
         }
+        let counts = |region: &RegionId| entered.contains_key(region) && !left.contains(&region);
+        if record.is_measurable(counts)
+            && let Some(state) = &record.state
+        {
+            record.demand.measure(&state.sets);
+        }
+    }
+
+    /// What each region can carry for a name, in requests a second; none where no bound is known: what is
+    /// configured for the region, and as much as lets none of the name's services get more than is
+    /// configured for it there.
+    ///
+    /// Demand is counted over all services. So the capacity of one counts by the share that it has of what
+    /// users send to that region. Measured capacities bound nothing here: they are of the moment, edges
+    /// spill by them within seconds, and users whom DNS had led away would keep them from being found
+    /// too small. Of a region that is not heard the last bound stays.
+    pub(super) fn capacity_for(&mut self, name: &DnsName, now: Time) -> BTreeMap<RegionId, f64> {
+        let policy = Arc::clone(&self.policy);
+        let Some(name_policy) = policy.names.get(name) else { return BTreeMap::new() };
+        let told = |region: &RegionId| Some((region.clone(), self.bound_at(region, name_policy, now)?));
+        let told: BTreeMap<RegionId, Option<f64>> = policy.regions.keys().filter_map(told).collect();
+        let Some(record) = self.names.get_mut(name) else { return BTreeMap::new() };
+        record.bounds.retain(|region, _| policy.regions.contains_key(region));
+        for (region, bound) in told {
+            match bound {
+                Some(rps) => calm(record.bounds.entry(region).or_insert(rps), rps),
+                None => _ = record.bounds.remove(&region),
+            }
+        }
+        let least = |(region, of): (&RegionId, &RegionPolicy)| {
+            let both = [of.capacity_rps, record.bounds.get(region).copied()];
+            Some((region.clone(), both.into_iter().flatten().reduce(f64::min)?))
+        };
+        policy.regions.iter().filter_map(least).collect()
+    }
+
+    /// What a region's services let it carry; the outer `None`: it is not heard.
+    fn bound_at(&self, region: &RegionId, name: &NamePolicy, now: Time) -> Option<Option<f64>> {
+        let view = match self.peers.get(region) {
+            Some(peer) => Some(&peer.fresh(&self.policy, now)?.view),
+            None => None,
+        };
+        let all = view.map_or(self.load.entered_rps, |view| view.entered_rps);
+        let bound = |id: &ServiceId| {
+            let (entered, capacity) = match view {
+                Some(view) => {
+                    view.services.get(id).map(|of| (of.entered_rps, of.load.and_then(|l| l.capacity)))?
+                }
+                None => self.services.get(id).map(|own| (own.room.demand(), own.room.capacity()))?,
+            };
+            let configured = capacity.filter(|capacity| capacity.source == CapacitySource::Configured)?;
+            let part = if all > 0.0 { entered / all } else { 0.0 };
+            (part >= SHARE_MIN).then(|| configured.rps / part)
+        };
+        Some(name.services.iter().filter_map(bound).reduce(f64::min))
     }
 }
 
-/// What can be measured of a name's demand.
-enum Measurable {
-    Entries,
-    Regions,
-    Nothing,
-}
-
 impl NameRecord {
-    fn measurable(
-        &self,
-        name: &NamePolicy,
-        policy: &Policy,
-        told: &BTreeMap<RegionId, f64>,
-        now: Time,
-    ) -> Measurable {
-        let Some(state) = &self.state else { return Measurable::Nothing };
-        // Users must have followed the last change.
-        if now.since(self.sets_since) < policy.failover.hold_down {
-            return Measurable::Nothing;
-        }
-        let agrees = |(entry, home): (&EntryId, &WeightedSet)| {
-            state.sets.get(entry).is_some_and(|set| home.agrees(set))
-        };
-        if state.sets.len() == name.entries.len() && name.entries.iter().all(agrees) {
-            let lost = self.verdicts.values().any(|verdict| *verdict == Verdict::Down);
-            return if lost { Measurable::Nothing } else { Measurable::Entries };
-        }
-        // Everyone who holds users must count them.
-        let mut holders = state.sets.values().flat_map(|set| set.iter().map(|(region, _)| region));
-        let counts =
-            |region: &RegionId| self.verdicts.get(region) == Some(&Verdict::Up) && told.contains_key(region);
-        if holders.all(counts) { Measurable::Regions } else { Measurable::Nothing }
+    /// Whether everyone who holds users is well and counts them.
+    fn is_measurable(&self, counts: impl Fn(&RegionId) -> bool) -> bool {
+        let mut holders = self.state.iter().flat_map(|state| state.sets.values()).flat_map(|set| set.iter());
+        holders.all(|(region, _)| self.verdicts.get(region) == Some(&Verdict::Up) && counts(region))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Fleet;
 use super::peers::Peer;
+use super::publish::whole_millis;
 use crate::domain::explain::{
     EntryExplanation, Explanation, LeftOut, Listed, NameExplanation, Question, RegionExplanation, Rule,
     RuleCheck, ServiceExplanation, VerdictExplanation, rule_of,
@@ -98,7 +99,7 @@ impl Fleet {
     fn rule(&self, decided: Option<&ServiceSnapshot>, regions: &[RegionExplanation]) -> Rule {
         let Some(decided) = decided else { return Rule::ConfigurationOnly };
         let heard = regions.iter().any(|region| region.ground != Ground::Unheard);
-        match rule_of(decided, &|region| self.distance(region)) {
+        match rule_of(decided, &|region| self.distance(region).map(whole_millis)) {
             Rule::Nowhere if !heard => Rule::ConfigurationOnly,
             rule => rule,
         }
@@ -117,6 +118,10 @@ impl Fleet {
             Some(peer) => peer.heard.as_ref().and_then(|heard| heard.view.headroom_rps),
             None => capacity_rps.map(|capacity| (capacity - self.load.served_rps).max(0.0)),
         };
+        let here = self.services.get(service);
+        let there = peer.and_then(|peer| peer.heard.as_ref()?.view.services.get(service));
+        let load =
+            if own { here.and_then(|here| here.room.view()) } else { there.and_then(|there| there.load) };
         let rtt_ms = peer.and_then(|peer| peer.latency.median()).map(millis);
         let rank = self.order.iter().position(|other| other == region).map(|place| place + 1);
         RegionExplanation {
@@ -135,6 +140,9 @@ impl Fleet {
             view_age_ms: peer.and_then(|peer| peer.heard.as_ref()).map(|heard| age(heard.at, now)),
             capacity_rps,
             headroom_rps,
+            service_capacity: load.and_then(|load| load.capacity),
+            asked_rps: here.and_then(|here| here.room.asks().get(region).copied()),
+            granted_rps: there.and_then(|there| there.grants.get(&self.policy.own).copied()),
             endpoints: self.known_endpoints(service, peer),
             votes: self.votes_on(service, region),
             left_out: None,

@@ -46,6 +46,8 @@ pub(super) struct RemoteService {
     /// Shrinks when the region refuses forwarded requests.
     pub(super) room: AdaptiveShare,
     shown: Option<State>,
+    /// Time moved its share when it was last looked at: the end of that is to be published, too.
+    moving: bool,
 }
 
 impl RemoteService {
@@ -241,10 +243,11 @@ impl Peer {
                 let (service, region) = (service.clone(), region.clone());
                 outputs.push(Output::Moved(Transition::Service { service, region, from, to }));
             }
-            if restless || from != to {
+            if restless || remote.moving || from != to {
                 stale.mark(place);
             }
-            self.restless |= remote.is_restless(now);
+            remote.moving = remote.is_restless(now);
+            self.restless |= remote.moving;
             self.worst = self.worst.max(to);
         }
     }

@@ -13,7 +13,7 @@ use crate::domain::snapshot::{
     Snapshot, States,
 };
 use crate::domain::time::Time;
-use crate::domain::view::{ServiceView, View};
+use crate::domain::view::{ServiceView, View, rate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,6 +212,7 @@ impl Fleet {
             let state = self.services.values().map(|service| service.health.state()).max();
             return RegionStatus {
                 rtt: None,
+                distance: None,
                 quality: Quality::default(),
                 load: self.load_view(),
                 heard: true,
@@ -223,6 +224,7 @@ impl Fleet {
         let spread = peer.latency.measured();
         RegionStatus {
             rtt: peer.latency.median().map(whole_millis),
+            distance: self.distance(region).map(whole_millis),
             quality: Quality {
                 p99: spread.map(|spread| spread.p99),
                 jitter: spread.map(|spread| spread.jitter),
@@ -245,6 +247,7 @@ impl Fleet {
                 word,
                 draining: own.health.state() == State::Draining && word == Word::Up,
                 load: own.room.view(),
+                entered_rps: rate(own.room.demand()),
                 asks: own.room.asks().clone(),
                 grants: by_service.remove(&place).unwrap_or_default(),
                 spare_rps: spare.get(&place).copied(),
@@ -268,6 +271,7 @@ impl Fleet {
             witnesses: self.readings.said(now),
             draining: self.leaving,
             load: self.load_view(),
+            content: self.spoken_content(now),
             spare_rps: spare_of_all,
         }
     }
@@ -308,14 +312,15 @@ fn stepped(share: f64) -> f64 {
 }
 
 /// Shown to the millisecond: finer changes are no decision.
-fn whole_millis(rtt: Rtt) -> Rtt {
+pub(super) fn whole_millis(rtt: Rtt) -> Rtt {
     let millis = (rtt.duration() + Duration::from_micros(500)).as_millis();
     Rtt::millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 /// Whether regions stand the same, what is only shown aside.
 fn same_standing(a: &BTreeMap<RegionId, RegionStatus>, b: &BTreeMap<RegionId, RegionStatus>) -> bool {
-    let standing =
-        |status: &RegionStatus| (status.rtt, status.heard, status.state, status.witness, status.pace);
+    let standing = |status: &RegionStatus| {
+        (status.rtt, status.distance, status.heard, status.state, status.witness, status.pace)
+    };
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && standing(a.1) == standing(b.1))
 }

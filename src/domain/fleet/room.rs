@@ -68,7 +68,8 @@ impl OwnRoom {
         self.capacity().is_none_or(|capacity| served < capacity.rps)
     }
 
-    fn demand(&self) -> f64 {
+    /// Requests a second that own users ask for.
+    pub(super) fn demand(&self) -> f64 {
         self.load.map_or(0.0, |load| load.entered_rps)
     }
 
@@ -164,27 +165,31 @@ impl Fleet {
             room.asks.clear();
             let mut left = if room.sharing { excess } else { 0.0 };
             for region in &self.order {
-                let Some(peer) = self.peers.get_mut(region) else { continue };
+                let Some(peer) = self.peers.get_mut(region).filter(|peer| peer.takes(place)) else {
+                    continue;
+                };
                 let bound = peer.bound((place, id), &self.policy.own, now, &self.policy);
                 let most = match bound {
-                    Some(granted) if left > EXCESS_MIN => {
+                    Some(bound) if left > EXCESS_MIN => {
                         if room.asks.len() < ServiceView::ASKS_MAX {
                             room.asks.insert(region.clone(), rate(left));
                         }
-                        (granted / left).clamp(0.0, 1.0)
+                        (bound.rps / left).clamp(0.0, 1.0)
                     }
                     _ => 1.0,
                 };
                 let taken = peer.limit((place, most), left, now, &self.policy.health, &mut self.stale);
                 left -= taken;
-                peer.spare_left = peer.spare_left.map(|spare| (spare - taken).max(0.0));
+                if bound.is_some_and(|bound| bound.of_spare) {
+                    peer.spare_left = peer.spare_left.map(|spare| (spare - taken).max(0.0));
+                }
             }
         }
     }
 
-    /// Divides what is left here among those who ask.
+    /// Divides what is left here among those who ask; the largest of them are named, the others have
+    /// the spare, like those who ask for nothing.
     pub(super) fn grants(&self, now: Time) -> Grants {
-        let mut grants = Grants::default();
         let room = self.capacity_rps().map(|capacity| headroom(capacity, self.load.entered_rps));
         let mut asks: BTreeMap<usize, Vec<(&RegionId, f64)>> = BTreeMap::new();
         for (region, peer) in self.peers.iter().filter(|(_, p)| p.fresh(&self.policy, now).is_some()) {
@@ -195,21 +200,33 @@ impl Fleet {
         let mut by_region: BTreeMap<&RegionId, f64> = BTreeMap::new();
         let mut given: BTreeMap<usize, Vec<(&RegionId, f64)>> = BTreeMap::new();
         for (place, mut asked) in asks {
-            let own = self.services.at(place).and_then(|service| service.room.headroom());
-            if own.is_none() && room.is_none() {
+            let Some(service) = self.services.at(place) else { continue };
+            let own = service.room.headroom();
+            // What does not serve holds nothing back from what does.
+            if !service.health.state().usable() || (own.is_none() && room.is_none()) {
                 continue;
             }
-            // Those with the largest asks are named; the others have the spare.
             asked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
-            asked.truncate(ServiceView::GRANTS_MAX);
             let wants: Vec<f64> = asked.iter().map(|(_, rps)| *rps).collect();
             let gets = own.map_or_else(|| wants.clone(), |own| fair(own, &wants));
-            let gets: Vec<_> = asked.iter().zip(gets).map(|((region, _), rps)| (*region, rps)).collect();
+            let gets = asked.iter().zip(gets).take(ServiceView::GRANTS_MAX);
+            let gets: Vec<_> = gets.map(|((region, _), rps)| (*region, rps)).collect();
             for (region, rps) in &gets {
                 *by_region.entry(region).or_default() += rps;
             }
             given.insert(place, gets);
         }
+        self.fitted(room, &by_region, given)
+    }
+
+    /// Grants that fit into the region's own room, and what is spare beside them.
+    fn fitted(
+        &self,
+        room: Option<f64>,
+        by_region: &BTreeMap<&RegionId, f64>,
+        given: BTreeMap<usize, Vec<(&RegionId, f64)>>,
+    ) -> Grants {
+        let peers = self.peers.len();
         let totals: Vec<f64> = by_region.values().copied().collect();
         let fits = room.map(|room| fair(room, &totals));
         let fit = |region: &RegionId| {
@@ -217,16 +234,15 @@ impl Fleet {
             let fits = fits.as_ref().zip(place).map(|(fits, place)| fits[place] / totals[place].max(1e-9));
             fits.unwrap_or(1.0)
         };
-        let others = |asking: usize| self.peers.len().saturating_sub(asking).max(1) as f64;
-        grants.spare_of_all = room.map(|room| {
-            let taken: f64 = fits.iter().flatten().sum();
-            rate((room - taken).max(0.0) / others(by_region.len()))
-        });
+        let part = |left: f64, among: usize| rate(left.max(0.0) / among.max(1) as f64);
+        let mut grants = Grants::default();
+        // Whoever is named for one service may use the spare for another.
+        grants.spare_of_all = room.map(|room| part(room - fits.iter().flatten().sum::<f64>(), peers));
         for (place, service) in self.services.values().enumerate() {
             let gets = given.get(&place).map(Vec::as_slice).unwrap_or_default();
             if let Some(own) = service.room.headroom() {
                 let taken: f64 = gets.iter().map(|(_, rps)| rps).sum();
-                grants.spare.insert(place, rate((own - taken).max(0.0) / others(gets.len())));
+                grants.spare.insert(place, part(own - taken, peers.saturating_sub(gets.len())));
             }
             if !gets.is_empty() {
                 let gets = gets.iter().map(|(region, rps)| ((*region).clone(), rate(rps * fit(region))));
@@ -252,22 +268,37 @@ fn stays(health: &Health, room: &OwnRoom, home: f64, now: Time, policy: &HealthP
     health.share(now, policy) * home.min(room.home())
 }
 
+/// Requests a second that another region lets this one send.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    rps: f64,
+    /// Of what it keeps for whoever is not named.
+    of_spare: bool,
+}
+
 impl Peer {
-    /// Requests a second that it lets this region send for a service; `None`: it tells no bound.
+    /// Whether requests for a service can be sent there at all.
+    fn takes(&self, place: usize) -> bool {
+        let usable = self.services.at(place).is_some_and(|remote| remote.health.state().usable());
+        usable && !self.endpoints.is_empty()
+    }
+
+    /// What it lets this region send for a service; `None`: it tells no bound.
     fn bound(
         &self,
         (place, id): (usize, &ServiceId),
         own: &RegionId,
         now: Time,
         policy: &crate::domain::policy::Policy,
-    ) -> Option<f64> {
+    ) -> Option<Bound> {
         debug_assert_eq!(self.services.place(id), Some(place));
         let view = self.fresh(policy, now)?.view.services.get(id)?;
-        let spare = || match (view.spare_rps, self.spare_left) {
+        let spare = match (view.spare_rps, self.spare_left) {
             (Some(service), Some(all)) => Some(service.min(all)),
             (service, all) => service.or(all),
         };
-        view.grants.get(own).copied().or_else(spare)
+        let granted = view.grants.get(own).map(|rps| Bound { rps: *rps, of_spare: false });
+        granted.or_else(|| spare.map(|rps| Bound { rps, of_spare: true }))
     }
 
     /// Sets how much of what comes by it may take; returns how much of `left` that is.
@@ -279,12 +310,11 @@ impl Peer {
         policy: &HealthPolicy,
         stale: &mut Stale,
     ) -> f64 {
-        let reachable = !self.endpoints.is_empty();
         let Some(remote) = self.services.at_mut(place) else { return 0.0 };
         let before = fine(remote.room.get(now));
         remote.room.limit(most, now);
         let after = remote.room.get(now);
-        let takes = if reachable { left * after * remote.health.share(now, policy) } else { 0.0 };
+        let takes = left * after * remote.health.share(now, policy);
         let restless = remote.room.is_restless(now);
         if before != fine(after) {
             stale.mark(place);

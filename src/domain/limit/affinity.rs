@@ -40,6 +40,13 @@ impl Token {
     }
 }
 
+impl Token {
+    /// A number that the session keeps, as even as a hash.
+    pub const fn number(self) -> u64 {
+        self.region ^ self.endpoint
+    }
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:016x}", self.region, self.endpoint)

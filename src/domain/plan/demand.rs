@@ -1,10 +1,10 @@
 //! How many requests a second come through each entry.
 //!
-//! While every set is at home an entry's users are those of its region. During a shift an edge cannot see
-//! which entry a user came through, only what each region gets and in which shares the entries lead
-//! there. Then the last mix is bent, as little as it takes, until it explains what the regions get
-//! (Richardson 1972 and Lucy 1974, as used for mixtures). It is smoothed, and adopted only when it leaves
-//! a band, so that plans stay calm.
+//! An edge cannot see which entry a user came through, only what each region gets and in which shares
+//! the entries lead there. So the last mix is bent, as little as it takes, until it explains what the
+//! regions get (Richardson 1972 and Lucy 1974, as used for mixtures). While every entry leads to a
+//! region of its own that is what this region gets, exactly. What plans count with is renewed only
+//! when it leaves a band, so that they stay calm.
 
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Time constant of the average: a burst of a second must not move users.
-const SMOOTHING: Duration = Duration::from_secs(10);
-/// The share by which an average must differ from what plans count with before they take it over.
+/// The longest time constant of an average: a burst of a second must not move users.
+const SMOOTHING_MAX: Duration = Duration::from_secs(10);
+/// Time constants of the average in one hold-down: when users have followed a change, nothing of what was
+/// before it is left.
+const SMOOTHINGS: u32 = 8;
+/// The share by which a mix must differ from what plans count with before they take it over.
 const BAND: f64 = 0.05;
 /// Rounds of bending a mix at each measurement.
 const ROUNDS: usize = 8;
@@ -25,68 +28,57 @@ const DORMANT: f64 = 0.01;
 /// What is known of one name's demand, in requests a second.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Demand {
-    /// Averages by entry.
-    average: BTreeMap<EntryId, f64>,
+    /// What each region gets: averages since it was last not heard.
+    entered: BTreeMap<RegionId, f64>,
+    /// When they were last renewed.
+    at: Option<Time>,
+    /// By entry, what last explained what the regions get.
+    mix: BTreeMap<EntryId, f64>,
     /// What plans count with.
     counted: BTreeMap<EntryId, f64>,
-    /// The last measurement.
-    at: Option<Time>,
 }
 
 impl Demand {
-    /// What each entry sends, measured while every set is at home; `None`: unknown, it stays as it was.
-    pub fn steady(&mut self, entered: Vec<(EntryId, Option<f64>)>, now: Time) {
-        let keep = self.keep(now);
-        let known = |entry: &EntryId| entered.iter().any(|(known, _)| known == entry);
-        self.counted.retain(|entry, _| known(entry));
-        self.average.retain(|entry, _| known(entry));
-        for (entry, rps) in entered {
-            let Some(rps) = rps else { continue };
-            let average = self.average.entry(entry.clone()).or_insert(rps);
-            *average = mixed(*average, rps, keep);
-            adopt(self.counted.entry(entry).or_insert(0.0), *average);
+    /// What clients send to the regions now; whoever is missing is not heard, and what it said before is history.
+    pub fn entered(&mut self, entered: &BTreeMap<RegionId, f64>, hold_down: Duration, now: Time) {
+        let span = SMOOTHING_MAX.min(hold_down / SMOOTHINGS).as_secs_f64();
+        let passed = self.at.replace(now).map_or(Duration::ZERO, |at| now.since(at)).as_secs_f64();
+        let keep = if span > 0.0 { span / (span + passed) } else { 0.0 };
+        self.entered.retain(|region, _| entered.contains_key(region));
+        for (region, rps) in entered {
+            let average = self.entered.entry(region.clone()).or_insert(*rps);
+            *average = *average * keep + rps * (1.0 - keep);
         }
     }
 
-    /// What the regions get during a shift in which nobody is lost on the way.
+    /// Which mix explains what the regions get, when users are where the sets lead and nobody is lost on the way.
     ///
     /// Where no mix was ever seen (this edge has started since) all entries count alike at first.
-    pub fn shifted(
-        &mut self,
-        sets: &BTreeMap<EntryId, WeightedSet>,
-        entered: &BTreeMap<RegionId, f64>,
-        now: Time,
-    ) {
-        let keep = self.keep(now);
-        let total: f64 = entered.values().sum();
+    pub fn measure(&mut self, sets: &BTreeMap<EntryId, WeightedSet>) {
+        let total: f64 = self.entered.values().sum();
         let each = total / sets.len().max(1) as f64;
-        let known = self.average.values().any(|rps| *rps > 0.0);
+        let known = self.mix.values().any(|rps| *rps > 0.0);
         // One that sends nothing may have begun to.
         let least = if known { each * DORMANT } else { each };
-        let mix = sets.keys().map(|e| (e, self.average.get(e).copied().unwrap_or(0.0).max(least))).collect();
-        for (entry, rps) in explained(mix, sets, entered) {
-            let average = self.average.entry(entry.clone()).or_insert(rps);
-            *average = if known { mixed(*average, rps, keep) } else { rps };
-            adopt(self.counted.entry(entry.clone()).or_insert(0.0), *average);
+        let mix = sets.keys().map(|e| (e, self.mix.get(e).copied().unwrap_or(0.0).max(least))).collect();
+        let mix = explained(mix, sets, &self.entered);
+        self.mix = mix.into_iter().map(|(entry, rps)| (entry.clone(), rps)).collect();
+        self.counted.retain(|entry, _| self.mix.contains_key(entry));
+        for (entry, rps) in &self.mix {
+            calm(self.counted.entry(entry.clone()).or_insert(*rps), *rps);
         }
-    }
-
-    /// Nothing can be measured now: what is known stays, and the time until the next measurement is no
-    /// part of an average.
-    pub fn frozen(&mut self) {
-        self.at = None;
     }
 
     /// What plans count with.
     pub fn current(&self) -> BTreeMap<EntryId, f64> {
         self.counted.clone()
     }
+}
 
-    /// How much of an average stays at a measurement now, 0..=1.
-    fn keep(&mut self, now: Time) -> f64 {
-        let passed = self.at.replace(now).map_or(Duration::ZERO, |at| now.since(at)).as_secs_f64();
-        let span = SMOOTHING.as_secs_f64();
-        span / (span + passed)
+/// Takes over what was measured where it has left the band.
+pub fn calm(counted: &mut f64, measured: f64) {
+    if (measured - *counted).abs() > *counted * BAND {
+        *counted = measured;
     }
 }
 
@@ -119,17 +111,6 @@ fn explained<'a>(
     mix
 }
 
-fn mixed(average: f64, sample: f64, keep: f64) -> f64 {
-    average * keep + sample * (1.0 - keep)
-}
-
-/// Takes an average over where it is outside the band.
-fn adopt(counted: &mut f64, average: f64) {
-    if (average - *counted).abs() > *counted * BAND {
-        *counted = average;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,33 +119,15 @@ mod tests {
         EntryId::parse(name).unwrap()
     }
 
-    fn entered(a: f64, b: f64) -> BTreeMap<EntryId, f64> {
+    fn counts(a: f64, b: f64) -> BTreeMap<EntryId, f64> {
         BTreeMap::from([(entry("a"), a), (entry("b"), b)])
     }
 
-    fn measured(a: f64, b: f64) -> Vec<(EntryId, Option<f64>)> {
-        vec![(entry("a"), Some(a)), (entry("b"), Some(b))]
+    fn gets(a: f64, b: f64) -> BTreeMap<RegionId, f64> {
+        BTreeMap::from([("a", a), ("b", b)].map(|(name, rps)| (RegionId::parse(name).unwrap(), rps)))
     }
 
-    fn at(second: u64) -> Time {
-        Time::from_millis(second * 1000)
-    }
-
-    #[test]
-    fn a_burst_of_a_second_and_small_changes_leave_what_plans_count_with() {
-        let mut demand = Demand::default();
-        for second in 0..60 {
-            demand.steady(measured(100.0, 50.0), at(second));
-        }
-        demand.steady(measured(140.0, 51.0), at(60));
-        assert_eq!(demand.current(), entered(100.0, 50.0));
-        for second in 61..200 {
-            demand.steady(measured(150.0, 51.0), at(second));
-        }
-        let current = demand.current();
-        assert!(current[&entry("a")] > 142.0 && current[&entry("b")] == 50.0, "{current:?}");
-    }
-
+    /// Users of `a` go where this says; those of `b` are at home.
     fn sets(of_a: &[(&str, f64)]) -> BTreeMap<EntryId, WeightedSet> {
         let region = |name: &str| RegionId::parse(name).unwrap();
         let a = of_a.iter().map(|(name, share)| (region(name), *share)).collect();
@@ -174,37 +137,87 @@ mod tests {
         ])
     }
 
-    fn gets(a: f64, b: f64) -> BTreeMap<RegionId, f64> {
-        BTreeMap::from([("a", a), ("b", b)].map(|(name, rps)| (RegionId::parse(name).unwrap(), rps)))
+    const HOLD_DOWN: Duration = Duration::from_secs(80);
+
+    /// The same for some seconds.
+    fn look(
+        demand: &mut Demand,
+        sets: &BTreeMap<EntryId, WeightedSet>,
+        gets: &BTreeMap<RegionId, f64>,
+        seconds: std::ops::Range<u64>,
+    ) {
+        for second in seconds {
+            demand.entered(gets, HOLD_DOWN, Time::from_millis(second * 1000));
+            demand.measure(sets);
+        }
+    }
+
+    #[test]
+    fn a_burst_of_a_second_and_small_changes_leave_what_plans_count_with() {
+        let (mut demand, home) = (Demand::default(), sets(&[("a", 1.0)]));
+        look(&mut demand, &home, &gets(100.0, 50.0), 0..60);
+        look(&mut demand, &home, &gets(140.0, 51.0), 60..61);
+        assert_eq!(demand.current(), counts(100.0, 50.0));
+        look(&mut demand, &home, &gets(150.0, 51.0), 61..200);
+        let current = demand.current();
+        assert!(current[&entry("a")] > 142.0 && current[&entry("b")] == 50.0, "{current:?}");
     }
 
     #[test]
     fn during_a_shift_the_mix_follows_the_day_as_far_as_regions_show_it() {
         let mut demand = Demand::default();
-        demand.steady(measured(100.0, 50.0), at(0));
-        demand.frozen();
-        assert_eq!(demand.current(), entered(100.0, 50.0), "nothing is measured while users are lost");
+        look(&mut demand, &sets(&[("a", 1.0)]), &gets(100.0, 50.0), 0..10);
         // All of a's users are in b: only the total shows, and the mix stays.
-        for second in 10..400 {
-            demand.shifted(&sets(&[("b", 1.0)]), &gets(0.0, 300.0), at(second));
-        }
+        look(&mut demand, &sets(&[("b", 1.0)]), &gets(0.0, 300.0), 100..400);
         let current = demand.current();
         assert!((current[&entry("a")] / current[&entry("b")] - 2.0).abs() < 0.1, "{current:?}");
         assert!((current.values().sum::<f64>() - 300.0).abs() < 16.0, "{current:?}");
         // Half of them are at home again, and show that the mix was wrong: a has 60, not 200.
-        for second in 400..900 {
-            demand.shifted(&sets(&[("a", 0.5), ("b", 0.5)]), &gets(30.0, 270.0), at(second));
-        }
+        look(&mut demand, &sets(&[("a", 0.5), ("b", 0.5)]), &gets(30.0, 270.0), 400..600);
         let current = demand.current();
         assert!((current[&entry("a")] - 60.0).abs() < 5.0, "{current:?}");
-        demand.steady(vec![(entry("a"), Some(10.0)), (entry("b"), None)], at(910));
-        assert!(demand.current()[&entry("b")] > 220.0, "nothing new is known of it");
+    }
+
+    #[test]
+    fn one_look_after_a_hold_down_shows_what_was_wrong() {
+        let (mut demand, home) = (Demand::default(), sets(&[("a", 1.0)]));
+        look(&mut demand, &home, &gets(100.0, 50.0), 0..10);
+        // Users of a that DNS itself has led elsewhere, and their return: nothing is measured meanwhile.
+        for second in 10..90 {
+            demand.entered(&gets(60.0, 90.0), HOLD_DOWN, Time::from_millis(second * 1000));
+        }
+        assert_eq!(demand.current(), counts(100.0, 50.0));
+        look(&mut demand, &home, &gets(60.0, 90.0), 90..91);
+        let current = demand.current();
+        assert!((current[&entry("a")] - 60.0).abs() < 1.0 && (current[&entry("b")] - 90.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn who_was_not_heard_is_measured_anew() {
+        let (mut demand, home) = (Demand::default(), sets(&[("a", 1.0)]));
+        look(&mut demand, &home, &gets(100.0, 50.0), 0..10);
+        let mut silent = gets(100.0, 50.0);
+        silent.remove(&RegionId::parse("b").unwrap());
+        demand.entered(&silent, HOLD_DOWN, Time::from_millis(10_000));
+        look(&mut demand, &home, &gets(100.0, 200.0), 11..12);
+        assert_eq!(demand.current()[&entry("b")], 200.0);
     }
 
     #[test]
     fn without_any_mix_all_entries_count_alike_at_first() {
         let mut demand = Demand::default();
-        demand.shifted(&sets(&[("b", 1.0)]), &gets(0.0, 300.0), at(0));
-        assert_eq!(demand.current(), entered(150.0, 150.0));
+        look(&mut demand, &sets(&[("b", 1.0)]), &gets(0.0, 300.0), 0..1);
+        assert_eq!(demand.current(), counts(150.0, 150.0));
+    }
+
+    #[test]
+    fn one_entry_of_all_regions_sends_what_all_of_them_get() {
+        let region = |name: &str| RegionId::parse(name).unwrap();
+        let both = BTreeMap::from([(region("a"), 0.7), (region("b"), 0.3)]);
+        let sets = BTreeMap::from([(entry("all"), WeightedSet::from_shares(&both).unwrap())]);
+        let mut demand = Demand::default();
+        look(&mut demand, &sets, &gets(60.0, 40.0), 0..1);
+        let current = demand.current();
+        assert!((current[&entry("all")] - 100.0).abs() < 1e-9, "{current:?}");
     }
 }

@@ -133,7 +133,8 @@ impl ServiceFamilies {
         ServiceTotals {
             entered: self.entered.with_label_values(&[service.as_str()]).get(),
             served: self.served.with_label_values(&[service.as_str()]).get(),
-            shed: Priority::ALL.iter().map(|priority| of(priority).get()).sum(),
+            // The lowest class is shed while there is room for the others.
+            shed: [Priority::Critical, Priority::Normal].iter().map(|priority| of(priority).get()).sum(),
         }
     }
 
@@ -190,7 +191,7 @@ pub struct ServiceTotals {
     pub entered: u64,
     /// That own endpoints were asked for.
     pub served: u64,
-    /// Turned away because too many were in flight.
+    /// Turned away because too many were in flight, of those that are not the first to give way.
     pub shed: u64,
 }
 

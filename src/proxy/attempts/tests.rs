@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::hash::HashKey;
 use crate::domain::name::ServiceId;
 use crate::domain::snapshot::{RoomStatus, States};
 use std::net::SocketAddr;
@@ -165,4 +166,34 @@ fn an_attempt_counts_in_flight_until_it_is_dropped() {
     assert_eq!(of.candidates[0].endpoints[0].in_flight(), 1);
     drop(attempt);
     assert_eq!(of.candidates[0].endpoints[0].in_flight(), 0);
+}
+
+/// Sessions of a thousand clients that a region has served before, of which so many go there first.
+fn stay(candidates: &[(f64, u8)], region: usize) -> usize {
+    let service = service(candidates);
+    let affinity = Affinity::new(HashKey::new(1, 2), "web");
+    let at = &service.candidates[region];
+    let token = affinity.token(&at.region, at.endpoints[0].address());
+    let first = |client: u64| {
+        let sticky = Sticky::returning(affinity, token, client.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let begin = |random| {
+            let mut attempts = Attempts::all(Arc::clone(&service), budget(3), Some(&sticky), random);
+            attempts.next(random, Time::ZERO).map(|attempt| attempt.region)
+        };
+        let (once, again) = (begin(client), begin(client + 7));
+        assert_eq!(once, again, "a session does not wander");
+        once == Some(at.region.clone())
+    };
+    (0..1000).filter(|client| first(*client)).count()
+}
+
+#[test]
+fn sessions_stay_as_far_as_the_share_of_their_place_goes() {
+    assert_eq!(stay(&[(1.0, 1), (1.0, 1)], 0), 1000);
+    assert_eq!(stay(&[(1.0, 1), (1.0, 1)], 1), 1000, "another region's sessions are led there");
+    let some = stay(&[(0.7, 1), (1.0, 1)], 0);
+    assert!((650..750).contains(&some), "{some}");
+    assert_eq!(stay(&[(0.0, 1), (1.0, 1)], 0), 0, "a drained region keeps no session");
+    let few = stay(&[(1.0, 1), (0.01, 1)], 1);
+    assert!(few < 30, "nor does one that refuses: {few}");
 }

@@ -57,12 +57,13 @@ pub(super) fn explain(decision: &mut Decision, head: &RequestHead<'_>, world: &W
             }
         }
         Decision::Proxy(exchange) => {
-            let rtt = |region: &RegionId| world.snapshot.regions.get(region).and_then(|region| region.rtt);
+            let distance =
+                |region: &RegionId| world.snapshot.regions.get(region).and_then(|region| region.distance);
             let decided = world.snapshot.services.get(&exchange.service);
             exchange.explained = decided.map(|decided| Explained {
                 route: exchange.route.as_ref().map(|route| route.id.clone()),
                 service: Some(exchange.service.clone()),
-                rule: rule_of(decided, &rtt),
+                rule: rule_of(decided, &distance),
             });
         }
     }

@@ -22,6 +22,8 @@ pub struct Sticky {
     /// `None`: it begins with this request.
     pub session: Option<Session>,
     cookie: Option<Cookie>,
+    /// Tells sessions of one place apart: what they have in common is their client.
+    client: u64,
 }
 
 /// The cookie that names the place.
@@ -48,16 +50,24 @@ impl SessionRule {
                 (token, Some(Cookie { name: name.clone(), max_age: *max_age, secure }))
             }
         };
-        Sticky { affinity, session, cookie }
+        let client = client.map_or(0, |address| affinity.key_of_client(address));
+        Sticky { affinity, session, cookie, client }
     }
 }
 
 impl Sticky {
-    /// The key that every draw of the session follows; `None`: draws are its own.
-    pub const fn key(&self) -> Option<u64> {
+    /// A session that a place has served before.
+    #[cfg(test)]
+    pub const fn returning(affinity: Affinity, token: Token, client: u64) -> Self {
+        Self { affinity, session: Some(Session::Token(token)), cookie: None, client }
+    }
+
+    /// What every draw of the session follows; `None`: each request draws anew.
+    pub const fn draws(&self) -> Option<u64> {
         match self.session {
             Some(Session::Key(key)) => Some(key),
-            _ => None,
+            Some(Session::Token(token)) => Some(token.number() ^ self.client),
+            None => None,
         }
     }
 
@@ -111,7 +121,7 @@ mod tests {
         let (home, address) = (RegionId::parse("home").unwrap(), "10.1.2.3:80".parse().unwrap());
         let cookie =
             Some(Cookie { name: "place".to_owned(), max_age: Some(Duration::from_secs(60)), secure: true });
-        let first = Sticky { affinity, session: None, cookie: cookie.clone() };
+        let first = Sticky { affinity, session: None, cookie: cookie.clone(), client: 0 };
         let set = first.set_cookie(&home, address).unwrap();
         let text = set.to_str().unwrap();
         assert!(
@@ -121,7 +131,7 @@ mod tests {
         );
         assert!(!text.contains("10.1.2.3") && !text.contains("home"), "{text}");
         let token = Token::parse(&text.as_bytes()[6..38]).unwrap();
-        let again = Sticky { affinity, session: Some(Session::Token(token)), cookie };
+        let again = Sticky { affinity, session: Some(Session::Token(token)), cookie, client: 0 };
         assert_eq!(again.set_cookie(&home, address), None);
         assert!(again.set_cookie(&home, "10.1.2.4:80".parse().unwrap()).is_some(), "it has moved");
     }

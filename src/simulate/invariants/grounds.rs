@@ -8,7 +8,7 @@ use crate::domain::plan::{Plan, Reason};
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Who is evacuated has a majority of all configured voters against it, in the writer's own eyes.
 pub(super) fn majority(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapshot>) -> Held {
@@ -127,8 +127,9 @@ pub(super) fn min_live(truth: &Truth<'_>, applied: &Applied<'_>) -> Held {
     truth.require(up >= least, Rule::MinLive, || format!("only {up} were up for {:?}", applied.plan))
 }
 
-/// A set in whole points, so that equal shares written with other weights are equal.
-pub(super) fn points(set: &WeightedSet) -> Option<BTreeMap<RegionId, u8>> {
-    let set = WeightedSet::from_shares(&set.shares())?;
-    Some(set.iter().map(|(region, weight)| (region.clone(), weight.get())).collect())
+/// The same shares, as far as weights can say them: thirds are 67, 67, 66 or 67, 66, 67.
+pub(super) fn is_home(set: &WeightedSet, home: &WeightedSet) -> bool {
+    let near = |region: &RegionId| (set.share(region) - home.share(region)).abs() <= 0.01;
+    set.iter().map(|(region, _)| region).eq(home.iter().map(|(region, _)| region))
+        && set.iter().all(|(region, _)| near(region))
 }

@@ -1,7 +1,7 @@
 //! What must hold for as long as something lasts: who is moved in the end, what requests read, and
 //! that all comes home.
 
-use super::grounds::{consistent, points, ranked};
+use super::grounds::{consistent, is_home, ranked};
 use super::{Held, Invariants, Rule, Truth};
 use crate::domain::health::State;
 use crate::domain::name::RegionId;
@@ -17,7 +17,7 @@ impl Invariants {
     pub fn audited(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Held {
         let n = truth.cast.regions.len();
         let at_home = |(cast, stored): (&NameCast, &Stored)| {
-            cast.home.iter().all(|(entry, home)| stored.sets.get(entry).and_then(points) == points(home))
+            cast.home.iter().all(|(entry, home)| stored.sets.get(entry).is_some_and(|set| is_home(set, home)))
         };
         let home = truth.cast.names.iter().zip(&truth.store.names).all(at_home);
         let well = (0..n).all(|r| truth.world.trouble[r].iter().all(|t| !t.now));
@@ -141,7 +141,7 @@ impl Invariants {
             let away = cast
                 .home
                 .iter()
-                .find(|(entry, home)| stored.sets.get(*entry).and_then(points) != points(home));
+                .find(|(entry, home)| !stored.sets.get(*entry).is_some_and(|set| is_home(set, home)));
             if let Some((entry, _)) = away {
                 return Some(format!("entry {entry} of {} holds {:?}", cast.name, stored.sets.get(entry)));
             }

@@ -21,6 +21,7 @@ struct Case {
     last: Option<LastChange>,
     changes: Vec<Time>,
     room: Room,
+    content: Option<RegionId>,
     turn: Turn,
     a_to_b: Option<u64>,
     now: Time,
@@ -57,6 +58,7 @@ impl Case {
             last: None,
             changes: Vec::new(),
             room: Room::default(),
+            content: None,
             turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, holds: true, read: true },
             a_to_b: Some(10),
             now: Time::from_millis(10_000_000),
@@ -110,6 +112,7 @@ impl Case {
             distances: &distances,
             room: &self.room,
             margin: Margin::default(),
+            content: self.content.as_ref(),
             turn: self.turn,
             now: self.now,
         })
@@ -421,4 +424,17 @@ fn a_step_that_cannot_but_overload_a_region_is_refused_by_name() {
     };
     assert_eq!((full, load_rps), (region("a"), 97.0));
     assert!(case.overriding(Refusal::AboveCapacity).next().unwrap().is_some());
+}
+
+#[test]
+fn nobody_overrules_a_writer_that_is_content_but_who_sees_a_region_down_evacuates_it() {
+    let mut case = Case::new(UP, UP, UP).with_set("a", &[("b", 1.0)]);
+    case.turn = Turn { rank: 1, waiting_since: Some(Time::ZERO), ..case.turn };
+    assert!(case.next().unwrap().is_some(), "a writer that would and cannot is stood in for");
+    case.content = Some(region("a"));
+    assert_eq!(case.next(), Err(Refusal::NotWriter));
+    let mut case = Case::new(UP, UP, DOWN);
+    case.turn = Turn { rank: 1, waiting_since: Some(Time::ZERO), ..case.turn };
+    case.content = Some(region("a"));
+    assert_eq!(case.next().unwrap().unwrap().reason, Reason::Evacuation);
 }
