@@ -37,6 +37,8 @@ fi
 for program in buildah podman runc python3 cargo curl; do
     command -v "$program" >/dev/null || skip "$program is missing; sudo apt-get install buildah podman runc python3 curl"
 done
+[ "$(id -u)" = 0 ] || skip "it needs root for debootstrap and runc: sudo scripts/image.sh"
+unshare --mount --pid --fork --mount-proc true || skip "no container can be made within this one (unshare is refused)"
 [ -z "$prebuilt" ] || [ -x "$prebuilt" ] || skip "there is no $prebuilt; cargo build --release --no-default-features"
 
 # Nothing of the user's own images and containers is touched.
@@ -84,7 +86,7 @@ build() {
     [ -z "$prebuilt" ] || cp "$prebuilt" "$work/context/prebuilt/proxima"
     if [ -n "${BUILDER:-}" ]; then
         arguments+=(--build-arg "BUILDER=$BUILDER")
-    elif [ -n "$prebuilt" ] && command -v debootstrap >/dev/null && [ "$(id -u)" = 0 ]; then
+    elif [ -n "$prebuilt" ] && command -v debootstrap >/dev/null; then
         local builder
         builder=$(debian) || skip "debootstrap did not succeed; BUILDER=IMAGE names another builder"
         arguments+=(--build-arg "BUILDER=$builder")
