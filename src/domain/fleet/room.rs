@@ -237,7 +237,8 @@ impl Fleet {
         let part = |left: f64, among: usize| rate(left.max(0.0) / among.max(1) as f64);
         let mut grants = Grants::default();
         // Whoever is named for one service may use the spare for another.
-        grants.spare_of_all = room.map(|room| part(room - fits.iter().flatten().sum::<f64>(), peers));
+        let promised: f64 = fits.iter().flatten().sum();
+        grants.spare_of_all = room.map(|room| part(room - promised, peers));
         for (place, service) in self.services.values().enumerate() {
             let gets = given.get(&place).map(Vec::as_slice).unwrap_or_default();
             if let Some(own) = service.room.headroom() {
