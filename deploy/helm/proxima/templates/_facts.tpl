@@ -1,6 +1,6 @@
 {{/*
 What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] last, each with name, port, protocol and proxy),
-`admin` (port, loopback), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
+`admin` (port, loopback, tls), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
 (a port below 1024), `restart` (settings that a reload does not take). Refuses what cannot work, before anything is applied.
 */}}
 {{- define "proxima.facts" -}}
@@ -22,7 +22,7 @@ What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] l
 {{- $tcp = append $tcp (dict "name" "peer" "port" (include "proxima.port" .address | atoi) "protocol" "peer" "proxy" false) -}}
 {{- end -}}
 {{- $address := default "127.0.0.1:9901" (default dict $config.admin).address -}}
-{{- $admin := dict "port" (include "proxima.port" $address | atoi) "loopback" (regexMatch "^(127\\.|\\[::1\\])" $address) -}}
+{{- $admin := dict "port" (include "proxima.port" $address | atoi) "loopback" (regexMatch "^(127\\.|\\[::1\\])" $address) "tls" (hasKey (default dict $config.admin) "tls") -}}
 {{- if and $admin.loopback (ne .Values.network "hostNetwork") -}}
 {{- fail (printf "config: admin.address is %q, where the kubelet's probes cannot reach it; set [admin] address = \"0.0.0.0:%d\" (the NetworkPolicy keeps others out)" $address (int $admin.port)) -}}
 {{- end -}}

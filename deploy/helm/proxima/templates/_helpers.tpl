@@ -72,6 +72,9 @@ seccompProfile: { type: RuntimeDefault }
 {{- $facts := index . 0 -}}
 path: {{ index . 1 }}
 port: admin
+{{- if $facts.admin.tls }}
+scheme: HTTPS
+{{- end }}
 {{- if $facts.admin.loopback }}
 host: 127.0.0.1
 {{- end }}
