@@ -6,6 +6,8 @@
 #   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
 #   aws     ministack, AWS's command line and checkov in target/aws; curl, jq, openssl
+#   chart   Helm, the schemas of Kubernetes, checkov and hadolint in target/chart
+#   image   buildah, podman, runc, debootstrap, curl; python3; hadolint as above
 #   lint    shellcheck, cargo-deny
 #
 # What is there already is used. Build tools are installed with apt (as root or
@@ -153,6 +155,19 @@ setup_bench() {
     done
 }
 
+# What cannot be had here (there is no Helm library for every processor) is skipped by scripts/chart.sh, loudly.
+setup_chart() {
+    (python_environment chart deploy/helm/requirements.txt) || say "the chart cannot be checked here: see above"
+}
+
+setup_image() {
+    local program
+    setup_chart
+    for program in buildah podman runc debootstrap curl python3; do
+        have "$program" || (install "$program") || say "$program is missing: the image is not built here"
+    done
+}
+
 # python_environment NAME REQUIREMENTS: target/NAME, remade when the file or the interpreter changes.
 python_environment() {
     local name=$1 requirements=$2 key
@@ -182,10 +197,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|aws|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|chart|image|aws|lint..."
 for group in "$@"; do
     case $group in
-    build | test | conformance | bench | aws | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, conformance, bench, aws or lint" ;;
+    build | test | conformance | bench | chart | image | aws | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench, chart, image, aws or lint" ;;
     esac
 done
