@@ -13,14 +13,15 @@ mod fleet {
 mod operators;
 
 use fleet::edge::{Edge, home, pod, policy, region, web, www};
-use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, Target};
+use proxima::domain::fleet::{DnsReport, Input, OutcomeResult, ServiceLoad, Target};
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, EntryId, ServiceId};
 use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState};
-use proxima::domain::policy::RegionPolicy;
+use proxima::domain::policy::{Policy, RegionPolicy};
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
+use proxima::domain::view::CapacitySource;
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::{Weight, WeightedSet};
 use std::collections::BTreeMap;
@@ -283,6 +284,38 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     });
     let to = &edge.plans.first().unwrap().changes[&all].to;
     assert!(to.share(&region("a")) > 0.4 && to.share(&region("b")) > 0.4, "neither has room for all: {to:?}");
+}
+
+/// A minute at home in which 90 requests a second come to region `a`, all of them for its service, of
+/// which `shed` a second are turned away.
+fn full(policy: Policy, shed: f64) -> Edge {
+    let mut edge = Edge::steady(policy);
+    edge.records(7, home());
+    edge.second(60, |edge| {
+        let load = ServiceLoad {
+            entered_rps: 90.0,
+            served_rps: 90.0 - shed,
+            shed_rps: shed,
+            ..ServiceLoad::default()
+        };
+        let services = BTreeMap::from([(web(), load)]);
+        edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0 - shed, services });
+        edge.all_well();
+    });
+    edge
+}
+
+#[test]
+fn dns_moves_what_is_above_a_configured_capacity_of_a_service_and_nothing_for_a_measured_one() {
+    let mut bounded = policy();
+    bounded.steering.capacity_rps.insert(web(), 60.0);
+    let edge = full(bounded, 0.0);
+    let to = &edge.plans.first().unwrap().changes[&EntryId::parse("a").unwrap()].to;
+    assert!(to.share(&region("a")) > 0.65 && to.share(&region("b")) > 0.2, "only the excess leaves: {to:?}");
+    let edge = full(policy(), 30.0);
+    let told = edge.view.as_ref().unwrap().services[&web()].load.unwrap().capacity.unwrap();
+    assert_eq!(told.source, CapacitySource::Measured);
+    assert!(edge.plans.is_empty(), "{:?}", edge.plans);
 }
 
 #[test]

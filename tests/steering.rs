@@ -14,8 +14,10 @@ use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{ServiceId, Zone};
 use proxima::domain::view::{CapacitySource, ServiceView, View};
+use proxima::proxy::attempts::{Attempts, Body, Budget, Failure};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use steering::regions::{World, policy, region, web};
 
@@ -354,4 +356,27 @@ fn requests_stay_in_the_edge_s_zone_as_far_as_it_can_carry_them() {
     };
     assert!((4_800..5_200).contains(&near(&[])), "{}", near(&[]));
     assert_eq!(near(&[address(3)]), 0, "one that was tried is left, zone or not");
+}
+
+#[test]
+fn choosing_where_a_request_goes_allocates_nothing() {
+    let names: Vec<String> = (0..33).map(|n| format!("r{n:02}")).collect();
+    let regions: Vec<_> = names.iter().map(|name| (name.as_str(), 0.0, 1.0)).collect();
+    let mut world = World::new(&regions);
+    world.run(5, |_| {});
+    let snapshot = world.places[0].snapshot.clone().unwrap();
+    let service = &snapshot.services[&web()];
+    assert_eq!(service.candidates.len(), 33);
+    let mut tried = 0;
+    let info = allocation_counter::measure(|| {
+        for random in 0..1_000u64 {
+            let mut attempts = Attempts::all(Arc::clone(service), Budget::new(3, true), None, random);
+            while let Some(attempt) = attempts.next(random, world.now) {
+                tried += 1;
+                drop(attempt);
+                attempts.failed(Failure::Connect, Body::Replayable);
+            }
+        }
+    });
+    assert_eq!((tried, info.count_total), (3_000, 0));
 }

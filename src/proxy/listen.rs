@@ -6,12 +6,14 @@ use crate::proxy::connection::Server;
 use crate::proxy::door::{Door, Rules};
 use crate::proxy::{Addresses, Bound, Error};
 use pingora::protocols::l4::stream::Stream as Socket;
+use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 use unix::SocketFile;
 
@@ -25,6 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Clients that the kernel is asked to let in before they are accepted, and that are taken at
 /// the end. It cuts it to `net.core.somaxconn`; Tokio would ask for 128, a short burst.
 const BACKLOG: u32 = 4096;
+
+/// How long those are waited for who have begun to connect: a way around the world and back.
+const LAST_GREETINGS: Duration = Duration::from_millis(400);
 
 /// What this edge itself may add to a forwarded request: the peer listener takes it, too.
 const ADDED_BYTES: usize = 4096;
@@ -207,12 +212,46 @@ async fn accept_on(Bound { name, door, listener }: Bound, server: Arc<Server>) {
             }
         }
     }
+    if greet_nobody(&listener, &name) {
+        let last = Instant::now() + LAST_GREETINGS;
+        while let Ok(accepted) = timeout_at(last, listener.accept()).await {
+            match accepted {
+                Ok((socket, remote)) => take(socket, remote, &door, &server),
+                Err(e) => left(&name, &e),
+            }
+        }
+    }
     match listener.end() {
         Ok(ended) => take_backlog(&name, &door, &ended, &server),
         Err(e) => warn!(listener = name, error = %e, "clients that had just connected are reset"),
     }
     debug!(listener = name, "closed");
 }
+
+/// Has the kernel drop what begins a new connection, and nothing else: whoever has begun one gets in, and
+/// nobody is let in between the last one that is accepted and the end of the socket, only to be reset. Who
+/// comes later asks again after a second and is refused by then, or let in by whoever listens instead.
+///
+/// Returns whether that could be done.
+fn greet_nobody(listener: &Listening, name: &str) -> bool {
+    let Listening::Tcp(listener) = listener else { return false };
+    let attached = SockRef::from(listener).attach_filter(&NO_SYN);
+    if let Err(error) = &attached {
+        debug!(listener = name, %error, "clients that connect in this moment are reset");
+    }
+    attached.is_ok()
+}
+
+/// Drops segments with SYN and without ACK; the accumulator is loaded with the flags of the TCP header.
+/// Source: Linux, Documentation/networking/filter.rst; RFC 9293 section 3.1.
+const NO_SYN: [SockFilter; 5] = [
+    // ldb [13]; and #(SYN | ACK); jeq #SYN; ret #0; ret #all
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x54, 0, 0, 0x12),
+    SockFilter::new(0x15, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
 
 /// Takes the clients that the kernel has let in already: they may have sent a request.
 ///
