@@ -48,6 +48,7 @@ use crate::operators::Desk;
 use access::Access;
 use arc_swap::ArcSwap;
 use execute::{Pending, execute, follow};
+use operate::Operated;
 use provider::Provider;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,10 +106,18 @@ pub async fn serve(mut links: Links, access: Access) {
 }
 
 /// Tasks that outlive a configuration: what was begun under it is finished under it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
     submissions: JoinSet<Option<(Arc<Provider>, Pending)>>,
     followed: JoinSet<()>,
+    /// Changes of operators that were accepted.
+    operated: (mpsc::Sender<Operated>, mpsc::Receiver<Operated>),
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { submissions: JoinSet::new(), followed: JoinSet::new(), operated: mpsc::channel(FOLLOWED_MAX) }
+    }
 }
 
 impl Work {
@@ -131,7 +140,8 @@ impl Work {
             Some(provider) if provider.dns.mode == DnsMode::Observe => Some("dns.mode is \"observe\""),
             Some(provider) => {
                 let (provider, desk) = (Arc::clone(provider), Arc::clone(&links.desk));
-                readers.spawn(operate::carry(provider, desk, links.inputs.clone()));
+                let operated = self.operated.0.clone();
+                readers.spawn(operate::carry(provider, desk, links.inputs.clone(), operated));
                 None
             }
         };
@@ -168,6 +178,9 @@ impl Work {
                     }
                 }
                 Some(done) = self.submissions.join_next() => self.submitted(done, &links.inputs),
+                Some(operated) = self.operated.1.recv(), if self.followed.len() < FOLLOWED_MAX => {
+                    self.followed.spawn(operate::follow(operated, Arc::clone(&links.desk)));
+                }
                 Some(done) = self.followed.join_next() => drop(whole(done)),
                 Some(done) = readers.join_next() => resume_panic(done),
             }

@@ -24,12 +24,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// Changes followed to INSYNC at once.
-const FOLLOWED_MAX: usize = 64;
 /// Longest time that a change is followed.
 const INSYNC_MAX: Duration = Duration::from_secs(600);
 
@@ -102,10 +99,24 @@ pub async fn write(
     Ok(Step::Submitted { generation, change_id })
 }
 
-/// Writes whatever waits at the desk, until the core is gone.
-pub(super) async fn carry(provider: Arc<Provider>, desk: Arc<Desk>, inputs: mpsc::Sender<Input>) {
+/// A change of operators' words that Route 53 has accepted: to be followed until it is INSYNC.
+#[derive(Debug)]
+pub(super) struct Operated {
+    provider: Arc<Provider>,
+    name: DnsName,
+    generation: Generation,
+    change_id: String,
+}
+
+/// Writes whatever waits at the desk, until the core is gone; `operated`: what was accepted of it, which is
+/// followed whatever the configuration says meanwhile.
+pub(super) async fn carry(
+    provider: Arc<Provider>,
+    desk: Arc<Desk>,
+    inputs: mpsc::Sender<Input>,
+    operated: mpsc::Sender<Operated>,
+) {
     let mut pending = desk.pending();
-    let mut followed = JoinSet::new();
     let mut backoff = Backoff::default();
     loop {
         let waiting = Arc::clone(&pending.borrow_and_update());
@@ -127,11 +138,12 @@ pub(super) async fn carry(provider: Arc<Provider>, desk: Arc<Desk>, inputs: mpsc
                         }
                     }
                     provider.nudge.notify_one();
-                    if let Step::Submitted { generation, change_id } = step
-                        && followed.len() < FOLLOWED_MAX
-                    {
-                        let (provider, desk) = (Arc::clone(&provider), Arc::clone(&desk));
-                        followed.spawn(follow(provider, desk, name, generation, change_id));
+                    if let Step::Submitted { generation, change_id } = step {
+                        let provider = Arc::clone(&provider);
+                        let change = Operated { provider, name, generation, change_id };
+                        if operated.send(change).await.is_err() {
+                            return;
+                        }
                     }
                 }
                 Err(why) => {
@@ -145,15 +157,9 @@ pub(super) async fn carry(provider: Arc<Provider>, desk: Arc<Desk>, inputs: mpsc
             backoff = Backoff::default();
         }
         let pause = backoff.pause();
-        loop {
-            tokio::select! {
-                changed = pending.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                () = sleep(pause), if failed => break,
-                Some(_) = followed.join_next() => {}
-            }
+        tokio::select! {
+            changed = pending.changed() => if changed.is_err() { return },
+            () = sleep(pause), if failed => {}
         }
     }
 }
@@ -178,13 +184,8 @@ fn by_name(waiting: &[Pending]) -> BTreeMap<DnsName, Vec<OperatorAct<Duration>>>
 }
 
 /// Asks for the change until it is INSYNC.
-async fn follow(
-    provider: Arc<Provider>,
-    desk: Arc<Desk>,
-    name: DnsName,
-    generation: Generation,
-    change_id: String,
-) {
+pub(super) async fn follow(operated: Operated, desk: Arc<Desk>) {
+    let Operated { provider, name, generation, change_id } = operated;
     let accepted = Instant::now();
     let api = provider.api.ranked(Rank::Write);
     while accepted.elapsed() < INSYNC_MAX {

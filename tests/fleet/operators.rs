@@ -187,3 +187,14 @@ fn connections_are_let_go_after_dns_has_led_away_and_not_when_only_this_edge_dra
     edge.second(1, Edge::all_well);
     assert_eq!(parting(&edge), None);
 }
+
+#[test]
+fn a_drain_is_taken_back_though_its_region_has_left_the_configuration() {
+    let mut edge = Edge::steady(policy());
+    read(&mut edge, 1, OperatorState::draining([region("gone")]));
+    edge.second(1, Edge::all_well);
+    let undrain = |name: &str| Order::Undrain { region: region(name) };
+    assert_eq!(operate(&mut edge, act(1, undrain("gone"), None)), Ok(()));
+    let unknown = ActRefusal::UnknownRegion { name: www(), region: region("never") };
+    assert_eq!(operate(&mut edge, act(2, undrain("never"), None)), Err(unknown));
+}

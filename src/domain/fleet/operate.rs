@@ -50,8 +50,13 @@ impl Fleet {
             let unknown = || ActRefusal::UnknownName(name.clone());
             let policy = self.policy.names.get(name).ok_or_else(unknown)?;
             let record = self.names.get(name).ok_or_else(unknown)?;
+            // A drain may outlive its region in the configuration, and must not meet it when it returns.
+            let known = |region: &RegionId| match &act.order {
+                Order::Undrain { .. } if record.operator.drains.contains_key(region) => true,
+                _ => policy.regions().contains(region),
+            };
             if let Order::Drain { region, .. } | Order::Undrain { region } = &act.order
-                && !policy.regions().contains(region)
+                && !known(region)
             {
                 return Err(ActRefusal::UnknownRegion { name: name.clone(), region: region.clone() });
             }
