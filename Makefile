@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo sim-full build test test-unit conformance lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-lint clean-tools
+.PHONY: help demo sim-full build test test-unit conformance chart image test-image test-aws lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-chart setup-image setup-aws setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -41,6 +41,19 @@ conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
 	$(CARGO) test --locked --test conformance -- --include-ignored
 
+test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, against stand-ins for AWS
+	$(CARGO) build --locked
+	scripts/test-aws.sh
+
+chart: setup-chart ## The Helm chart: golden files, lint, refusals, Kubernetes' schemas, checkov (ARGS=--bless writes the golden files)
+	scripts/chart.sh $(ARGS)
+
+image: setup-image ## Compile and build the container image, and run it (minutes; ARGS='--tag NAME')
+	scripts/image.sh $(ARGS)
+
+test-image: setup-image ## The same with a binary that is there already: target/release/proxima, or the debug build
+	scripts/image.sh --prebuilt $(firstword $(wildcard target/release/proxima target/debug/proxima) target/release/proxima)
+
 # The binary as it is shipped: no embedded world, the release profile.
 bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute); target/bench/report.json
 	$(CARGO) bench --locked --no-default-features --bench edge -- $(ARGS)
@@ -64,11 +77,20 @@ setup-test:
 setup-conformance:
 	@scripts/setup.sh build conformance
 
+setup-aws:
+	@scripts/setup.sh build aws
+
 setup-bench:
 	@scripts/setup.sh build bench
+
+setup-chart:
+	@scripts/setup.sh chart
+
+setup-image:
+	@scripts/setup.sh image
 
 setup-lint:
 	@scripts/setup.sh build lint
 
 clean-tools: ## Remove the downloaded test tools (the build stays)
-	rm -rf target/tools target/venv target/peers target/setup
+	rm -rf target/tools target/venv target/peers target/chart target/image target/aws target/setup

@@ -339,6 +339,7 @@ fn judged() -> f64 {
         distances: &distances,
         room: &room,
         margin: Margin::default(),
+        content: None,
         turn,
         now,
     };

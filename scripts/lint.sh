@@ -16,7 +16,7 @@ stage() {
 }
 
 stage fmt cargo fmt --check
-stage shellcheck shellcheck scripts/*.sh .ci/run
+stage shellcheck shellcheck scripts/*.sh tests/aws/*.sh .ci/run
 stage deny scripts/deny.sh
 stage clippy cargo clippy --locked --all-targets -- -D warnings
 stage doc env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -5,6 +5,9 @@
 #   test    nginx, h2load, nghttp, dig, curl, promtool; ministack in target/venv
 #   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
+#   aws     ministack, AWS's command line and checkov in target/aws; curl, jq, openssl
+#   chart   Helm, the schemas of Kubernetes, checkov and hadolint in target/chart
+#   image   buildah, podman, runc, debootstrap, curl; python3; hadolint as above
 #   lint    shellcheck, cargo-deny
 #
 # What is there already is used. Build tools are installed with apt (as root or
@@ -135,6 +138,13 @@ setup_conformance() {
     python_environment peers tests/conformance/requirements.txt
 }
 
+# Terraform is not Debian's: scripts/test-aws.sh says what is left out without it.
+setup_aws() {
+    local program
+    for program in curl jq openssl; do have "$program" || install "$program"; done
+    python_environment aws tests/aws/requirements.txt
+}
+
 # A peer that cannot be had is a row with the reason, not a failure.
 setup_bench() {
     local program package
@@ -142,6 +152,19 @@ setup_bench() {
         package=$program
         [ "$program" != h2load ] || package=nghttp2-client
         (unpack "$program" "$package") || say "$program is missing: its rows will say so"
+    done
+}
+
+# What cannot be had here (there is no Helm library for every processor) is skipped by scripts/chart.sh, loudly.
+setup_chart() {
+    (python_environment chart deploy/helm/requirements.txt) || say "the chart cannot be checked here: see above"
+}
+
+setup_image() {
+    local program
+    setup_chart
+    for program in buildah podman runc debootstrap curl python3; do
+        have "$program" || (install "$program") || say "$program is missing: the image is not built here"
     done
 }
 
@@ -174,10 +197,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|chart|image|aws|lint..."
 for group in "$@"; do
     case $group in
-    build | test | conformance | bench | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, conformance, bench or lint" ;;
+    build | test | conformance | bench | chart | image | aws | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench, chart, image, aws or lint" ;;
     esac
 done

@@ -28,6 +28,8 @@ mod explain;
 mod listen;
 mod operator;
 mod report;
+pub mod tls;
+mod who;
 
 /// How long a process that has just started waits for the addresses of its services before it takes
 /// traffic; bounded, so that a name which is nowhere keeps no process out.
@@ -61,8 +63,8 @@ pub struct Wiring {
     pub draining: watch::Receiver<bool>,
 }
 
-/// Serves until the process ends.
-pub async fn run(listener: TcpListener, wiring: Wiring) {
+/// Serves until the process ends; `tls`: what `tls::read` made of the configuration in force.
+pub async fn run(listener: TcpListener, wiring: Wiring, tls: watch::Receiver<tls::Tls>) {
     let router = Router::new()
         .route("/", get(index))
         .route("/live", get(|| async { "live\n" }))
@@ -80,7 +82,7 @@ pub async fn run(listener: TcpListener, wiring: Wiring) {
         )
         .merge(operator::routes())
         .with_state(Arc::new(wiring));
-    listen::serve(listener, router).await;
+    listen::serve(listener, router, tls).await;
 }
 
 const INDEX: &str = concat!(

@@ -28,6 +28,7 @@ use crate::peer::Board;
 use crate::probe::{self, siblings};
 use crate::proxy::{self, Edge, Phase};
 use crate::resolve;
+use crate::trust::TlsError;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
 use std::io;
@@ -73,6 +74,8 @@ enum StartError {
     Proxy(#[from] proxy::Error),
     #[error("listener `admin` cannot listen on {address}")]
     Admin { address: SocketAddr, source: io::Error },
+    #[error("listener `admin`")]
+    AdminTls(#[source] TlsError),
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
@@ -232,6 +235,8 @@ impl App {
         let address = config.admin.address;
         let admin = TcpListener::bind(address).await;
         let admin = admin.map_err(|source| StartError::Admin { address, source })?;
+        let tls = admin::tls::read(&config.admin).await.map_err(StartError::AdminTls)?;
+        let (tls_sender, tls) = watch::channel(tls);
         let listeners = bound(&config, &edge, &admin)?;
 
         let (config_sender, config) = watch::channel(config);
@@ -241,6 +246,7 @@ impl App {
             config: config_sender,
             inputs: input_sender.clone(),
             edge: Arc::clone(&edge),
+            admin: tls_sender,
             metrics: parts.control_metrics.clone(),
             access_log: parts.access_log.clone(),
             texts: parts.texts.clone(),
@@ -259,7 +265,7 @@ impl App {
             inputs: input_sender.clone(),
             spans,
         };
-        app.spawn(parts, Channels { inputs, input_sender, outcomes }, admin, listeners);
+        app.spawn(parts, Channels { inputs, input_sender, outcomes }, (admin, tls), listeners);
         Ok((app, reloader, writers))
     }
 
@@ -267,7 +273,7 @@ impl App {
         &mut self,
         parts: Parts,
         channels: Channels,
-        admin: TcpListener,
+        (admin, tls): (TcpListener, watch::Receiver<admin::tls::Tls>),
         listeners: Arc<[admin::Bound]>,
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
@@ -330,7 +336,7 @@ impl App {
             shutdown,
         };
         self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
-        self.tasks.spawn("admin", admin::run(admin, operators));
+        self.tasks.spawn("admin", admin::run(admin, operators, tls));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
     }

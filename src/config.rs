@@ -6,6 +6,7 @@
 //! The way: text -> sections (`decode`, into the types of `file`) -> `Config`
 //! (`convert`). All problems are told, each with its place (`problems`).
 
+mod admin;
 mod convert;
 mod decode;
 mod file;
@@ -22,6 +23,7 @@ mod units;
 
 pub use units::duration as parse_duration;
 
+pub use admin::{Admin, AdminTls, Credential, Operator};
 pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
@@ -411,31 +413,6 @@ pub struct Resolver {
     pub timeout: Duration,
 }
 
-/// The listener for operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    pub address: SocketAddr,
-    /// Who may act; none: nobody.
-    pub operators: Vec<Operator>,
-}
-
-/// Somebody who may act on the fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operator {
-    /// As control records and the audit log name them.
-    pub name: String,
-    pub token: Token,
-}
-
-/// How an operator is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
-    /// The file holds it; read at each use, so that it can be changed under way.
-    File(PathBuf),
-    /// Its SHA-256.
-    Sha256([u8; 32]),
-}
-
 /// What SIGTERM does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
@@ -464,13 +441,6 @@ impl Default for Resolver {
             ttl_max: Duration::from_secs(300),
             timeout: Duration::from_secs(2),
         }
-    }
-}
-
-impl Default for Admin {
-    /// Loopback: who may read the admin pages is for the operator to widen.
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)), operators: Vec::new() }
     }
 }
 

@@ -16,7 +16,7 @@ pub mod access;
 pub mod answers;
 pub mod api;
 pub mod apply;
-mod ask;
+pub mod ask;
 pub mod batch;
 pub mod checks;
 pub mod control_record;

@@ -1,4 +1,5 @@
-//! Whom this edge believes over TLS, and what it shows: of services, and of other regions.
+//! Whom this edge believes over TLS, and what it shows: of services, of other regions, and (`serve`)
+//! of whoever connects to a listener with TLS.
 //!
 //! What decides is the content of files. It has an id, which connections are
 //! kept by: those that were verified by one content never serve under another,
@@ -27,6 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub mod pem;
+pub mod serve;
 
 /// What is wrong with an address is told once in this time.
 const TELL_EVERY: Duration = Duration::from_secs(60);

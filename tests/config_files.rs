@@ -55,7 +55,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "dns" => key == "zone_id",
         "access_log" | "audit" => key == "output",
         // Who is there, may act.
-        "admin" => key == "operators",
+        "admin" => matches!(key, "operators" | "tls"),
         "journal" => key == "path",
         // A section that is there switches something on.
         "tracing" => key == "otlp",

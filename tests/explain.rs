@@ -3,6 +3,7 @@
 
 mod run_support;
 
+use run_support::authority::Authority;
 use run_support::*;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -149,4 +150,49 @@ fn trusted_clients_may_ask_why_and_nobody_else_sees_it() {
         let asked: Vec<&String> = heads.iter().filter(|head| head.starts_with("get /asked")).collect();
         assert!(!asked.is_empty() && asked.iter().all(|head| !head.contains("x-proxima-")), "{asked:?}");
     }
+}
+
+#[test]
+fn who_has_shown_a_certificate_may_ask_why_and_who_has_not_is_told_nothing() {
+    let (folder, (address, heads)) = (Folder::new(), listener());
+    let (clients, strangers) = (Authority::new(), Authority::new());
+    Authority::new().sign(&folder, "server", "www.example.test");
+    clients.sign(&folder, "client", "a client");
+    strangers.sign(&folder, "stranger", "a client");
+    let https = "[[listeners]]\nname = \"https\"\naddress = \"127.0.0.1:0\"\nprotocol = \"https\"\n\
+                 [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+                 client_auth = \"optional\"\nclient_ca = \"client-ca.pem\"\n";
+    let edge = Edge::ready(&folder.write("proxima.toml", &single(address, https)));
+    until_served(&edge, "/", "ok");
+    let path = |name: &str| folder.path().join(name);
+    let ask = |shown: Option<&str>, word: &str| {
+        let files = shown.map(|name| (path(&format!("{name}.pem")), path(&format!("{name}.key"))));
+        let files = files.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+        let request = format!(
+            "GET /asked HTTP/1.1\r\nhost: www.example.test\r\n{word}: 1\r\nconnection: close\r\n\r\n"
+        );
+        tls::exchange(edge.address("https"), "www.example.test", &path("server-ca.pem"), files, &request)
+    };
+    let told = |answer: &str| {
+        let line = answer.lines().find(|line| line.to_lowercase().starts_with("x-proxima-explain:"));
+        line.map(|line| line.split_once(':').unwrap().1.trim().to_owned())
+    };
+    for (shown, word, explained) in [
+        (Some("client"), "x-proxima-explain", true),
+        (Some("client"), "x-other", false),
+        (None, "x-proxima-explain", false),
+    ] {
+        let answer = ask(shown, word).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{shown:?} {word}: {answer}");
+        let told = told(&answer);
+        assert_eq!(told.is_some(), explained, "{shown:?} {word}: {told:?}");
+        let own = "route=web; service=web; region=here; rule=";
+        assert!(told.iter().all(|told| told.starts_with(own)), "{told:?}");
+    }
+    assert!(ask(Some("stranger"), "x-proxima-explain").is_err(), "of another root: nothing at all");
+    let plain = explained(edge.address("http"), "/asked");
+    assert_eq!(plain, None, "nor by the plain listener");
+    let heads = heads.lock().unwrap();
+    let asked: Vec<&String> = heads.iter().filter(|head| head.starts_with("get /asked")).collect();
+    assert!(asked.len() == 4 && asked.iter().all(|head| !head.contains("x-proxima-")), "{asked:?}");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fleet {
+    mod combinations;
     mod drift;
     pub mod edge;
     pub mod verdicts;
@@ -138,18 +139,13 @@ fn an_edge_that_is_cut_off_writes_nothing_and_serves_from_home() {
 fn a_conflict_is_read_again_before_anything_is_proposed() {
     let mut edge = Edge::steady(policy());
     edge.records(1, home());
-    let own_down = |edge: &mut Edge| {
-        edge.pods(false);
-        edge.peer("b", 20, Word::Up, Word::Down);
-        edge.peer("c", 80, Word::Up, Word::Down);
-    };
-    edge.second(12, own_down);
+    edge.second(12, Edge::own_down);
     assert_eq!(edge.plans.len(), 1, "proposed once");
     edge.tell(Input::Dns(DnsReport::Conflict { name: www() }));
-    edge.second(3, own_down);
+    edge.second(3, Edge::own_down);
     assert_eq!(edge.plans.len(), 1, "not before the records were read");
     edge.records(2, home());
-    edge.second(1, own_down);
+    edge.second(1, Edge::own_down);
     assert_eq!(edge.plans.len(), 2);
     assert_eq!(edge.plans[1].fence.generation, Generation::new(2));
 }
@@ -273,7 +269,8 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     edge.entered = 90.0;
     edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0, services: BTreeMap::new() });
     edge.records(7, BTreeMap::from([(all.clone(), set([34, 33, 33]))]));
-    edge.second(3, |edge| {
+    // Long enough for the averages.
+    edge.second(60, |edge| {
         edge.pods(true);
         edge.peer("b", 20, Word::Up, Word::Up);
         edge.peer("c", 80, Word::Up, Word::Up);
@@ -347,17 +344,12 @@ fn a_service_whose_configuration_has_no_address_any_more_serves_nobody() {
 fn a_plan_that_met_a_conflict_is_held_back_by_name_until_the_records_were_read() {
     let mut edge = Edge::steady(policy());
     edge.records(1, home());
-    let own_down = |edge: &mut Edge| {
-        edge.pods(false);
-        edge.peer("b", 20, Word::Up, Word::Down);
-        edge.peer("c", 80, Word::Up, Word::Down);
-    };
-    edge.second(12, own_down);
+    edge.second(12, Edge::own_down);
     edge.tell(Input::Dns(DnsReport::Conflict { name: www() }));
-    edge.second(1, own_down);
+    edge.second(1, Edge::own_down);
     assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("unread"));
     edge.records(2, home());
-    edge.second(1, own_down);
+    edge.second(1, Edge::own_down);
     assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, None);
 }
 
@@ -395,21 +387,16 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
 fn a_peer_with_another_policy_stops_every_move() {
     let mut edge = Edge::steady(policy());
     edge.records(1, home());
-    let own_down = |edge: &mut Edge| {
-        edge.pods(false);
-        edge.peer("b", 20, Word::Up, Word::Down);
-        edge.peer("c", 80, Word::Up, Word::Down);
-    };
     let mut other = policy();
     other.health.fall += 1;
     edge.policy = other;
-    edge.second(15, own_down);
+    edge.second(15, Edge::own_down);
     assert_eq!(edge.plans, []);
     let name = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].clone();
     assert_eq!(name(&edge).refusal, Some("disagreement"));
     assert!(name(&edge).verdicts.values().all(|v| *v == Verdict::Undecided(Undecided::Disagreement)));
     edge.policy = policy();
-    edge.second(3, own_down);
+    edge.second(3, Edge::own_down);
     assert_eq!(edge.plans.len(), 1, "they agree again");
 }
 

@@ -168,6 +168,10 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
         ("an old measurement", (|shared: &mut Shared| shared.transit_us = 6_000_000) as fn(&mut Shared)),
         ("another region's pod", |shared| shared.view.region = region("c")),
         ("itself", |shared| shared.view.boot = 1),
+        ("another region's answer", |shared| {
+            let probe = &mut shared.regions.get_mut(&region("b")).unwrap()[0];
+            probe.result.as_mut().unwrap().view.as_mut().unwrap().region = region("c");
+        }),
     ] {
         let mut edge = follower();
         let mut words = [1, 2, 3].map(|n| fresh(&edge, n));
@@ -175,17 +179,61 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
         told(&mut edge, words);
         assert_eq!(rtt(&edge), None, "{what}");
     }
+    let mut edge = Edge::new(policy());
+    edge.second(1, |_| ());
+    let words = [1, 2, 3].map(|n| fresh(&edge, n));
+    told(&mut edge, words);
+    assert_eq!(rtt(&edge), None, "who holds the lease goes by what it measures");
     // An older word than one before, and a probe that was told before.
     let mut edge = follower();
-    let words = [fresh(&edge, 5), word(&edge, 4, 9, Duration::ZERO)];
+    let failed = |edge: &Edge, sequence, number| {
+        let mut shared = word(edge, sequence, number, Duration::ZERO);
+        shared.regions.get_mut(&region("b")).unwrap()[0].result = Err(ProbeFailure::Timeout);
+        shared
+    };
+    let words = [vec![fresh(&edge, 5)], (6..12).map(|number| failed(&edge, 4, number)).collect()].concat();
     told(&mut edge, words);
     let before = edge.view.as_ref().unwrap().rtts.clone();
-    let mut again = word(&edge, 6, 5, Duration::ZERO);
-    again.regions.get_mut(&region("b")).unwrap()[0].result = Err(ProbeFailure::Timeout);
-    let words = vec![again; 5];
+    let words = vec![failed(&edge, 6, 5); 5];
     told(&mut edge, words);
     assert_eq!(edge.view.as_ref().unwrap().rtts, before);
     assert_ne!(edge.snapshot.as_ref().unwrap().services[&web()].states[&region("b")], State::Ejected);
+}
+
+#[test]
+fn a_pod_speaks_with_the_holders_votes_while_its_word_is_fresh_and_with_its_own_otherwise() {
+    let votes_down = |edge: &Edge, n: u64| {
+        let mut shared = word(edge, n, n, Duration::ZERO);
+        shared.view.votes = [(www(), [(region("c"), Word::Down)].into())].into();
+        shared
+    };
+    let says = |edge: &Edge| edge.view.as_ref().unwrap().votes[&www()].get(&region("c")).copied();
+    let following = || {
+        let mut edge = follower();
+        let words = [1, 2, 3].map(|n| votes_down(&edge, n));
+        told(&mut edge, words);
+        assert_eq!(says(&edge), Some(Word::Down));
+        edge
+    };
+    let mut edge = follower();
+    let first = votes_down(&edge, 1);
+    told(&mut edge, [first]);
+    assert_eq!(says(&edge), Some(Word::Unknown), "a first word may be of any age");
+
+    let mut edge = following();
+    edge.second(6, |_| ());
+    assert_eq!(says(&edge), Some(Word::Unknown), "the holder is silent");
+
+    let mut edge = following();
+    edge.tell(Input::Lease(Lease { held: true }));
+    edge.second(1, |_| ());
+    assert_eq!(says(&edge), Some(Word::Unknown), "it holds the lease itself now");
+
+    let mut edge = following();
+    let mut other = votes_down(&edge, 4);
+    other.view.policy += 1;
+    told(&mut edge, [other]);
+    assert_eq!(says(&edge), Some(Word::Unknown), "the holder goes by another policy");
 }
 
 #[test]

@@ -7,12 +7,14 @@ mod steering {
 
 use proxima::domain::endpoint::pick_by_zone;
 use proxima::domain::fleet::{
-    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, SampleSource, Target,
+    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, SampleSource,
+    ServiceLoad, Target,
 };
 use proxima::domain::health::{State, Word};
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{ServiceId, Zone};
 use proxima::domain::view::{CapacitySource, ServiceView, View};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use steering::regions::{World, policy, region, web};
@@ -56,6 +58,54 @@ fn what_a_region_has_left_is_divided_among_those_who_ask_and_never_given_twice()
     let grants = ["a", "b", "c"].map(|name| grants[&region(name)]);
     assert!((grants.iter().sum::<f64>() - 60.0).abs() < 0.2, "{grants:?}");
     assert!(grants[1] >= 9.0 && (grants[0] - grants[2]).abs() <= 1.0, "{grants:?}");
+    let spare = world.places[3].view.as_ref().unwrap().spare_rps.unwrap();
+    assert!(spare < 0.2, "nothing is left for whoever does not ask: {spare}");
+    // Who is not heard of any more asks for nothing: the others have its part.
+    for _ in 0..8 {
+        world.places[0].view = None;
+        world.run(1, |_| {});
+    }
+    let grants = &world.places[3].view.as_ref().unwrap().services[&web()].grants;
+    assert!(!grants.contains_key(&region("a")) && grants[&region("c")] > 40.0, "{grants:?}");
+}
+
+#[test]
+fn a_region_or_service_that_serves_all_that_it_can_takes_nothing_of_others() {
+    let regions = [("a", 100.0, 0.0), ("b", 0.0, 0.0)];
+    let by_service = |own: &str| {
+        let mut policy = policy(own, &[("a", 0.0), ("b", 0.0)]);
+        policy.steering.capacity_rps.insert(web(), 100.0);
+        policy
+    };
+    for (what, mut world) in
+        [("region", World::new(&regions)), ("service", World::with(&regions, by_service))]
+    {
+        world.run(5, |_| {});
+        for (served_rps, accepts) in [(99.0, true), (100.0, false), (99.0, true)] {
+            let load = ServiceLoad { entered_rps: 0.0, served_rps, shed_rps: 0.0, in_flight: 10 };
+            let services = BTreeMap::from([(web(), load)]);
+            world.tell("a", Input::Load { entered_rps: 0.0, served_rps, services });
+            world.now = world.now + Duration::from_secs(1);
+            world.tell("a", Input::Tick);
+            assert_eq!(world.places[0].web().unwrap().accepts_forwarded, accepts, "{what} at {served_rps}");
+        }
+    }
+}
+
+#[test]
+fn views_name_no_more_asks_and_grants_than_they_have_room_for() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let of = |first: (f64, f64), others: (f64, f64)| {
+        let place = |(n, name): (usize, &&'static str)| {
+            let (capacity, entered) = if n == 0 { first } else { others };
+            (*name, capacity, entered)
+        };
+        let mut world = World::new(&names.iter().enumerate().map(place).collect::<Vec<_>>());
+        world.run(20, |_| {});
+        world.places[0].view.as_ref().unwrap().services[&web()].clone()
+    };
+    assert_eq!(of((1000.0, 0.0), (10.0, 50.0)).grants.len(), ServiceView::GRANTS_MAX);
+    assert_eq!(of((100.0, 900.0), (20.0, 0.0)).asks.len(), ServiceView::ASKS_MAX);
 }
 
 #[test]

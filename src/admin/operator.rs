@@ -1,13 +1,13 @@
 //! Operators: what they have said, and what they say.
 //!
-//! Reading is open to whoever reaches the listener, as `/snapshot` is. Acting takes a token of
-//! `[[admin.operators]]`. Bad tokens are answered slowly and one at a time, and only a few wait:
-//! guessing is slow, the audit log is not flooded, and a good token never waits for a bad one.
+//! Reading is open to whoever reaches the listener, as `/snapshot` is. Acting takes a token or a
+//! certificate of `[[admin.operators]]` (`who`). Who has none is answered slowly and one at a time, and
+//! only a few wait: guessing is slow, the audit log is not flooded, and a good token never waits for a bad one.
 
 use super::Wiring;
-use super::listen::From as Sender;
+use super::listen::Client;
+use super::who::{self, Unknown};
 use crate::clock::wall_clock;
-use crate::config::{Operator, Token};
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::operator::Said;
 use crate::domain::time::Time;
@@ -21,7 +21,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +29,6 @@ use tokio::time::sleep;
 
 /// The longest body; an act with 64 long names stays below.
 const BODY_BYTES_MAX: usize = 32 * 1024;
-/// The longest file of a token.
-const TOKEN_BYTES_MAX: usize = 4096;
 /// What a bad token costs its sender.
 const DENIAL: Duration = Duration::from_millis(500);
 /// Denials that may wait for each other; further ones are told so at once.
@@ -71,19 +68,21 @@ fn problem(status: StatusCode, error: &str) -> Response {
 async fn act(
     State(wiring): State<Arc<Wiring>>,
     Extension(denials): Extension<Arc<Denials>>,
-    Extension(Sender(from)): Extension<Sender>,
+    Extension(client): Extension<Client>,
     Path(kind): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let operators = wiring.config.borrow().admin.operators.clone();
     if operators.is_empty() {
-        let how = "nobody may act: configure [[admin.operators]] with name and token_file or token_sha256";
+        let how = "nobody may act: configure [[admin.operators]] with name and token_file, token_sha256 or \
+                   certificate_name";
         return problem(StatusCode::FORBIDDEN, how);
     }
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-    let Some(by) = operator(&operators, presented).await else {
-        return deny(&wiring, &denials, &kind, &from).await;
+    let Client { from, names: shown } = client;
+    let by = match who::knows(&operators, &headers, shown.as_deref()).await {
+        Ok(by) => by,
+        Err(unknown) => return deny(&wiring, &denials, &kind, &from, &unknown).await,
     };
     let body = match body {
         Ok(body) => body,
@@ -113,55 +112,19 @@ fn names(wiring: &Wiring) -> BTreeMap<DnsName, BTreeSet<RegionId>> {
     names.map(|(name, policy)| (name.clone(), policy.regions().into_iter().cloned().collect())).collect()
 }
 
-async fn deny(wiring: &Wiring, denials: &Denials, kind: &str, from: &str) -> Response {
+async fn deny(wiring: &Wiring, denials: &Denials, kind: &str, from: &str, unknown: &Unknown) -> Response {
     let Ok(_room) = denials.room.try_acquire() else {
-        return problem(StatusCode::TOO_MANY_REQUESTS, "too many requests with bad tokens");
+        return problem(StatusCode::TOO_MANY_REQUESTS, "too many requests of who is no operator");
     };
     let _turn = denials.turn.lock().await;
     sleep(DENIAL).await;
-    wiring.desk.audit().tell(&Event::denied(kind, Some(from), "denied")).await;
-    let answer = problem(StatusCode::UNAUTHORIZED, "no operator has this token");
-    ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response()
-}
-
-/// The token of `Bearer TOKEN`. Source: RFC 6750, section 2.1; RFC 9110: the scheme in any case.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
-}
-
-/// Whose token it is. Digests are compared, all of them and whole, so that time tells nothing.
-async fn operator(operators: &[Operator], presented: Option<&[u8]>) -> Option<String> {
-    let presented = digest(presented?);
-    let mut found = None;
-    for operator in operators {
-        let wanted = match &operator.token {
-            Token::Sha256(digest) => *digest,
-            Token::File(path) => match tokio::fs::read(path).await {
-                Ok(token) if (1..=TOKEN_BYTES_MAX).contains(&token.trim_ascii().len()) => {
-                    digest(token.trim_ascii())
-                }
-                Ok(_) => {
-                    tracing::error!(operator = operator.name, path = %path.display(), "holds no token");
-                    continue;
-                }
-                Err(error) => {
-                    tracing::error!(operator = operator.name, path = %path.display(), %error, "no token");
-                    continue;
-                }
-            },
-        };
-        let differs = presented.iter().zip(wanted).fold(0, |differs, (a, b)| differs | (a ^ b));
-        if std::hint::black_box(differs) == 0 {
-            found = Some(operator.name.clone());
-        }
+    let why = unknown.to_string();
+    wiring.desk.audit().tell(&Event::denied(kind, Some(from), "denied").because(&why)).await;
+    let answer = problem(unknown.status(), &why);
+    match unknown.status() {
+        StatusCode::UNAUTHORIZED => ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response(),
+        _ => answer,
     }
-    found
-}
-
-fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
 }
 
 async fn account(State(wiring): State<Arc<Wiring>>, Path(id): Path<String>) -> Response {
@@ -258,46 +221,4 @@ async fn show(State(wiring): State<Arc<Wiring>>) -> Response {
     });
     let acts = wiring.desk.accounts().iter().map(Answer::from).collect();
     json(StatusCode::OK, &Report { own: snapshot.own.clone(), names: names.collect(), acts })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_bearer_token_is_read_as_one() {
-        for (value, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer  abc ", Some("abc")),
-            ("Bearer ", None),
-            ("Basic abc", None),
-            ("Bearerabc", None),
-            ("", None),
-        ] {
-            assert_eq!(bearer(value.as_bytes()), token.map(str::as_bytes), "{value:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_operator_is_known_by_the_whole_token_and_nothing_else() {
-        let path = std::env::temp_dir().join(format!("proxima-token-{}", std::process::id()));
-        std::fs::write(&path, "of bob, in a file\n").unwrap();
-        let known = |name: &str, token| Operator { name: name.to_owned(), token };
-        let operators = [
-            known("alice", Token::Sha256(digest(b"of alice"))),
-            known("bob", Token::File(path.clone())),
-            known("gone", Token::File(path.with_extension("none"))),
-        ];
-        for (token, name) in [
-            (Some("of alice"), Some("alice")),
-            (Some("of bob, in a file"), Some("bob")),
-            (Some("of alic"), None),
-            (Some("of alice "), None),
-            (None, None),
-        ] {
-            let found = operator(&operators, token.map(str::as_bytes)).await;
-            assert_eq!(found.as_deref(), name, "{token:?}");
-        }
-        std::fs::remove_file(path).unwrap();
-    }
 }

@@ -3,12 +3,14 @@
 use super::logging::Logging;
 use super::source::{Attempt, Fingerprint, LoadError, Source, Watcher};
 use crate::access_log::{AccessLog, OpenError, Output};
+use crate::admin::tls::{self, Tls};
 use crate::config::Config;
 use crate::domain::fleet::Input;
 use crate::journal::Texts;
 use crate::metrics::control::{ControlMetrics, Reload};
 use crate::operators::audit::Audit;
 use crate::proxy::{self, Edge};
+use crate::trust::TlsError;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ enum ReloadError {
     Proxy(#[from] proxy::Error),
     #[error("{what} cannot change while running; restart to apply it")]
     NeedsRestart { what: &'static str },
+    #[error("listener `admin`")]
+    Admin(#[source] TlsError),
     #[error(transparent)]
     AccessLog(#[from] OpenError),
     #[error("the process ends")]
@@ -47,6 +51,7 @@ pub(super) struct Reloader {
     config: watch::Sender<Arc<Config>>,
     inputs: mpsc::Sender<Input>,
     edge: Arc<Edge>,
+    admin: watch::Sender<Tls>,
     metrics: ControlMetrics,
     access_log: AccessLog,
     texts: Texts,
@@ -60,6 +65,8 @@ pub(super) struct Told {
     pub(super) config: watch::Sender<Arc<Config>>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) edge: Arc<Edge>,
+    /// How the admin listener serves new connections.
+    pub(super) admin: watch::Sender<Tls>,
     pub(super) metrics: ControlMetrics,
     pub(super) access_log: AccessLog,
     /// Told before a policy is.
@@ -71,7 +78,7 @@ pub(super) struct Told {
 impl Reloader {
     /// `fingerprint` and `named` are those of the configuration in force.
     pub(super) fn new(source: Source, fingerprint: Fingerprint, named: Vec<PathBuf>, told: Told) -> Self {
-        let Told { config, inputs, edge, metrics, access_log, texts, audit, logging } = told;
+        let Told { config, inputs, edge, admin, metrics, access_log, texts, audit, logging } = told;
         metrics.config_applied(fingerprint.hash(), unix_seconds());
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,6 +91,7 @@ impl Reloader {
             config,
             inputs,
             edge,
+            admin,
             metrics,
             access_log,
             texts,
@@ -175,6 +183,7 @@ impl Reloader {
             return Err(ReloadError::NeedsRestart { what });
         }
         let output = opened(Arc::clone(&config)).await?;
+        let admin = tls::read(&config.admin).await.map_err(ReloadError::Admin)?;
         let room = self.inputs.reserve().await.map_err(|_| ReloadError::CoreGone)?;
         self.edge.apply(&config).await?;
         self.texts.tell(&config.policy, &config.text);
@@ -182,6 +191,7 @@ impl Reloader {
         room.send(Input::Configure(Arc::clone(&config.policy)));
         self.logging.apply(&config.log);
         self.audit.switch(config.audit.clone()).await;
+        self.admin.send_replace(admin);
         self.config.send_replace(config);
         self.switch(output).await;
         self.applied = fingerprint;

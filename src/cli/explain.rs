@@ -2,6 +2,7 @@
 //!
 //! Three places to ask, one answer: the configuration alone, a running edge, a journal at a moment.
 
+use crate::cli::admin_client::TlsFiles;
 use crate::config::{self, Environment};
 use crate::domain::explain::{Explanation, NameExplanation, Question};
 use crate::domain::fleet::Fleet;
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// Ask a running edge, by its admin listener: http://127.0.0.1:9901.
     #[arg(long)]
     live: Option<String>,
+    #[command(flatten)]
+    files: TlsFiles,
     /// Ask a journal, at the moment of --at.
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -87,11 +90,11 @@ fn request_text(arguments: &Arguments, path: &str) -> Result<String, Refused> {
     question.https = arguments.scheme == "https";
     question.headers.clone_from(&arguments.header);
     let told: Explanation = match &arguments.live {
-        Some(url) => {
-            of_region(arguments, asked(url, &live::request_query(&question))?, |told: &Explanation| {
-                &told.own
-            })?
-        }
+        Some(url) => of_region(
+            arguments,
+            asked(arguments, url, &live::request_query(&question))?,
+            |told: &Explanation| &told.own,
+        )?,
         None => with_core(arguments, |fleet, now| fleet.explain(&question, now))?,
     };
     if arguments.json { json(&told) } else { Ok(render::request(&told)) }
@@ -99,9 +102,11 @@ fn request_text(arguments: &Arguments, path: &str) -> Result<String, Refused> {
 
 fn name_text(arguments: &Arguments, name: &DnsName) -> Result<String, Refused> {
     let told: NameExplanation = match &arguments.live {
-        Some(url) => {
-            of_region(arguments, asked(url, &live::name_query(name))?, |told: &NameExplanation| &told.own)?
-        }
+        Some(url) => of_region(
+            arguments,
+            asked(arguments, url, &live::name_query(name))?,
+            |told: &NameExplanation| &told.own,
+        )?,
         None => with_core(arguments, |fleet, now| fleet.explain_name(name, now))?
             .ok_or_else(|| format!("the configuration has no name `{name}`"))?,
     };
@@ -112,8 +117,9 @@ fn json(told: &impl Serialize) -> Result<String, Refused> {
     serde_json::to_string_pretty(told).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
-fn asked<T: DeserializeOwned>(url: &str, query: &str) -> Result<T, Refused> {
-    let body = live::get(url, query).map_err(|error| format!("{url}: {}", chain(&error)))?;
+fn asked<T: DeserializeOwned>(arguments: &Arguments, url: &str, query: &str) -> Result<T, Refused> {
+    let body =
+        live::get(url, &arguments.files, query).map_err(|error| format!("{url}: {}", chain(&error)))?;
     serde_json::from_slice(&body).map_err(|error| format!("{url}: not an answer of this version: {error}"))
 }
 

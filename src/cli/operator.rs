@@ -4,6 +4,7 @@
 //! waits and says how far it has come. With `--direct` no edge is asked: the control record is
 //! written from here, by the same code.
 
+use crate::cli::admin_client::TlsFiles;
 use crate::config;
 use crate::domain::name::{DnsName, RegionId, RuleName};
 use crate::operators::Progress;
@@ -137,6 +138,8 @@ struct Admin {
         default_value = "http://127.0.0.1:9901"
     )]
     url: String,
+    #[command(flatten)]
+    files: TlsFiles,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -194,7 +197,7 @@ pub fn clear(arguments: Clear) -> ExitCode {
 
 pub fn operator(Operator::Status(Status { admin }): Operator) -> ExitCode {
     block_on("operator status", async {
-        let client = Client::of(&admin.url, None)?;
+        let client = Client::of(&admin.url, &admin.files, None).await?;
         print(&client.get("/operator").await?);
         Ok(ExitCode::SUCCESS)
     })
@@ -235,7 +238,7 @@ impl Act {
             let read = std::fs::read_to_string(path);
             read.map_err(|error| Failure(format!("{}: {error}", path.display())))
         });
-        let client = Client::of(&self.admin.url, token.transpose()?)?;
+        let client = Client::of(&self.admin.url, &self.admin.files, token.transpose()?).await?;
         let body = serde_json::to_string(&asked).map_err(|error| Failure(error.to_string()))?;
         let mut answer = client.answer("POST", &format!("/operator/{kind}"), body).await?;
         print(&format!("{kind}: in force at {} as of now, by {}", self.admin.url, answer.operator));

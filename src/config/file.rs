@@ -359,12 +359,19 @@ sections! {
     }
     AdminSection {
         address: Key<SocketAddr>,
+        tls: Option<Section<AdminTlsSection>>,
         operators: Option<Vec<Section<OperatorSection>>>,
+    }
+    AdminTlsSection {
+        certificate: Key<FilePath>,
+        key: Key<FilePath>,
+        client_ca: Key<FilePath>,
     }
     OperatorSection {
         name: Key<Text>,
         token_file: Key<FilePath>,
         token_sha256: Key<Text>,
+        certificate_name: Key<Text>,
     }
     AuditSection {
         output: Key<FilePath>,

@@ -6,6 +6,7 @@
 use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::plan::Generation;
 use crate::domain::time::Time;
 use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,10 @@ pub struct View {
     /// What the region does.
     #[serde(default)]
     pub load: LoadView,
+    /// Names whose records are as it would have them, and the generation of the control record that it
+    /// judged; those of which it cannot tell are left out.
+    #[serde(default)]
+    pub content: BTreeMap<DnsName, Generation>,
     /// Requests a second, of all services together, that each region which asks for nothing may send.
     #[serde(default)]
     pub spare_rps: Option<f64>,
@@ -107,6 +112,7 @@ impl View {
             witnesses: BTreeMap::new(),
             draining: false,
             load: LoadView::default(),
+            content: BTreeMap::new(),
             spare_rps: None,
         }
     }
@@ -123,7 +129,9 @@ impl View {
         services: impl Iterator<Item = &'a ServiceId>,
     ) -> usize {
         let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
-        let names: usize = names.map(|n| n.as_str().len() + r#""":{},"#.len() + votes).sum();
+        let content = r#""":18446744073709551615,"#.len();
+        let name = |n: &DnsName| 2 * n.as_str().len() + r#""":{},"#.len() + votes + content;
+        let names: usize = names.map(name).sum();
         let witness = r#""":{"witness":"unknown","age_ms":4294967295},"#.len();
         let witnesses: usize = regions.clone().map(|r| r.as_str().len() + witness).sum();
         let rtts: usize = regions.clone().map(|r| r.as_str().len() + r#""":4294967295,"#.len()).sum();
@@ -138,7 +146,7 @@ impl View {
 /// Longest spelling of what [`rate`] makes.
 const RATE_BYTES_MAX: usize = "-999999999.9".len();
 /// A service without its name, asks and grants.
-const SERVICE_BYTES_MAX: usize = r#""":{"word":"unknown","draining":false,"load":{"rps":-999999999.9,"in_flight":4294967295,"shed_rps":-999999999.9,"capacity":{"rps":-999999999.9,"source":"configured"}},"asks":{},"grants":{},"spare_rps":-999999999.9},"#.len();
+const SERVICE_BYTES_MAX: usize = r#""":{"word":"unknown","draining":false,"load":{"rps":-999999999.9,"in_flight":4294967295,"shed_rps":-999999999.9,"capacity":{"rps":-999999999.9,"source":"configured"}},"entered_rps":-999999999.9,"asks":{},"grants":{},"spare_rps":-999999999.9},"#.len();
 
 /// Requests a second as views say it: to a tenth, within a thousand million.
 pub fn rate(rps: f64) -> f64 {
@@ -158,6 +166,9 @@ pub struct ServiceView {
     pub draining: bool,
     #[serde(default)]
     pub load: Option<LoadView>,
+    /// Requests a second that clients sent to this region.
+    #[serde(default)]
+    pub entered_rps: f64,
     /// Requests a second that this region would send to others.
     #[serde(default)]
     pub asks: BTreeMap<RegionId, f64>,
@@ -182,6 +193,7 @@ impl ServiceView {
             word,
             draining: false,
             load: None,
+            entered_rps: 0.0,
             asks: BTreeMap::new(),
             grants: BTreeMap::new(),
             spare_rps: None,

@@ -318,7 +318,8 @@ impl Pipeline {
 
     /// Whether the connection may serve another request after this one.
     fn keeps(&self, call: &Call<'_>) -> bool {
-        if call.leaves && matches!(call.down, Downstream::H1(_)) {
+        // Who does not mean to ask on, such as a health check, is not let go by this.
+        if call.leaves && matches!(&call.down, Downstream::H1(request) if request.is_persistent()) {
             self.shared.wiring.metrics.moves.closed(Kind::Http1);
         }
         !call.leaves && !self.shared.draining()

@@ -121,17 +121,15 @@ impl Run<'_> {
         }
         let mut loads = vec![vec![ServiceLoad::default(); self.cast.services.len()]; self.cast.regions.len()];
         let entered = self.send(&mut flow, &mut loads);
-        for region in 0..self.cast.regions.len() {
+        for (region, loads) in loads.iter_mut().enumerate() {
             let capacity = self.capacity(region);
             self.world.overloaded[region] = capacity.is_some_and(|c| flow.offered[region] > c * 1.001);
             let admitted = admitted(flow.offered[region], capacity);
-            for load in &mut loads[region] {
+            for load in loads {
                 load.shed_rps = load.served_rps * (1.0 - admitted);
                 load.served_rps *= admitted;
+                load.in_flight = (load.served_rps * SERVICE.as_secs_f64()) as u32;
             }
-        }
-        for load in loads.iter_mut().flatten() {
-            load.in_flight = (load.served_rps * SERVICE.as_secs_f64()) as u32;
         }
         let offered = flow.offered.clone();
         self.flow = flow;

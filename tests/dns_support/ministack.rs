@@ -1,4 +1,4 @@
-//! ministack, an AWS stand-in, as a process with signatures checked.
+//! ministack, an AWS stand-in that knows part of Route 53's rules, as a process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ pub struct Ministack {
 }
 
 impl Ministack {
-    /// Starts the one that `make test` installs, or that `PROXIMA_MINISTACK` names.
+    /// Starts the one that `make test` installs, or that `PROXIMA_MINISTACK` names, with these settings.
     ///
     /// `None`, said aloud, where there is none; a failure under `PROXIMA_REQUIRE_TOOLS=1`.
-    pub async fn start() -> Option<Self> {
+    pub async fn start(settings: &[(&str, &str)]) -> Option<Self> {
         let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/ministack");
         let program = std::env::var_os("PROXIMA_MINISTACK").map_or(installed, PathBuf::from);
         if !program.exists() {
@@ -31,7 +31,7 @@ impl Ministack {
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let process = Command::new(&program)
-                .env("AUTH", "true")
+                .envs(settings.iter().copied())
                 .env("BIND_HOST", "127.0.0.1")
                 .env("GATEWAY_PORT", address.port().to_string())
                 .env_remove("AWS_ACCESS_KEY_ID")

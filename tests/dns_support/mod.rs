@@ -92,7 +92,7 @@ impl Server {
 
     /// The ministack that `make test` installs, with signatures checked.
     pub async fn ministack() -> Option<Self> {
-        let process = Ministack::start().await?;
+        let process = Ministack::start(&[("AUTH", "true")]).await?;
         let endpoint = process.address.to_string();
         let mut server = Self::local("ministack", &endpoint, NO_ZONE.to_owned(), Process::Ministack(process));
         let created =

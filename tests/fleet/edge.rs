@@ -195,6 +195,13 @@ impl Edge {
         self.peer("c", 80, Word::Up, Word::Up);
     }
 
+    /// A second in which the own service is down and everyone says so.
+    pub fn own_down(&mut self) {
+        self.pods(false);
+        self.peer("b", 20, Word::Up, Word::Down);
+        self.peer("c", 80, Word::Up, Word::Down);
+    }
+
     pub fn candidates(&self) -> Vec<(String, Place)> {
         let service = &self.snapshot.as_ref().unwrap().services[&web()];
         service.candidates.iter().map(|c| (c.region.to_string(), c.place)).collect()

@@ -1,12 +1,13 @@
 //! The verdict table of docs/failover.md, row by row: what one edge of three concludes and does.
 
-use super::edge::{Edge, home, policy, region, www};
+use super::edge::{Edge, home, pod, policy, region, web, www};
 use Word::{Down, Up};
-use proxima::domain::fleet::{DnsReport, Input};
-use proxima::domain::health::Word;
-use proxima::domain::name::EntryId;
+use proxima::domain::fleet::{DnsReport, EndpointAnswer, Input, Probe, ProbeFailure, Target};
+use proxima::domain::health::{State, Word};
+use proxima::domain::name::{EntryId, ServiceId};
 use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{CheckOutcome, Fence, Generation, NameState, Refusal};
+use proxima::domain::snapshot::Gate;
 use proxima::domain::view::View;
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
@@ -172,4 +173,71 @@ fn an_edge_that_has_just_started_concludes_and_writes_nothing() {
     let status = edge.snapshot.as_ref().unwrap().names[&www()].clone();
     assert!(matches!(status.verdicts[&region("c")], Verdict::Undecided(_)), "{:?}", status.verdicts);
     assert_eq!(edge.plans, []);
+}
+
+#[test]
+fn one_service_of_a_name_that_is_down_is_enough_for_a_vote_against_its_region() {
+    let api = ServiceId::parse("api").unwrap();
+    let mut both = policy();
+    both.services.insert(api.clone());
+    both.names.get_mut(&www()).unwrap().services.insert(api.clone());
+    let mut edge = Edge::new(both);
+    edge.tell(Input::Resolved { target: Target::Service(api.clone()), addresses: vec![pod(3)] });
+    let probed = |edge: &mut Edge, result: Result<EndpointAnswer, ProbeFailure>| {
+        edge.all_well();
+        edge.tell(Input::Probed(Probe::Endpoint { service: api.clone(), address: pod(3), result }));
+    };
+    let own_vote = |edge: &Edge| edge.view.as_ref().unwrap().votes[&www()][&region("a")];
+    edge.second(5, |edge| probed(edge, Ok(EndpointAnswer::Well)));
+    assert_eq!(own_vote(&edge), Up);
+    edge.second(12, |edge| probed(edge, Err(ProbeFailure::Connect)));
+    assert_eq!(own_vote(&edge), Down);
+}
+
+#[test]
+fn a_drained_region_stays_in_dns_while_nobody_else_says_that_it_is_well() {
+    let mut edge = Edge::steady(policy());
+    edge.records_with(1, home(), &["a"]);
+    let gate = |edge: &Edge| edge.snapshot.as_ref().unwrap().names[&www()].gate;
+    edge.second(1, Edge::all_well);
+    assert_eq!(gate(&edge), Gate::Closed);
+    edge.second(12, a_hears_nobody);
+    assert_eq!(gate(&edge), Gate::Open, "that it is well itself is no reason to send its users away");
+}
+
+#[test]
+fn views_of_any_age_take_no_region_back_that_was_down() {
+    let mut edge = Edge::steady(policy());
+    let state = |edge: &Edge| edge.snapshot.as_ref().unwrap().services[&web()].states[&region("c")];
+    edge.second(10, c_is_silent);
+    assert_eq!(state(&edge), State::Ejected);
+    for _ in 0..4 {
+        // After a silence nobody knows when a view was made.
+        edge.peer("c", 80, Up, Up);
+        edge.second(6, |edge| edge.pods(true));
+    }
+    assert_eq!(state(&edge), State::Ejected);
+    edge.second(20, Edge::all_well);
+    assert_ne!(state(&edge), State::Ejected);
+}
+
+#[test]
+fn nobody_waits_for_a_region_that_is_down_to_write() {
+    let mut second = policy();
+    second.own = region("b");
+    let mut edge = Edge::new(second);
+    edge.tell(Input::Resolved { target: Target::Peer(region("a")), addresses: vec![pod(13)] });
+    let a_is = |word: Word| {
+        move |edge: &mut Edge| {
+            let votes = [("a", word), ("b", Up), ("c", Up)];
+            edge.pods(true);
+            edge.peer_votes("a", 20, word, &votes);
+            edge.peer_votes("c", 80, Up, &votes);
+        }
+    };
+    edge.second(5, a_is(Up));
+    edge.records(1, home());
+    // It answers, and says that it is down: it would stand first.
+    edge.second(12, a_is(Down));
+    assert_eq!(edge.plans.len(), 1);
 }

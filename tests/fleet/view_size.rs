@@ -4,6 +4,7 @@ use super::edge::region;
 use proxima::domain::health::Word;
 use proxima::domain::latency::Rtt;
 use proxima::domain::name::{DnsName, RegionId, ServiceId};
+use proxima::domain::plan::Generation;
 use proxima::domain::view::{CapacitySource, CapacityView, LoadView, ServiceView, View, WitnessView};
 use proxima::domain::votes::Witness;
 use std::time::Duration;
@@ -25,6 +26,7 @@ fn no_view_is_larger_than_its_bound() {
         word: Word::Unknown,
         draining: false,
         load: Some(load),
+        entered_rps: number,
         asks: rates(ServiceView::ASKS_MAX),
         grants: rates(ServiceView::GRANTS_MAX),
         spare_rps: Some(number),
@@ -43,6 +45,7 @@ fn no_view_is_larger_than_its_bound() {
         witnesses: regions.iter().map(|r| (r.clone(), reading)).collect(),
         draining: false,
         load,
+        content: names.iter().map(|n| (n.clone(), Generation::new(u64::MAX))).collect(),
         spare_rps: Some(number),
     };
     let bytes = serde_json::to_vec(&view).unwrap().len();

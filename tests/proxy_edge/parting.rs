@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: www.example.com\r\n\r\n";
+const ONCE: &[u8] = b"GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n";
 const OTHER: &[u8] = b"GET / HTTP/1.1\r\nhost: other.example.com\r\n\r\n";
 
 /// From here on this share of the name's connections is to be closed.
@@ -62,6 +63,11 @@ async fn http1_goes_with_its_next_answer_http2_by_goaway_and_other_names_stay() 
     let answer = one_answer(&mut kept).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "answered, then closed");
     assert_eq!(rest(&mut kept).await, "");
+    assert_eq!(closed(&edge, "http1"), 1.0);
+    // A health check closes by itself: it is nobody who is let go.
+    let mut once = TcpStream::connect(edge.http()).await.unwrap();
+    once.write_all(ONCE).await.unwrap();
+    assert_eq!(one_answer(&mut once).await.header("connection"), Some("close"));
     assert_eq!(closed(&edge, "http1"), 1.0);
     for _ in 0..2 {
         other.write_all(OTHER).await.unwrap();

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod nginx;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,6 +2,7 @@
 //! client in front of it.
 #![allow(dead_code)] // Each test file uses its part.
 
+#[path = "../dns_support/ministack.rs"]
 pub mod ministack;
 pub mod rules;
 

@@ -1,6 +1,6 @@
 //! Asking a running edge: one GET of its admin listener.
 
-use crate::cli::admin_client::{self, AdminClient};
+use crate::cli::admin_client::{self, AdminClient, TlsFiles};
 use crate::domain::explain::Question;
 use crate::domain::name::DnsName;
 use bytes::Bytes;
@@ -57,11 +57,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// One GET of `/explain`; the body of a good answer.
-pub(super) fn get(url: &str, query: &str) -> Result<Bytes, Error> {
-    let client = AdminClient::of(url)?;
+pub(super) fn get(url: &str, files: &TlsFiles, query: &str) -> Result<Bytes, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let path = format!("/explain?{query}");
-    let (status, body) = runtime.block_on(client.send("GET", &path, None, String::new()))?;
+    let (status, body) = runtime.block_on(async {
+        AdminClient::of(url, files).await?.send("GET", &path, None, String::new()).await
+    })?;
     if status == StatusCode::OK {
         return Ok(body);
     }

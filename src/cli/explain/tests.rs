@@ -3,12 +3,17 @@
 use super::*;
 use crate::config::ConfigText;
 use crate::domain::fleet::{
-    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, Target,
+    DnsReport, EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, RegionAnswer, Target,
 };
 use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
-use crate::domain::name::ServiceId;
+use crate::domain::name::{EntryId, ServiceId};
+use crate::domain::operator::{Drain, Freeze, OperatorState, Said};
+use crate::domain::plan::{Fence, Generation, NameState};
 use crate::domain::view::{ServiceView, View};
+use crate::domain::votes::Witness;
+use crate::domain::weights::WeightedSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const TEXT: &str = r#"
@@ -266,5 +271,181 @@ region   us               down; 3 votes, 2 needed (ap up, eu down, us down); its
 writers  1 stand before this region
 gate     open
 rule     nothing is held back
+"#.trim_start());
+}
+
+impl Case {
+    /// The records as read now, the checkers' answers too; changed `ago` by `ap`.
+    fn read(&mut self, weights: &[(&str, f64)], ago: Duration, operator: OperatorState) {
+        let shares = weights.iter().map(|(n, share)| (RegionId::parse(n).unwrap(), *share)).collect();
+        let state = NameState {
+            fence: Fence { epoch: "e".to_owned(), generation: Generation::new(5) },
+            writer: Some(RegionId::parse("ap").unwrap()),
+            changed_at: Some(self.now.before(ago)),
+            operator,
+            sets: BTreeMap::from([(
+                EntryId::parse("all").unwrap(),
+                WeightedSet::from_shares(&shares).unwrap(),
+            )]),
+        };
+        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        for region in ["ap", "eu", "us"] {
+            let (region, witness) = (RegionId::parse(region).unwrap(), Witness::Green);
+            self.tell(Input::Dns(DnsReport::Witness { region, witness }));
+        }
+    }
+
+    fn name(&self) -> String {
+        render::name(&self.fleet.explain_name(&www(), self.now).unwrap())
+    }
+}
+
+fn www() -> DnsName {
+    DnsName::parse("www.example.com").unwrap()
+}
+
+const HOME: [(&str, f64); 3] = [("eu", 0.5), ("us", 0.3), ("ap", 0.2)];
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_name_that_is_well_is_told_with_every_rule() {
+    let mut case = Case::well();
+    case.read(&HOME, HOUR, OperatorState::default());
+    case.seconds(1, Word::Up);
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3601 s ago by ap
+entry    all              ap 20, eu 50, us 30, as wanted
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               not applicable
+check    min_live             not applicable
+check    never_empty          not applicable
+check    needs_operator       not applicable
+check    max_shift            not applicable
+check    above_capacity       not applicable
+check    hold_down            not applicable
+check    max_changes_per_hour not applicable
+check    undoes_other         not applicable
+check    just_woke            not applicable
+check    not_holder           not applicable
+check    not_writer           not applicable
+check    unread               not applicable
+writers  1 stand before this region
+gate     open
+rule     nothing is held back
+"#.trim_start());
+}
+
+#[test]
+fn a_return_that_is_held_back_names_the_rules_that_refuse_it_and_how_long() {
+    let mut case = Case::well();
+    let evacuated = [("eu", 0.8), ("ap", 0.2)];
+    case.read(&evacuated, Duration::from_secs(60), OperatorState::default());
+    case.seconds(1, Word::Up);
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 61 s ago by ap
+entry    all              ap 20, eu 80, wanted: ap 20, eu 50, us 30
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               passed
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            passed
+check    above_capacity       passed
+check    hold_down            refused: 119 s to go
+check    max_changes_per_hour passed
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           refused: 20 s to go
+check    unread               passed
+writers  1 stand before this region
+gate     open
+rule     held back by hold_down
+"#.trim_start());
+}
+
+#[test]
+fn a_drained_region_is_told_with_the_operators_reason() {
+    let mut case = Case::well();
+    let drain = Drain { said: Said::new("bad deploy", "alice"), expires_at: None };
+    let drains = BTreeMap::from([(RegionId::parse("us").unwrap(), drain)]);
+    case.read(&HOME, HOUR, OperatorState { drains, ..OperatorState::default() });
+    // Long enough for the region whose turn it was.
+    case.seconds(21, Word::Up);
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3621 s ago by ap
+entry    all              ap 20, eu 50, us 30, wanted: ap 20, eu 80
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               up, drained; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               passed
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            passed
+check    above_capacity       passed
+check    hold_down            passed
+check    max_changes_per_hour passed
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           passed
+check    unread               passed
+operator drains us: bad deploy
+writers  1 stand before this region
+gate     open
+rule     nothing is held back
+"#.trim_start());
+}
+
+#[test]
+fn a_frozen_name_holds_even_an_evacuation_back() {
+    let mut case = Case::well();
+    let freeze = Some(Freeze { said: Said::new("release 7", "bob") });
+    case.read(&HOME, HOUR, OperatorState { freeze, ..OperatorState::default() });
+    case.seconds(8, Word::Down);
+    assert_eq!(case.name(), r#"
+www.example.com, at an edge in eu: generation 5, changed 3608 s ago by ap
+entry    all              ap 20, eu 50, us 30, wanted: ap 20, eu 80
+region   ap               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   eu               up; 3 votes, 2 needed (ap up, eu up, us up); itself says up, its health check is green
+region   us               down; 3 votes, 2 needed (ap up, eu down, us down); itself says down, its health check is green
+check    foreign              passed
+check    disagreement         passed
+check    no_majority          passed
+check    no_evidence          passed
+check    frozen               refused: release 7
+check    min_live             passed
+check    never_empty          passed
+check    needs_operator       not applicable
+check    max_shift            not applicable
+check    above_capacity       not applicable
+check    hold_down            not applicable
+check    max_changes_per_hour not applicable
+check    undoes_other         passed
+check    just_woke            passed
+check    not_holder           passed
+check    not_writer           refused: 20 s to go
+check    unread               passed
+operator froze it: release 7
+writers  1 stand before this region
+gate     open
+rule     held back by frozen
 "#.trim_start());
 }

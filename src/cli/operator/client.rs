@@ -1,6 +1,6 @@
 //! What operators ask an edge's admin listener, and how its refusals are told.
 
-use crate::cli::admin_client::{AdminClient, Error};
+use crate::cli::admin_client::{AdminClient, Error, TlsFiles};
 use crate::error_chain::chain;
 use crate::operators::wire::Answer;
 use http::StatusCode;
@@ -16,8 +16,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(url: &str, token: Option<String>) -> Result<Self, Failure> {
-        let admin = AdminClient::of(url).map_err(|error| Failure(error.to_string()))?;
+    pub(super) async fn of(url: &str, files: &TlsFiles, token: Option<String>) -> Result<Self, Failure> {
+        let admin = AdminClient::of(url, files).await.map_err(|error| Failure(chain(&error)))?;
         Ok(Self { admin, token: token.map(|token| token.trim().to_owned()) })
     }
 
@@ -33,7 +33,7 @@ impl Client {
     }
 
     fn failure(&self, what: &str) -> Failure {
-        Failure(format!("http://{}: {what}", self.admin.authority()))
+        Failure(format!("{}: {what}", self.admin.url()))
     }
 
     async fn send(&self, method: &str, path: &str, body: String) -> Result<String, Failure> {
@@ -52,7 +52,7 @@ impl Client {
         let told = serde_json::from_str::<serde_json::Value>(&text);
         let told = told.as_ref().ok().and_then(|told| told["error"].as_str()).unwrap_or(text.trim());
         Err(Failure(match status {
-            StatusCode::UNAUTHORIZED => format!("{told}; see --token-file"),
+            StatusCode::UNAUTHORIZED => format!("{told}; see --token-file and --cert"),
             StatusCode::CONFLICT => format!("refused: {told}"),
             StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => told.to_owned(),
             _ => format!("{status}: {told}"),

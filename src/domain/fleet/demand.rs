@@ -4,11 +4,10 @@ use super::Fleet;
 use super::moves::NameRecord;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::calm;
-use crate::domain::policy::{NamePolicy, Policy, RegionPolicy};
+use crate::domain::policy::{NamePolicy, RegionPolicy};
 use crate::domain::time::Time;
-use crate::domain::view::{CapacitySource, CapacityView, LoadView};
+use crate::domain::view::CapacitySource;
 use crate::domain::votes::{Verdict, Witness};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,87 +44,53 @@ impl Fleet {
     }
 
     /// What each region can carry for a name, in requests a second; none where no bound is known: what is
-    /// configured for the region, and as much as lets none of the name's services get more than it can
-    /// serve there.
+    /// configured for the region, and as much as lets none of the name's services get more than is
+    /// configured for it there.
     ///
-    /// A service's own bound, configured or measured, says how much of it can be served; demand is
-    /// counted over all of them. So it counts by the share that the service has of all requests. One that
-    /// was measured must have stood for a hold-down: a few bad seconds move nobody. Of a region that is
-    /// not heard the last bound stays.
+    /// Demand is counted over all services. So the capacity of one counts by the share that it has of what
+    /// users send to that region. Measured capacities bound nothing here: they are of the moment, edges
+    /// spill by them within seconds, and users whom DNS had led away would keep them from being found
+    /// too small. Of a region that is not heard the last bound stays.
     pub(super) fn capacity_for(&mut self, name: &DnsName, now: Time) -> BTreeMap<RegionId, f64> {
         let policy = Arc::clone(&self.policy);
         let Some(name_policy) = policy.names.get(name) else { return BTreeMap::new() };
-        let told = self.loads(&policy, name_policy, now);
-        let all: f64 = told.values().map(|told| told.rps).sum();
-        let part = |id| {
-            let rps: f64 = told.values().filter_map(|told| told.services.get(id)).map(|load| load.rps).sum();
-            (id, if all > 0.0 { rps / all } else { 0.0 })
-        };
-        let parts: Vec<_> = name_policy.services.iter().map(part).filter(|(_, p)| *p >= SHARE_MIN).collect();
-        let bound = |told: &Told| {
-            let bound = |(id, part): &(&ServiceId, f64)| {
-                let capacity = told.services.get(*id)?.capacity?;
-                Some(CapacityView { rps: capacity.rps / part, ..capacity })
-            };
-            parts.iter().filter_map(bound).reduce(|a, b| if b.rps < a.rps { b } else { a })
-        };
+        let told = |region: &RegionId| Some((region.clone(), self.bound_at(region, name_policy, now)?));
+        let told: BTreeMap<RegionId, Option<f64>> = policy.regions.keys().filter_map(told).collect();
         let Some(record) = self.names.get_mut(name) else { return BTreeMap::new() };
         record.bounds.retain(|region, _| policy.regions.contains_key(region));
-        for (region, told) in &told {
-            match bound(told) {
-                Some(CapacityView { rps, source }) => {
-                    let bound =
-                        record.bounds.entry(region.clone()).or_insert(Bound { rps, since: now, source });
-                    calm(&mut bound.rps, rps);
-                    bound.source = source;
-                }
-                None => _ = record.bounds.remove(region),
+        for (region, bound) in told {
+            match bound {
+                Some(rps) => calm(record.bounds.entry(region).or_insert(rps), rps),
+                None => _ = record.bounds.remove(&region),
             }
         }
-        let hold_down = policy.failover.hold_down;
         let least = |(region, of): (&RegionId, &RegionPolicy)| {
-            let stands = |bound: &&Bound| {
-                bound.source == CapacitySource::Configured || now.since(bound.since) >= hold_down
-            };
-            let both = [of.capacity_rps, record.bounds.get(region).filter(stands).map(|bound| bound.rps)];
+            let both = [of.capacity_rps, record.bounds.get(region).copied()];
             Some((region.clone(), both.into_iter().flatten().reduce(f64::min)?))
         };
         policy.regions.iter().filter_map(least).collect()
     }
 
-    /// What regions that are heard say of their load.
-    fn loads(&self, policy: &Policy, name: &NamePolicy, now: Time) -> BTreeMap<RegionId, Told> {
-        let told = |region: &RegionId| match self.peers.get(region) {
-            Some(peer) => {
-                let view = &peer.fresh(policy, now)?.view;
-                let load = |id: &ServiceId| Some((id.clone(), view.services.get(id)?.load?));
-                Some(Told { rps: view.load.rps, services: name.services.iter().filter_map(load).collect() })
-            }
-            None => {
-                let load = |id: &ServiceId| Some((id.clone(), self.services.get(id)?.room.view()?));
-                let services = name.services.iter().filter_map(load).collect();
-                Some(Told { rps: self.load.served_rps, services })
-            }
+    /// What a region's services let it carry; the outer `None`: it is not heard.
+    fn bound_at(&self, region: &RegionId, name: &NamePolicy, now: Time) -> Option<Option<f64>> {
+        let view = match self.peers.get(region) {
+            Some(peer) => Some(&peer.fresh(&self.policy, now)?.view),
+            None => None,
         };
-        policy.regions.keys().filter_map(|region| Some((region.clone(), told(region)?))).collect()
+        let all = view.map_or(self.load.entered_rps, |view| view.entered_rps);
+        let bound = |id: &ServiceId| {
+            let (entered, capacity) = match view {
+                Some(view) => {
+                    view.services.get(id).map(|of| (of.entered_rps, of.load.and_then(|l| l.capacity)))?
+                }
+                None => self.services.get(id).map(|own| (own.room.demand(), own.room.capacity()))?,
+            };
+            let configured = capacity.filter(|capacity| capacity.source == CapacitySource::Configured)?;
+            let part = if all > 0.0 { entered / all } else { 0.0 };
+            (part >= SHARE_MIN).then(|| configured.rps / part)
+        };
+        Some(name.services.iter().filter_map(bound).reduce(f64::min))
     }
-}
-
-/// What a region can carry of a name, as far as its services go.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Bound {
-    /// Requests a second.
-    rps: f64,
-    /// Since when there has been one.
-    since: Time,
-    source: CapacitySource,
-}
-
-/// A region's load by its own word.
-struct Told {
-    /// Of all services, in requests a second.
-    rps: f64,
-    services: BTreeMap<ServiceId, LoadView>,
 }
 
 impl NameRecord {

@@ -1,7 +1,6 @@
 //! Names: the records as last read, and when this edge may propose a change of them.
 
 use super::agreement::Votes;
-use super::demand::Bound;
 use super::operate::Waiting;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
@@ -58,10 +57,12 @@ pub(super) struct NameRecord {
     pub(super) votes: Votes,
     pub(super) verdicts: BTreeMap<RegionId, Verdict>,
     pub(super) gate: Gate,
+    /// By the last judgement the records are as they should be.
+    pub(super) content: bool,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
-    /// What regions can carry as far as the name's services go.
-    pub(super) bounds: BTreeMap<RegionId, Bound>,
+    /// Requests a second that regions can carry as far as the name's services go.
+    pub(super) bounds: BTreeMap<RegionId, f64>,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
     pub(super) loads: Arc<Loads>,
@@ -95,6 +96,7 @@ impl Default for NameRecord {
             votes: Votes::new(),
             verdicts: BTreeMap::new(),
             gate: Gate::Open,
+            content: false,
             wanted: BTreeMap::new(),
             demand: Demand::default(),
             bounds: BTreeMap::new(),
@@ -249,8 +251,10 @@ impl Fleet {
             self.measure_demand(name, now);
             let capacity = self.capacity_for(name, now);
             let rank = self.writer_rank(name, now);
+            let content = self.content_before(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
             let Some(mut state) = record.state.clone() else { continue };
+            let read = !record.must_read;
             state.operator = record.operator_for_plans();
             let room = Room { demand: record.demand.current(), capacity };
             let judgement = judge(&Situation {
@@ -266,12 +270,13 @@ impl Fleet {
                 distances: &distances,
                 room: &room,
                 margin: policy.margin,
+                content: content.as_ref(),
                 turn: Turn {
                     rank,
                     waiting_since: record.needed_since,
                     awake_since: self.awake_since,
                     holds: self.sharing.lease.held,
-                    read: !record.must_read,
+                    read,
                 },
                 now,
             });
@@ -287,6 +292,29 @@ impl Fleet {
         };
         let before = self.peers.iter().filter(|(r, p)| **r < self.policy.own && live(r, p)).count();
         u32::try_from(before).unwrap_or(u32::MAX)
+    }
+
+    /// A live region that stands before this one and would change nothing of the name, by what it says of
+    /// the records as this edge knows them.
+    fn content_before(&self, name: &DnsName, now: Time) -> Option<RegionId> {
+        let generation = self.names.get(name)?.generation()?;
+        let content = |peer: &super::Peer| {
+            let heard = peer.fresh(&self.policy, now).filter(|heard| heard.view.policy == self.agreement);
+            heard.and_then(|heard| heard.view.content.get(name)).is_some_and(|judged| *judged >= generation)
+        };
+        let mut before = self.peers.range(..self.policy.own.clone());
+        before.find(|(_, peer)| content(peer)).map(|(region, _)| region.clone())
+    }
+
+    /// How this pod answers for its region: as the holder of the lease does while its word is fresh.
+    pub(super) fn spoken_content(&self, now: Time) -> BTreeMap<DnsName, Generation> {
+        if let Some(view) = self.holder_word(now) {
+            return view.content.clone();
+        }
+        let content = |(name, record): (&DnsName, &NameRecord)| {
+            Some((name.clone(), record.generation().filter(|_| record.content)?))
+        };
+        self.names.iter().filter_map(content).collect()
     }
 
     fn distances(&self) -> Distances {
@@ -317,6 +345,7 @@ impl NameRecord {
         } else {
             self.needed_since = None;
         }
+        self.content = !judgement.called_for && !matches!(refusal, Some(Refusal::Unread | Refusal::JustWoke));
         self.wanted = judgement.wanted;
         if *self.checks != *judgement.checks {
             self.checks = judgement.checks.into();

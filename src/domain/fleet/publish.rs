@@ -13,7 +13,7 @@ use crate::domain::snapshot::{
     Snapshot, States,
 };
 use crate::domain::time::Time;
-use crate::domain::view::{ServiceView, View};
+use crate::domain::view::{ServiceView, View, rate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,6 +247,7 @@ impl Fleet {
                 word,
                 draining: own.health.state() == State::Draining && word == Word::Up,
                 load: own.room.view(),
+                entered_rps: rate(own.room.demand()),
                 asks: own.room.asks().clone(),
                 grants: by_service.remove(&place).unwrap_or_default(),
                 spare_rps: spare.get(&place).copied(),
@@ -270,6 +271,7 @@ impl Fleet {
             witnesses: self.readings.said(now),
             draining: self.leaving,
             load: self.load_view(),
+            content: self.spoken_content(now),
             spare_rps: spare_of_all,
         }
     }

@@ -68,7 +68,8 @@ impl OwnRoom {
         self.capacity().is_none_or(|capacity| served < capacity.rps)
     }
 
-    fn demand(&self) -> f64 {
+    /// Requests a second that own users ask for.
+    pub(super) fn demand(&self) -> f64 {
         self.load.map_or(0.0, |load| load.entered_rps)
     }
 
@@ -234,9 +235,10 @@ impl Fleet {
             fits.unwrap_or(1.0)
         };
         let part = |left: f64, among: usize| rate(left.max(0.0) / among.max(1) as f64);
-        let mut grants = Grants::default();
+        let promised: f64 = fits.iter().flatten().sum();
         // Whoever is named for one service may use the spare for another.
-        grants.spare_of_all = room.map(|room| part(room - fits.iter().flatten().sum::<f64>(), peers));
+        let spare_of_all = room.map(|room| part(room - promised, peers));
+        let mut grants = Grants { spare_of_all, ..Grants::default() };
         for (place, service) in self.services.values().enumerate() {
             let gets = given.get(&place).map(Vec::as_slice).unwrap_or_default();
             if let Some(own) = service.room.headroom() {

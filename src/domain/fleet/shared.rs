@@ -238,11 +238,15 @@ impl Fleet {
         }
     }
 
-    /// How this pod answers for its region: by the votes of the holder while its word is fresh and it
-    /// goes by the same policy.
-    pub(super) fn spoken_votes(&self, now: Time) -> BTreeMap<DnsName, BTreeMap<RegionId, Word>> {
+    /// The holder's last view, while it is fresh and goes by the same policy as this pod.
+    pub(super) fn holder_word(&self, now: Time) -> Option<&View> {
         let word = self.sharing.word(self.policy.failover.view_fresh, now);
-        match word.filter(|view| view.policy == self.agreement) {
+        word.filter(|view| view.policy == self.agreement)
+    }
+
+    /// How this pod answers for its region: by the votes of the holder while its word is fresh.
+    pub(super) fn spoken_votes(&self, now: Time) -> BTreeMap<DnsName, BTreeMap<RegionId, Word>> {
+        match self.holder_word(now) {
             Some(view) => view.votes.clone(),
             None => {
                 self.names.iter().map(|(name, record)| (name.clone(), record.own_votes.clone())).collect()

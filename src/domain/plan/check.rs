@@ -166,6 +166,8 @@ pub enum Detail {
         needs: usize,
     },
     Region(RegionId),
+    /// The region, which stands before this one, would change nothing.
+    Content(RegionId),
     Entry(EntryId),
     /// Records that something else has changed.
     Records(usize),
@@ -193,6 +195,7 @@ impl Detail {
             Self::Said(reason) => reason.clone(),
             Self::Fewer { has, needs } => format!("{has} of {needs} regions"),
             Self::Region(region) => region.to_string(),
+            Self::Content(region) => format!("{region} stands before this region and would change nothing"),
             Self::Entry(entry) => format!("entry {entry}"),
             Self::Records(count) => format!("{count} records are not as written: see `proxima dns plan`"),
             Self::Until(until) => wait(until),

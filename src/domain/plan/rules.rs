@@ -226,8 +226,15 @@ fn not_holder(question: &Question<'_>) -> Answer {
     if question.situation.turn.holds { Fine } else { Against(Detail::Plain) }
 }
 
-/// Those who stand before this region have had their time.
+/// Those who stand before this region have had their time. Others stand in for a writer that cannot do what
+/// it would; they do not overrule one that is content, or two that see things otherwise would undo each
+/// other's steps for ever. Whoever sees a region down does not wait for them to see it, too.
 fn not_writer(question: &Question<'_>) -> Answer {
+    if let Some(region) = question.situation.content
+        && question.step.reason == Reason::Ramp
+    {
+        return Against(Detail::Content(region.clone()));
+    }
     let Situation { turn, failover, now, .. } = question.situation;
     let until = turn.waiting_since.unwrap_or(*now) + failover.writer_patience.saturating_mul(turn.rank);
     if *now < until { Against(Detail::Until(until)) } else { Fine }

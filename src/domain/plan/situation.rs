@@ -28,6 +28,8 @@ pub struct Situation<'a> {
     pub distances: &'a Distances,
     pub room: &'a Room,
     pub margin: Margin,
+    /// A live region that stands before this one among the writers and would change nothing.
+    pub content: Option<&'a RegionId>,
     pub turn: Turn,
     pub now: Time,
 }

@@ -195,6 +195,11 @@ impl<'c> Request<'c> {
         }
     }
 
+    /// Whether the client means to ask on after this request.
+    pub(in super::super) const fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
     /// The head of the answer; `keep`: the connection may serve on after it.
     pub(in super::super) fn start(&mut self, parts: &response::Parts, framing: Framing, keep: bool) {
         let framing = framing.for_version(self.version);

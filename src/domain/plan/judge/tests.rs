@@ -21,6 +21,7 @@ struct Case {
     last: Option<LastChange>,
     changes: Vec<Time>,
     room: Room,
+    content: Option<RegionId>,
     turn: Turn,
     a_to_b: Option<u64>,
     now: Time,
@@ -57,6 +58,7 @@ impl Case {
             last: None,
             changes: Vec::new(),
             room: Room::default(),
+            content: None,
             turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, holds: true, read: true },
             a_to_b: Some(10),
             now: Time::from_millis(10_000_000),
@@ -110,6 +112,7 @@ impl Case {
             distances: &distances,
             room: &self.room,
             margin: Margin::default(),
+            content: self.content.as_ref(),
             turn: self.turn,
             now: self.now,
         })
@@ -246,6 +249,66 @@ fn what_another_region_took_away_is_not_given_back_within_the_hold_down() {
     let old = Some(case.now.before(case.failover.hold_down));
     case.last.as_mut().unwrap().at = old;
     assert!(case.next().unwrap().is_some());
+}
+
+#[test]
+fn an_evacuation_within_a_hold_down_may_give_back_what_this_region_took_and_what_nobody_took() {
+    let evacuated_by = |writer: &str, reduced: (&str, &str)| {
+        // Half of a's users were led to b, which is down now.
+        let mut case =
+            Case::new(UP, DOWN, UP).with_set("a", &[("b", 0.5), ("c", 0.5)]).changed(Duration::from_secs(10));
+        case.last = Some(LastChange {
+            writer: Some(region(writer)),
+            at: case.state.changed_at,
+            reduced: BTreeSet::from([(entry(reduced.0), region(reduced.1))]),
+        });
+        case.next().map(|plan| plan.is_some())
+    };
+    assert_eq!(evacuated_by("c", ("a", "a")), Err(Refusal::UndoesOther));
+    assert_eq!(evacuated_by("b", ("a", "a")), Ok(true), "its own plan");
+    assert_eq!(evacuated_by("c", ("c", "a")), Ok(true), "of an entry that stays as it is");
+    assert_eq!(evacuated_by("c", ("a", "c")), Ok(true), "c lost users and keeps what it has left");
+}
+
+#[test]
+fn each_region_waits_for_those_before_it_and_for_no_longer() {
+    let mut case = Case::new(DOWN, UP, UP);
+    for (rank, waited, expected) in [
+        (0, 0, Ok(true)),
+        (1, 19, Err(Refusal::NotWriter)),
+        (1, 20, Ok(true)),
+        (2, 39, Err(Refusal::NotWriter)),
+        (2, 40, Ok(true)),
+    ] {
+        case.turn.rank = rank;
+        case.turn.waiting_since = Some(case.now.before(Duration::from_secs(waited)));
+        assert_eq!(case.next().map(|plan| plan.is_some()), expected, "rank {rank} after {waited} s");
+    }
+}
+
+#[test]
+fn users_leave_a_drained_region_even_where_nobody_has_room_for_them() {
+    let mut case = Case::new(UP, UP, UP).with_room([90.0, 90.0, 90.0], [100.0, 100.0, 100.0]);
+    case.state.operator = OperatorState::draining([region("c")]);
+    assert!(case.judge().loads.overload_rps > 0.0);
+    assert_eq!(case.outcome(Refusal::AboveCapacity), CheckOutcome::NotApplicable);
+    assert!(case.planned().changes.contains_key(&entry("c")));
+}
+
+#[test]
+fn an_override_of_max_shift_makes_a_ramp_one_step() {
+    let mut case = Case::new(UP, UP, UP);
+    case.state.operator = OperatorState::draining([region("c")]);
+    let left = |case: &Case| case.planned().changes[&entry("c")].to.share(&region("c"));
+    assert_eq!(left(&case), 0.75);
+    assert_eq!(left(&case.overriding(Refusal::MaxShift)), 0.0);
+}
+
+#[test]
+fn an_evacuation_gives_a_region_in_doubt_nothing_though_it_has_such_users_already() {
+    let case = Case::new(UP, SPLIT, DOWN).with_set("c", &[("b", 0.5), ("c", 0.5)]);
+    let to = case.planned().changes[&entry("c")].to.clone();
+    assert_eq!((to.share(&region("a")), to.share(&region("b"))), (0.5, 0.5));
 }
 
 #[test]
@@ -421,4 +484,17 @@ fn a_step_that_cannot_but_overload_a_region_is_refused_by_name() {
     };
     assert_eq!((full, load_rps), (region("a"), 97.0));
     assert!(case.overriding(Refusal::AboveCapacity).next().unwrap().is_some());
+}
+
+#[test]
+fn nobody_overrules_a_writer_that_is_content_but_who_sees_a_region_down_evacuates_it() {
+    let mut case = Case::new(UP, UP, UP).with_set("a", &[("b", 1.0)]);
+    case.turn = Turn { rank: 1, waiting_since: Some(Time::ZERO), ..case.turn };
+    assert!(case.next().unwrap().is_some(), "a writer that would and cannot is stood in for");
+    case.content = Some(region("a"));
+    assert_eq!(case.next(), Err(Refusal::NotWriter));
+    let mut case = Case::new(UP, UP, DOWN);
+    case.turn = Turn { rank: 1, waiting_since: Some(Time::ZERO), ..case.turn };
+    case.content = Some(region("a"));
+    assert_eq!(case.next().unwrap().unwrap().reason, Reason::Evacuation);
 }

@@ -1,0 +1,85 @@
+{{/*
+What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] last, each with name, port, protocol and proxy),
+`admin` (port, loopback, tls), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
+(a port below 1024), `restart` (settings that a reload does not take). Refuses what cannot work, before anything is applied.
+*/}}
+{{- define "proxima.facts" -}}
+{{- $text := required "config: give the text of proxima.toml, by --set-file config=proxima.toml" .Values.config -}}
+{{- $config := fromToml $text -}}
+{{- if hasKey $config "Error" -}}{{- fail (printf "config is not TOML: %s" $config.Error) -}}{{- end -}}
+{{- $region := required "region: say which of [regions] this cluster is in" .Values.region -}}
+{{- if not (hasKey (default dict $config.regions) $region) -}}
+{{- fail (printf "region: %q is none of [regions] of the configuration: %s" $region (keys (default dict $config.regions) | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- $tcp := list -}}
+{{- range $config.listeners -}}
+{{- if not (hasPrefix "unix:" .address) -}}
+{{- $tcp = append $tcp (dict "name" .name "port" (include "proxima.port" .address | atoi) "protocol" (default "http" .protocol) "proxy" (default false .proxy_protocol)) -}}
+{{- end -}}
+{{- end -}}
+{{- if not $tcp -}}{{- fail "config: no [[listeners]] that listens at a port" -}}{{- end -}}
+{{- with $config.peer -}}
+{{- $tcp = append $tcp (dict "name" "peer" "port" (include "proxima.port" .address | atoi) "protocol" "peer" "proxy" false) -}}
+{{- end -}}
+{{- $address := default "127.0.0.1:9901" (default dict $config.admin).address -}}
+{{- $admin := dict "port" (include "proxima.port" $address | atoi) "loopback" (regexMatch "^(127\\.|\\[::1\\])" $address) "tls" (hasKey (default dict $config.admin) "tls") -}}
+{{- if and $admin.loopback (ne .Values.network "hostNetwork") -}}
+{{- fail (printf "config: admin.address is %q, where the kubelet's probes cannot reach it; set [admin] address = \"0.0.0.0:%d\" (the NetworkPolicy keeps others out)" $address (int $admin.port)) -}}
+{{- end -}}
+{{- if and (eq .Values.network "hostNetwork") (not $admin.loopback) -}}
+{{- fail (printf "config: admin.address is %q, and with `network: hostNetwork` no NetworkPolicy holds: set [admin] address = \"127.0.0.1:%d\"" $address (int $admin.port)) -}}
+{{- end -}}
+{{- $low := false -}}
+{{- range append $tcp $admin -}}{{- if lt (int .port) 1024 -}}{{- $low = true -}}{{- end -}}{{- end -}}
+{{- if and $low (eq .Values.network "hostNetwork") -}}
+{{- fail "config: a listener's port is below 1024, which `network: hostNetwork` would need NET_BIND_SERVICE and root for; listen at 8080 and let the load balancer or `network: hostPort` give it 80" -}}
+{{- end -}}
+{{- $notice := include "proxima.seconds" (dict "text" (default dict $config.edge).drain_notice "default" "5s") | atoi -}}
+{{- $deadline := include "proxima.seconds" (dict "text" (default dict $config.edge).drain_deadline "default" "20s") | atoi -}}
+{{- $sum := add $notice $deadline -}}
+{{- $grace := add $sum 10 -}}
+{{- if not (kindIs "invalid" .Values.terminationGracePeriodSeconds) -}}
+{{- $grace = int .Values.terminationGracePeriodSeconds -}}
+{{- if le (int $grace) (int $sum) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is not above edge.drain_notice + edge.drain_deadline (%d s + %d s): requests would be cut off; leave it out, or set %d" (int $grace) $notice $deadline (add $sum 10)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.service.enabled (lt $notice (int .Values.service.noticeSeconds)) -}}
+{{- fail (printf "config: edge.drain_notice is %d s, but the load balancer sends new connections for up to service.noticeSeconds (%d s) to a pod that is leaving: set drain_notice = \"%ds\"" $notice (int .Values.service.noticeSeconds) (int .Values.service.noticeSeconds)) -}}
+{{- end -}}
+{{- if and $config.dns (eq .Values.aws.identity "none") -}}
+{{- fail "aws.identity: the configuration has [dns], which needs credentials: podIdentity, irsa or secret (the node's own role is never used)" -}}
+{{- end -}}
+{{- $facts := dict "tcp" $tcp "admin" $admin "low" $low "notice" $notice "deadline" $deadline "grace" $grace -}}
+{{- $_ := set $facts "external" (include "proxima.external" (dict "tcp" $tcp "ports" .Values.service.ports) | fromJson) -}}
+{{- $fixed := list -}}
+{{- range $config.listeners -}}{{- $fixed = append $fixed (pick . "name" "address" "protocol") -}}{{- end -}}
+{{- $_ := set $facts "restart" (dict "listeners" $fixed "peer" (default dict $config.peer).address "admin" $address "journal" $config.journal) -}}
+{{- toJson $facts -}}
+{{- end }}
+
+{{/* The port of "0.0.0.0:8080" or "[::]:8080". */}}
+{{- define "proxima.port" -}}
+{{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" -}}
+{{- if not $port -}}{{- fail (printf "config: %q has no port" .) -}}{{- end -}}
+{{- $port -}}
+{{- end }}
+
+{{/* The load balancer's port by the listener's name. */}}
+{{- define "proxima.external" -}}
+{{- $external := dict -}}
+{{- $names := list -}}
+{{- range .tcp -}}{{- $names = append $names .name -}}{{- end -}}
+{{- range $name, $port := .ports -}}
+{{- if not (has $name $names) -}}{{- fail (printf "service.ports: %q is no listener of the configuration that has a port: %s" $name (join ", " $names)) -}}{{- end -}}
+{{- $_ := set $external $name $port -}}
+{{- end -}}
+{{- if not .ports -}}
+{{- $taken := list -}}
+{{- range .tcp -}}
+{{- $port := get (dict "http" 80 "https" 443 "peer" .port) .protocol -}}
+{{- if not (has (int $port) $taken) -}}{{- $taken = append $taken (int $port) -}}{{- $_ := set $external .name (int $port) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $external -}}
+{{- end }}

@@ -1,0 +1,54 @@
+# The example, as a person applies it who has set a domain, an administrator and a network.
+
+mock_provider "aws" {
+  source = "../../mocks"
+}
+
+mock_provider "aws" {
+  alias  = "us_east_1"
+  source = "../../mocks"
+}
+
+mock_provider "aws" {
+  alias  = "ap_northeast_1"
+  source = "../../mocks"
+}
+
+variables {
+  domain    = "example.com"
+  admins    = ["arn:aws:iam::111122223333:role/platform"]
+  api_cidrs = ["203.0.113.0/24"]
+}
+
+run "three_regions_from_a_domain_alone" {
+  assert {
+    condition     = toset(keys(output.commands)) == toset(["ap-northeast-1", "eu-west-1", "us-east-1"])
+    error_message = "a region is missing"
+  }
+  assert {
+    condition     = strcontains(output.proxima_toml, "zone_id = \"Z0000000000000EXAMPLE\"") && strcontains(output.proxima_toml, "[names.\"www.example.com\"]")
+    error_message = "the configuration does not fit what was made:\n${output.proxima_toml}"
+  }
+  assert {
+    condition     = alltrue([for region in keys(output.commands) : strcontains(output.proxima_toml, "peer = \"peer.${region}.example.com:8443\"")])
+    error_message = "a region has no peer in the configuration:\n${output.proxima_toml}"
+  }
+}
+
+run "edges_begin_without_the_right_to_write" {
+  assert {
+    condition     = strcontains(output.proxima_toml, "mode = \"observe\"") && local.edge_policy_arns.dns == module.global.policy_arns["read"]
+    error_message = "edges could write before anyone has watched them"
+  }
+}
+
+run "mode_and_right_to_write_change_together" {
+  variables {
+    edges_may_write = true
+  }
+
+  assert {
+    condition     = strcontains(output.proxima_toml, "mode = \"act\"") && local.edge_policy_arns.dns == module.global.policy_arns["edge"]
+    error_message = "edges that shall act may not, or the other way round"
+  }
+}
