@@ -11,7 +11,7 @@ fn at(seconds: u64) -> Time {
 }
 
 fn service(name: &str) -> ServiceId {
-    name.parse().unwrap()
+    ServiceId::parse(name).unwrap()
 }
 
 /// All of it for `web`; nobody asks for `api`.
