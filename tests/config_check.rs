@@ -115,6 +115,37 @@ service = \"web\"
 }
 
 #[test]
+fn a_capacity_that_each_pod_would_compare_with_its_own_load_is_a_note_until_the_pods_know_one_another() {
+    let folder = Folder::new("capacity");
+    let region = |own: &str, edge: &str, more: &str| {
+        format!(
+            "[edge]\nregion = \"{own}\"\n{edge}\n[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:0\"\n\
+             [peer]\naddress = \"127.0.0.1:0\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\nca = \"ca.pem\"\n\
+             [regions.a]\npeer = \"peer.a.test:8443\"\n[regions.b]\npeer = \"peer.b.test:8443\"\n{more}\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [services.web]\nendpoints.b = [\"127.0.0.1:1\"]\n[[routes]]\nname = \"web\"\nservice = \"web\"\n"
+        )
+    };
+    let (capacity, siblings) = ("capacity = 100", "siblings = \"pods.test:8443\"");
+    for (own, edge, more, notes) in [
+        ("b", "", capacity, 1),
+        ("b", siblings, capacity, 0),
+        // Another region's is for its own pods to compare.
+        ("a", "", capacity, 0),
+        ("b", "", "", 0),
+        ("b", "", "[services.web.capacity]\nb = 100", 1),
+        ("b", siblings, "[services.web.capacity]\nb = 100", 0),
+        ("a", "", "[services.web.capacity]\nb = 100", 0),
+    ] {
+        let output = check(&[&folder.file("capacity.toml", region(own, edge, more).as_bytes())]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        let note = "note: a capacity without `edge.siblings`: each pod counts itself alone";
+        assert_eq!(told.matches(note).count(), notes, "{own} {edge} {more}\n{told}");
+    }
+}
+
+#[test]
 fn a_rule_by_path_that_another_spelling_may_walk_around_is_a_note_until_the_edge_says_what_it_wants() {
     let folder = Folder::new("guarded");
     let text = fs::read_to_string(project("config/minimal.toml")).unwrap();
