@@ -282,8 +282,9 @@ fn metrics_named(text: &str) -> Vec<(usize, String)> {
     let found = lines.flat_map(|(index, line)| {
         line.match_indices("proxima_").filter_map(move |(at, _)| {
             let name: String = line[at..].chars().take_while(|c| word(*c)).collect();
-            // The cookie of sessions is no metric.
-            (name != "proxima_session").then_some((index + 1, name))
+            // Not a part of a longer word; and the cookie of sessions is no metric.
+            let whole = !line[..at].ends_with(word);
+            (whole && name != "proxima_session").then_some((index + 1, name))
         })
     });
     found.collect()

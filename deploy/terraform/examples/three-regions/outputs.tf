@@ -28,8 +28,8 @@ output "values" {
   }) }
 }
 
-output "proxima_toml" {
-  description = "Proxima's configuration: terraform output -raw proxima_toml > proxima.toml"
+output "configuration" {
+  description = "Proxima's configuration: terraform output -raw configuration > proxima.toml"
   value = templatefile("${path.module}/proxima.toml.tftpl", {
     mode     = var.edges_may_write ? "act" : "observe"
     zone_id  = module.global.zone_id

@@ -26,18 +26,18 @@ run "three_regions_from_a_domain_alone" {
     error_message = "a region is missing"
   }
   assert {
-    condition     = strcontains(output.proxima_toml, "zone_id = \"Z0000000000000EXAMPLE\"") && strcontains(output.proxima_toml, "[names.\"www.example.com\"]")
-    error_message = "the configuration does not fit what was made:\n${output.proxima_toml}"
+    condition     = strcontains(output.configuration, "zone_id = \"Z0000000000000EXAMPLE\"") && strcontains(output.configuration, "[names.\"www.example.com\"]")
+    error_message = "the configuration does not fit what was made:\n${output.configuration}"
   }
   assert {
-    condition     = alltrue([for region in keys(output.commands) : strcontains(output.proxima_toml, "peer = \"peer.${region}.example.com:8443\"")])
-    error_message = "a region has no peer in the configuration:\n${output.proxima_toml}"
+    condition     = alltrue([for region in keys(output.commands) : strcontains(output.configuration, "peer = \"peer.${region}.example.com:8443\"")])
+    error_message = "a region has no peer in the configuration:\n${output.configuration}"
   }
 }
 
 run "edges_begin_without_the_right_to_write" {
   assert {
-    condition     = strcontains(output.proxima_toml, "mode = \"observe\"") && local.edge_policy_arns.dns == module.global.policy_arns["read"]
+    condition     = strcontains(output.configuration, "mode = \"observe\"") && local.edge_policy_arns.dns == module.global.policy_arns["read"]
     error_message = "edges could write before anyone has watched them"
   }
 }
@@ -48,7 +48,7 @@ run "mode_and_right_to_write_change_together" {
   }
 
   assert {
-    condition     = strcontains(output.proxima_toml, "mode = \"act\"") && local.edge_policy_arns.dns == module.global.policy_arns["edge"]
+    condition     = strcontains(output.configuration, "mode = \"act\"") && local.edge_policy_arns.dns == module.global.policy_arns["edge"]
     error_message = "edges that shall act may not, or the other way round"
   }
 }
