@@ -227,13 +227,13 @@ fn a_journal_of_any_octets_is_replayed_or_refused() {
     let whole = journals::small();
     assert_eq!(Replay::run_octets(&whole, &mut |_| {}).unwrap().turns, 12);
     let plain = journals::unpacked(&whole);
-    assert_eq!(Replay::run_octets(&journals::packed(&plain), &mut |_| {}).unwrap().turns, 12);
+    assert_eq!(Replay::run_octets(&journals::packed(&whole, &plain), &mut |_| {}).unwrap().turns, 12);
     let (files, records) = ([whole], [plain]);
     bolero::check!().with_test_time(MOMENT).for_each(|input: &[u8]| {
         let (first, rest) = input.split_first().unwrap_or((&0, &[]));
         let octets = match first % 2 {
             0 => Recipe::new(rest).make(&files),
-            _ => journals::packed(&Recipe::new(rest).make(&records)),
+            _ => journals::packed(&files[0], &Recipe::new(rest).make(&records)),
         };
         // Refused or replayed: both are right.
         Replay::run_octets(&octets, &mut |_| {}).ok();

@@ -79,13 +79,13 @@ pub fn unpacked(journal: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A journal of one block, whose checksum is right whatever is in it.
-pub fn packed(plain: &[u8]) -> Vec<u8> {
+/// A journal of one block, whose checksum is right whatever is in it, with the signature of a right one.
+pub fn packed(right: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).unwrap();
     let octets = encoder.finish().unwrap();
     let mut crc = Crc::new();
     crc.update(&octets);
     let numbers = [octets.len() as u32, plain.len() as u32, crc.sum()].map(u32::to_le_bytes).concat();
-    [b"PROXJRNL\x01\x00", numbers.as_slice(), &octets].concat()
+    [&right[..10], numbers.as_slice(), &octets].concat()
 }
