@@ -148,7 +148,9 @@ fn reloads_of_ten_thousand_routes_under_load_fail_no_request_and_leave_nothing_b
     }
     let (served, failed) = load.end();
     assert!(failed.is_empty(), "{} of {served} failed: {failed:?}", failed.len());
-    // The allocator settles first; then a reload gives back what it took.
-    let (settled, last) = (resident[RELOADS / 2 - 1], resident[RELOADS - 1]);
-    assert!(last < settled + settled / 5, "resident after each reload: {resident:?} KiB");
+    // The allocator settles first, and gives back when it likes; then a reload gives back what it took, or
+    // the second half stands higher than the first by as many configurations as it has seen.
+    let (first, second) = resident.split_at(RELOADS / 2);
+    let [settled, then] = [first, second].map(|half| half.iter().max().copied().unwrap());
+    assert!(then < settled + settled / 5, "resident after each reload: {resident:?} KiB");
 }

@@ -28,8 +28,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// the end. It cuts it to `net.core.somaxconn`; Tokio would ask for 128, a short burst.
 const BACKLOG: u32 = 4096;
 
-/// How long those are waited for who have begun to connect: a way around the world and back.
-const LAST_GREETINGS: Duration = Duration::from_millis(400);
+/// How long those are waited for who have begun to connect: most ways there and back, wherever they are.
+const LAST_GREETINGS: Duration = Duration::from_millis(250);
 
 /// What this edge itself may add to a forwarded request: the peer listener takes it, too.
 const ADDED_BYTES: usize = 4096;

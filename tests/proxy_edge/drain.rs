@@ -159,7 +159,12 @@ async fn a_client_that_has_just_connected_may_still_ask_when_the_edge_closes() {
     eventually("the connection is accepted", || edge.edge.activity().connections == 1).await;
     edge.phase.send_replace(Phase::Closing);
     // The listener is gone: whatever closes at that moment has been closed.
-    eventually("the listener is gone", || std::net::TcpStream::connect(edge.http()).is_err()).await;
+    // Until then nobody is answered who begins to connect.
+    let refused = async {
+        let moment = Duration::from_millis(20);
+        while !matches!(timeout(moment, TcpStream::connect(edge.http())).await, Ok(Err(_))) {}
+    };
+    timeout(SOON, refused).await.expect("the listener ends");
     client.write_all(REQUEST).await.unwrap();
     let answer = one_answer(&mut client).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
