@@ -69,7 +69,7 @@ fn endpoints_are_as_well_as_their_own_health_service_says() {
     let cases = [
         ("whole", "health = { kind = \"grpc\", service = \"\" }", "healthy"),
         ("named", "health = { kind = \"grpc\", service = \"conformance.Echo\" }", "healthy"),
-        ("ailing", "health = { kind = \"grpc\", service = \"ailing.Service\" }", "draining"),
+        ("ailing", "health = { kind = \"grpc\", service = \"ailing.Service\" }", "ejected"),
         ("unknown", "health = { kind = \"grpc\", service = \"no.such.Service\" }", "ejected"),
         ("path", "health.path = \"/\"", "ejected"),
     ];
