@@ -2,7 +2,7 @@
 
 use super::moves::NameRecord;
 use super::own::OwnService;
-use super::peers::RemoteService;
+use super::peers::{Peer, RemoteService};
 use super::room::{Grants, fine};
 use super::{Fleet, Output};
 use crate::domain::health::{Health, State, Word};
@@ -93,8 +93,8 @@ impl Fleet {
     /// Looks again at the services that are stale. Unchanged ones stay the very same allocation.
     fn renew_services(&mut self, now: Time) -> Renewed {
         let mut renewed = Renewed::No;
-        for place in self.stale.take() {
-            let standing = self.standing(place, now);
+        for (place, key) in self.standing_keys(now) {
+            let standing = self.standing(place, key, now);
             let Some(service) = self.service(place, standing, now) else { continue };
             let Some(own) = self.services.at_mut(place) else { continue };
             if own.published.as_deref() != Some(&service) {
@@ -105,16 +105,26 @@ impl Fleet {
         renewed
     }
 
-    fn standing(&mut self, place: usize, now: Time) -> Standing {
-        let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
-        let mut key = Vec::with_capacity(1 + 2 * self.order.len());
-        key.push(own as u16);
-        for region in &self.order {
-            let remote = self.peers.get(region).and_then(|peer| peer.services.at(place));
-            let share = remote.map_or(0.0, |remote| self.share(remote, now));
-            key.push(remote.map_or(State::Unknown, |remote| remote.health.state()) as u16);
-            key.push((share * SHARES).round() as u16);
-        }
+    /// How each stale service stands. Regions are looked up once, not for each of a thousand services.
+    fn standing_keys(&mut self, now: Time) -> Vec<(usize, Vec<u16>)> {
+        let stale = self.stale.take();
+        let peers: Vec<Option<&Peer>> = self.order.iter().map(|region| self.peers.get(region)).collect();
+        let key = |place: usize| {
+            let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
+            let mut key = Vec::with_capacity(1 + 2 * peers.len());
+            key.push(own as u16);
+            for peer in &peers {
+                let remote = peer.and_then(|peer| peer.services.at(place));
+                let share = remote.map_or(0.0, |remote| self.share(remote, now));
+                key.push(remote.map_or(State::Unknown, |remote| remote.health.state()) as u16);
+                key.push((share * SHARES).round() as u16);
+            }
+            (place, key)
+        };
+        stale.into_iter().map(key).collect()
+    }
+
+    fn standing(&mut self, place: usize, key: Vec<u16>, now: Time) -> Standing {
         if let Some(known) = self.standings.known.get(&key) {
             return known.clone();
         }
