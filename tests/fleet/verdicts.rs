@@ -241,3 +241,29 @@ fn nobody_waits_for_a_region_that_is_down_to_write() {
     edge.second(12, a_is(Down));
     assert_eq!(edge.plans.len(), 1);
 }
+
+#[test]
+fn only_who_sees_all_clearly_says_that_it_is_content_with_the_records() {
+    let content = |edge: &Edge| edge.view.as_ref().unwrap().content.get(&www()).copied();
+    let mut edge = Edge::steady(policy());
+    assert_eq!(content(&edge), None, "nothing was read");
+    edge.records(7, home());
+    edge.second(20, Edge::all_well);
+    assert_eq!(content(&edge), Some(Generation::new(7)));
+    edge.second(20, |edge| {
+        edge.pods(true);
+        edge.silent("b");
+        edge.silent("c");
+    });
+    assert_eq!(content(&edge), None, "cut off, it calls for nothing and knows nothing");
+    edge.second(20, Edge::all_well);
+    edge.second(20, |edge| {
+        edge.pods(true);
+        let votes = [("a", Word::Up), ("b", Word::Up), ("c", Word::Up)];
+        edge.peer_votes("b", 20, Word::Up, &votes);
+        edge.silent("c");
+    });
+    assert_eq!(content(&edge), None, "of c it hears that it is well, and sees otherwise");
+    edge.second(20, Edge::all_well);
+    assert_eq!(content(&edge), Some(Generation::new(7)));
+}

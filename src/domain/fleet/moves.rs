@@ -57,7 +57,7 @@ pub(super) struct NameRecord {
     pub(super) votes: Votes,
     pub(super) verdicts: BTreeMap<RegionId, Verdict>,
     pub(super) gate: Gate,
-    /// By the last judgement the records are as they should be.
+    /// By the last judgement the records are as they should be, and this edge saw all that it takes to tell.
     pub(super) content: bool,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
@@ -280,7 +280,8 @@ impl Fleet {
                 },
                 now,
             });
-            record.judged(name, judgement, now, outputs);
+            let awake = now.since(self.awake_since) >= policy.failover.view_fresh;
+            record.judged(name, judgement, (awake, now), outputs);
         }
     }
 
@@ -337,15 +338,27 @@ impl Fleet {
 
 impl NameRecord {
     /// Takes over what was judged, and proposes the plan, if there is one.
-    fn judged(&mut self, name: &DnsName, judgement: Judgement, now: Time, outputs: &mut Vec<Output>) {
+    ///
+    /// `awake`: this edge has run for long enough to have heard everyone.
+    fn judged(
+        &mut self,
+        name: &DnsName,
+        judgement: Judgement,
+        (awake, now): (bool, Time),
+        outputs: &mut Vec<Output>,
+    ) {
         let refusal = judgement.refusal();
         let waits = matches!(refusal, None | Some(Refusal::NotWriter | Refusal::Unread));
-        if judgement.called_for && waits {
+        // Nobody is waited for who would not move: the time of its own begins when it would.
+        if judgement.called_for && waits && !judgement.overrules() {
             self.needed_since.get_or_insert(now);
         } else {
             self.needed_since = None;
         }
-        self.content = !judgement.called_for && !matches!(refusal, Some(Refusal::Unread | Refusal::JustWoke));
+        // Whoever does not see clearly calls for nothing either, and says nothing by that.
+        let clear = self.verdicts.values().all(|verdict| matches!(verdict, Verdict::Up | Verdict::Down));
+        let knows = clear && awake && !self.must_read && refusal.is_none();
+        self.content = knows && !judgement.called_for;
         self.wanted = judgement.wanted;
         if *self.checks != *judgement.checks {
             self.checks = judgement.checks.into();

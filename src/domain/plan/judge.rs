@@ -1,6 +1,6 @@
 //! The judgement: what the verdicts call for, every rule's answer, and the plan if none refuses.
 
-use super::check::{Check, CheckOutcome, Refusal};
+use super::check::{Check, CheckOutcome, Detail, Refusal};
 use super::load::{Loads, Sets};
 use super::moves::{next_step, wanted};
 use super::rules::{Question, checks};
@@ -24,6 +24,11 @@ impl Judgement {
     /// The first rule that refuses.
     pub fn refusal(&self) -> Option<Refusal> {
         self.checks.iter().find(|c| matches!(c.outcome, CheckOutcome::Refused(_))).map(|c| c.rule)
+    }
+
+    /// Whether the change would overrule a region that is content.
+    pub fn overrules(&self) -> bool {
+        self.checks.iter().any(|c| matches!(c.outcome, CheckOutcome::Refused(Detail::Content(_))))
     }
 }
 
