@@ -161,7 +161,7 @@ impl World {
         let view = View {
             sequence: self.sequence,
             services: services.collect(),
-            rtts: self.policy.regions.keys().map(|id| (id.clone(), Rtt::millis(20))).collect(),
+            rtts: Arc::new(self.policy.regions.keys().map(|id| (id.clone(), Rtt::millis(20))).collect()),
             votes: self.policy.names.keys().map(|id| (id.clone(), BTreeMap::clone(&votes))).collect(),
             ..View::first(name(region), 9, self.policy.agreement_hash())
         };

@@ -19,6 +19,7 @@ use proxima::journal::{Journal, Process, Replay, Span, Texts, files};
 use proxima::metrics::journal::{JournalMetrics, JournalResult};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const REGIONS: u64 = 33;
@@ -87,8 +88,8 @@ impl Scene {
             view.sequence = second * 4;
             view.services = (0..SERVICES).map(|s| (service(s), ServiceView::of(Word::Up))).collect();
             let rtt = |seed: &mut u64| Rtt::new(Duration::from_micros(80_000 + draw(seed) % 3_000));
-            view.rtts =
-                (0..REGIONS).map(|r| (RegionId::parse(&format!("r{r}")).unwrap(), rtt(seed))).collect();
+            let rtts = (0..REGIONS).map(|r| (RegionId::parse(&format!("r{r}")).unwrap(), rtt(seed)));
+            view.rtts = Arc::new(rtts.collect());
             view.entered_rps = (draw(seed) % 1_000_000) as f64 / 37.0;
             let answer = RegionAnswer { rtt: Some(rtt(seed)), view: Box::new(view) };
             self.tell(Input::Probed(Probe::Region { region, result: Ok(answer) }));

@@ -227,10 +227,11 @@ impl Fleet {
         }
         self.rank();
         self.share_room(now);
-        self.agree(now, outputs);
-        self.plan(now, outputs);
+        let witnesses = self.witnesses(now);
+        self.agree(&witnesses, now, outputs);
+        self.plan(&witnesses, now, outputs);
         self.part(now);
-        self.publish(now, outputs);
+        self.publish(&witnesses, now, outputs);
     }
 
     /// A region is drained for a service when every name that needs the service drains it.

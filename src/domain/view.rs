@@ -12,6 +12,7 @@ use crate::domain::votes::Witness;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One region's view of the world, at one moment.
@@ -24,7 +25,7 @@ pub struct View {
     /// Hash of membership and policy: only equal ones decide together.
     pub policy: u64,
     pub services: BTreeMap<ServiceId, ServiceView>,
-    pub rtts: BTreeMap<RegionId, Rtt>,
+    pub rtts: Arc<BTreeMap<RegionId, Rtt>>,
     pub votes: BTreeMap<DnsName, BTreeMap<RegionId, Word>>,
     /// Requests a second that clients sent to this region (not forwarded ones).
     pub entered_rps: f64,
@@ -105,7 +106,7 @@ impl View {
             sequence: 0,
             policy,
             services: BTreeMap::new(),
-            rtts: BTreeMap::new(),
+            rtts: Arc::default(),
             votes: BTreeMap::new(),
             entered_rps: 0.0,
             headroom_rps: None,

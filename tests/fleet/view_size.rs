@@ -7,6 +7,7 @@ use proxima::domain::name::{DnsName, RegionId, ServiceId};
 use proxima::domain::plan::Generation;
 use proxima::domain::view::{CapacitySource, CapacityView, LoadView, ServiceView, View, WitnessView};
 use proxima::domain::votes::Witness;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -38,7 +39,7 @@ fn no_view_is_larger_than_its_bound() {
         sequence: u64::MAX,
         policy: u64::MAX,
         services: services.iter().map(|s| (s.clone(), service.clone())).collect(),
-        rtts: regions.iter().map(|r| (r.clone(), rtt)).collect(),
+        rtts: Arc::new(regions.iter().map(|r| (r.clone(), rtt)).collect()),
         votes: names.iter().map(|n| (n.clone(), words())).collect(),
         entered_rps: -f64::MAX,
         headroom_rps: Some(-f64::MIN_POSITIVE),

@@ -1,5 +1,6 @@
 //! Votes and verdicts: what this edge says of each (DNS name, region), and what all say together.
 
+use super::witnesses::Witnesses;
 use super::{Fleet, Output, Transition};
 use crate::domain::health::Word;
 use crate::domain::name::{DnsName, RegionId};
@@ -15,7 +16,7 @@ pub(super) type Votes = BTreeMap<RegionId, BTreeMap<RegionId, Word>>;
 
 impl Fleet {
     /// Renews own votes, verdicts and gates of every name.
-    pub(super) fn agree(&mut self, now: Time, outputs: &mut Vec<Output>) {
+    pub(super) fn agree(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
         let policy = Arc::clone(&self.policy);
         let agreed = self
             .peers
@@ -32,7 +33,7 @@ impl Fleet {
             let verdicts = policy
                 .regions
                 .keys()
-                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed, now))))
+                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed, witnesses))))
                 .collect();
             let gate = self.gate(name, name_policy, &votes, now);
             if let Some(record) = self.names.get_mut(name) {
@@ -75,7 +76,7 @@ impl Fleet {
         votes
     }
 
-    fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool, now: Time) -> Ballot {
+    fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool, witnesses: &Witnesses) -> Ballot {
         let word =
             |voter: &RegionId| votes.get(voter).and_then(|v| v.get(target)).copied().unwrap_or(Word::Unknown);
         Ballot {
@@ -83,7 +84,7 @@ impl Fleet {
             votes: votes.keys().map(word).collect(),
             own: word(&self.policy.own),
             target: word(target),
-            witness: self.witness(target, now),
+            witness: witnesses.at(target),
             agreed,
         }
     }

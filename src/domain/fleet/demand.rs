@@ -2,40 +2,52 @@
 
 use super::Fleet;
 use super::moves::NameRecord;
+use super::witnesses::Witnesses;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::calm;
 use crate::domain::policy::{NamePolicy, RegionPolicy};
 use crate::domain::time::Time;
 use crate::domain::view::CapacitySource;
 use crate::domain::votes::{Verdict, Witness};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A service with less than this of all requests bounds nothing: its share is noise.
 const SHARE_MIN: f64 = 0.01;
 
+/// What users ask of the regions now.
+pub(super) struct Entering {
+    /// Requests a second, of every region that is heard.
+    rps: BTreeMap<RegionId, f64>,
+    /// Where a health check fails: DNS itself leads users elsewhere.
+    left: BTreeSet<RegionId>,
+}
+
 impl Fleet {
-    /// Measures what each entry sends, as long as everyone who holds users can tell.
-    pub(super) fn measure_demand(&mut self, name: &DnsName, now: Time) {
-        let policy = Arc::clone(&self.policy);
+    pub(super) fn entering(&self, witnesses: &Witnesses, now: Time) -> Entering {
         // Of a region that is not heard of nothing is known; what it said last may be history.
         let entered_at = |region: &RegionId| match self.peers.get(region) {
-            Some(peer) => peer.fresh(&policy, now).map(|heard| heard.view.entered_rps),
+            Some(peer) => peer.fresh(&self.policy, now).map(|heard| heard.view.entered_rps),
             None => Some(self.load.entered_rps),
         };
-        let entered: BTreeMap<RegionId, f64> =
-            policy.regions.keys().filter_map(|region| Some((region.clone(), entered_at(region)?))).collect();
-        // Where a health check fails DNS itself leads users elsewhere.
-        let left = |region: &&RegionId| self.witness(region, now) == Witness::Red;
-        let left: Vec<&RegionId> = policy.regions.keys().filter(left).collect();
+        let rps = |region: &RegionId| Some((region.clone(), entered_at(region)?));
+        Entering {
+            rps: self.policy.regions.keys().filter_map(rps).collect(),
+            left: witnesses.of(Witness::Red).cloned().collect(),
+        }
+    }
+
+    /// Measures what each entry sends, as long as everyone who holds users can tell.
+    pub(super) fn measure_demand(&mut self, name: &DnsName, entering: &Entering, now: Time) {
+        let hold_down = self.policy.failover.hold_down;
         let Some(record) = self.names.get_mut(name) else { return };
-        let hold_down = policy.failover.hold_down;
-        record.demand.entered(&entered, hold_down, now);
+        record.demand.entered(&entering.rps, hold_down, now);
         // Users must have followed the last change.
         if now.since(record.sets_since) < hold_down {
             return;
         }
-        let counts = |region: &RegionId| entered.contains_key(region) && !left.contains(&region);
+        let counts =
+            |region: &RegionId| entering.rps.contains_key(region) && !entering.left.contains(region);
         if record.is_measurable(counts)
             && let Some(state) = &record.state
         {

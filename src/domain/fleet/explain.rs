@@ -191,6 +191,7 @@ impl Fleet {
             home: weights(Some(home)),
         });
         let operator = &record.operator;
+        let witnesses = self.witnesses(now);
         let regions = self.policy.regions.keys().map(|region| {
             let on = |words: &BTreeMap<RegionId, Word>| words.get(region).copied();
             VerdictExplanation {
@@ -199,7 +200,7 @@ impl Fleet {
                 votes: record.votes.iter().filter_map(|(voter, w)| Some((voter.clone(), on(w)?))).collect(),
                 majority: self.policy.regions.len() / 2 + 1,
                 target: record.votes.get(region).and_then(on).unwrap_or(Word::Unknown),
-                witness: self.witness(region, now),
+                witness: witnesses.at(region),
                 drained: operator.is_drained(region, now),
             }
         });

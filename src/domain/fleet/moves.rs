@@ -2,6 +2,7 @@
 
 use super::agreement::Votes;
 use super::operate::Waiting;
+use super::witnesses::Witnesses;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
 use crate::domain::health::Word;
@@ -244,11 +245,12 @@ impl Fleet {
     }
 
     /// Proposes what the rules allow now, and names the rule where they do not.
-    pub(super) fn plan(&mut self, now: Time, outputs: &mut Vec<Output>) {
+    pub(super) fn plan(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
         let policy = Arc::clone(&self.policy);
         let distances = self.distances();
+        let entering = self.entering(witnesses, now);
         for (name, name_policy) in &policy.names {
-            self.measure_demand(name, now);
+            self.measure_demand(name, &entering, now);
             let capacity = self.capacity_for(name, now);
             let rank = self.writer_rank(name, now);
             let content = self.content_before(name, now);
@@ -328,8 +330,8 @@ impl Fleet {
                 distances.add(&self.policy.own, region, rtt);
             }
             // A silent region's last view still tells where it lies.
-            for (other, rtt) in peer.heard.iter().flat_map(|h| &h.view.rtts) {
-                distances.add(region, other, *rtt);
+            if let Some(heard) = &peer.heard {
+                distances.all_of(region, &heard.view.rtts);
             }
         }
         distances

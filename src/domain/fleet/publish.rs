@@ -4,6 +4,7 @@ use super::moves::NameRecord;
 use super::own::OwnService;
 use super::peers::{Peer, RemoteService};
 use super::room::{Grants, fine};
+use super::witnesses::Witnesses;
 use super::{Fleet, Output};
 use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
@@ -14,6 +15,7 @@ use crate::domain::snapshot::{
 };
 use crate::domain::time::Time;
 use crate::domain::view::{ServiceView, View, rate};
+use crate::domain::votes::Witness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +48,10 @@ struct Standing {
 
 impl Fleet {
     /// Publishes the snapshot if a decision changed, and the view always.
-    pub(super) fn publish(&mut self, now: Time, outputs: &mut Vec<Output>) {
+    pub(super) fn publish(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
         let services = self.renew_services(now);
         let regions: BTreeMap<RegionId, RegionStatus> =
-            self.policy.regions.keys().map(|r| (r.clone(), self.region(r, now))).collect();
+            self.policy.regions.keys().map(|r| (r.clone(), self.region(r, witnesses.at(r), now))).collect();
         let names: BTreeMap<DnsName, NameStatus> =
             self.names.iter().map(|(name, record)| (name.clone(), status(record))).collect();
         let same = |last: &Snapshot| {
@@ -217,7 +219,7 @@ impl Fleet {
         (!endpoints.is_empty()).then_some(Candidate { region, place, share, endpoints, zones })
     }
 
-    fn region(&self, region: &RegionId, now: Time) -> RegionStatus {
+    fn region(&self, region: &RegionId, witness: Witness, now: Time) -> RegionStatus {
         let Some(peer) = self.peers.get(region) else {
             let state = self.services.values().map(|service| service.health.state()).max();
             return RegionStatus {
@@ -227,7 +229,7 @@ impl Fleet {
                 load: self.load_view(),
                 heard: true,
                 state: state.unwrap_or(State::Unknown),
-                witness: self.witness(region, now),
+                witness,
                 pace: ProbePace::Full,
             };
         };
@@ -244,7 +246,7 @@ impl Fleet {
             load: peer.heard.as_ref().map(|heard| heard.view.load).unwrap_or_default(),
             heard: peer.fresh(&self.policy, now).is_some(),
             state: peer.worst,
-            witness: self.witness(region, now),
+            witness,
             pace: self.pace(peer, now),
         }
     }
@@ -264,17 +266,14 @@ impl Fleet {
             };
             (word != Word::Unknown).then(|| (id.clone(), view))
         };
+        let rtts = self.peers.iter().filter_map(|(r, peer)| Some((r.clone(), peer.latency.median()?)));
         View {
             region: self.policy.own.clone(),
             boot: self.boot,
             sequence: self.sequence,
             policy: self.agreement,
             services: self.services.iter().enumerate().filter_map(&mut service).collect(),
-            rtts: self
-                .peers
-                .iter()
-                .filter_map(|(region, peer)| Some((region.clone(), peer.latency.median()?)))
-                .collect(),
+            rtts: Arc::new(rtts.collect()),
             votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
             headroom_rps: self.capacity_rps().map(|capacity| (capacity - self.load.served_rps).max(0.0)),

@@ -43,20 +43,44 @@ impl Readings {
     }
 }
 
+/// The newest reading of each region's `/health/edge`, as far as one is known.
+#[derive(Debug)]
+pub(super) struct Witnesses(BTreeMap<RegionId, (Witness, Time)>);
+
+impl Witnesses {
+    pub(super) fn at(&self, region: &RegionId) -> Witness {
+        self.0.get(region).map_or(Witness::Unknown, |(witness, _)| *witness)
+    }
+
+    /// Regions of which this is the reading.
+    pub(super) fn of(&self, which: Witness) -> impl Iterator<Item = &RegionId> {
+        self.0.iter().filter(move |(_, (witness, _))| *witness == which).map(|(region, _)| region)
+    }
+}
+
 impl Fleet {
-    /// The newest reading of a region's `/health/edge`, by this edge or one that decides as it does.
-    pub(super) fn witness(&self, region: &RegionId, now: Time) -> Witness {
-        let own = self.readings.0.get(region).copied().filter(|(witness, _)| *witness != Witness::Unknown);
-        let theirs = self.peers.values().filter_map(|peer| {
-            let heard = peer.fresh(&self.policy, now).filter(|h| h.view.policy == self.agreement)?;
-            let said = heard.view.witnesses.get(region)?;
-            let at = heard.at.before(Duration::from_millis(said.age_ms.into()));
-            (now.since(at) <= OLD && said.witness != Witness::Unknown).then_some((said.witness, at))
-        });
-        // Of two of the same moment the own one counts.
-        own.into_iter()
-            .chain(theirs)
-            .reduce(|a, b| if b.1 > a.1 { b } else { a })
-            .map_or(Witness::Unknown, |r| r.0)
+    /// What is known now: read by this edge or by one that decides as it does.
+    pub(super) fn witnesses(&self, now: Time) -> Witnesses {
+        let known = |(_, (witness, _)): &(&RegionId, &(Witness, Time))| *witness != Witness::Unknown;
+        let own = self.readings.0.iter().filter(known);
+        let mut newest: BTreeMap<RegionId, (Witness, Time)> =
+            own.map(|(region, reading)| (region.clone(), *reading)).collect();
+        for peer in self.peers.values() {
+            let heard = peer.fresh(&self.policy, now).filter(|heard| heard.view.policy == self.agreement);
+            let Some(heard) = heard else { continue };
+            for (region, said) in &heard.view.witnesses {
+                let at = heard.at.before(Duration::from_millis(said.age_ms.into()));
+                if said.witness == Witness::Unknown || now.since(at) > OLD {
+                    continue;
+                }
+                // Of two of the same moment the own one counts, or the first.
+                match newest.get_mut(region) {
+                    Some(known) if at > known.1 => *known = (said.witness, at),
+                    Some(_) => {}
+                    None => _ = newest.insert(region.clone(), (said.witness, at)),
+                }
+            }
+        }
+        Witnesses(newest)
     }
 }

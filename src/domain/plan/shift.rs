@@ -4,19 +4,25 @@ use crate::domain::latency::Rtt;
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::weights::{TOTAL, WeightedSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Measured round trips between regions, taken from all views, and the bias of each region.
 #[derive(Debug, Clone, Default)]
 pub struct Distances {
-    rtts: BTreeMap<RegionId, BTreeMap<RegionId, Rtt>>,
+    rtts: BTreeMap<RegionId, Arc<BTreeMap<RegionId, Rtt>>>,
     bias: BTreeMap<RegionId, Duration>,
 }
 
 impl Distances {
-    /// Adds what `from` measured to `to`. A distance heard from both ends keeps each end's own.
+    /// Adds what `from` measured to `to`. A distance known from both ends keeps each end's own.
     pub fn add(&mut self, from: &RegionId, to: &RegionId, rtt: Rtt) {
-        self.rtts.entry(from.clone()).or_default().insert(to.clone(), rtt);
+        Arc::make_mut(self.rtts.entry(from.clone()).or_default()).insert(to.clone(), rtt);
+    }
+
+    /// Takes all that `from` measured, as it is in its view.
+    pub fn all_of(&mut self, from: &RegionId, rtts: &Arc<BTreeMap<RegionId, Rtt>>) {
+        self.rtts.insert(from.clone(), Arc::clone(rtts));
     }
 
     /// Makes every way to `to` count as so much longer.
