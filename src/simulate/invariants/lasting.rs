@@ -125,7 +125,9 @@ impl Invariants {
                 .or_else(|text| truth.broken(Rule::Snapshot, format!("{text}: {}", shown())))?;
             for candidate in service.candidates.iter().filter(|c| c.place == Place::Peer && !service.panic) {
                 let trouble = truth.world.trouble[truth.cast.region(&candidate.region)][index];
-                let awake = truth.now.since(truth.world.awake_since[own]) > truth.told();
+                // One that starts takes what it first hears for better than nothing, whatever its age.
+                let since = truth.world.awake_since[own].max(self.started[edge]);
+                let awake = truth.now.since(since) > truth.told();
                 let stale = awake && trouble.longer_than(truth.told(), truth.now);
                 truth.require(!stale, Rule::Snapshot, || {
                     format!("{} is long dead and a candidate: {}", candidate.region, shown())
