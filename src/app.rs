@@ -6,7 +6,7 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
 use crate::dns::{self, access::Access};
@@ -20,7 +20,7 @@ use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
 use crate::metrics::request::RequestMetrics;
-use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::metrics::snapshot::SnapshotCollector;
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
@@ -227,6 +227,7 @@ impl App {
             outcomes: outcome_sender,
             inputs: input_sender.clone(),
             clock: parts.clock,
+            heartbeat: Arc::clone(&parts.heartbeat),
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
             spans: Some(parts.spans.0.clone()),
@@ -294,7 +295,7 @@ impl App {
             published: published_sender,
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
             board: Arc::clone(&parts.board),
-            heartbeat: parts.heartbeat,
+            heartbeat: Arc::clone(&parts.heartbeat),
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
             inquiries: asked,
@@ -311,6 +312,7 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
+            heartbeat: parts.heartbeat,
             snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,

@@ -290,6 +290,12 @@ fn answer(
         stream.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
     }
+    if head.starts_with(b"GET /echo") {
+        // Upgraded, it sends back what comes.
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(switch.as_bytes()).ok()?;
+        return std::io::copy(&mut stream.try_clone().ok()?, &mut stream).ok().map(drop);
+    }
     if !head.starts_with(b"GET /slow") {
         let length = name.len();
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{name}");

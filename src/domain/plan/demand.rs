@@ -19,7 +19,7 @@ const SMOOTHING_MAX: Duration = Duration::from_secs(10);
 /// before it is left.
 const SMOOTHINGS: u32 = 8;
 /// The share by which a mix must differ from what plans count with before they take it over.
-const BAND: f64 = 0.05;
+pub const BAND: f64 = 0.05;
 /// Rounds of bending a mix at each measurement.
 const ROUNDS: usize = 8;
 /// The share of an even part that an entry counts with at least while a mix is bent: nothing stays nothing.

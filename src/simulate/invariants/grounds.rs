@@ -4,7 +4,7 @@ use super::{Applied, Held, Rule, Truth};
 use crate::domain::health::State;
 use crate::domain::health::Word;
 use crate::domain::name::{EntryId, RegionId};
-use crate::domain::plan::{Plan, Reason};
+use crate::domain::plan::{BAND, Plan, Reason};
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -62,8 +62,9 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
         }
         whole += then;
     }
-    // Weights are whole points: each entry may be off by one, both ways.
-    let rounding = whole * 0.02;
+    // Weights are whole points: each entry may be off by one, both ways. And plans count with what was
+    // measured until the truth leaves a band.
+    let rounding = whole * (0.02 + BAND);
     truth.require(over <= rounding || spare <= rounding, Rule::Capacity, || {
         format!("{over:.0}/s too much for who gains, {spare:.0}/s of room elsewhere: {plan:?}")
     })

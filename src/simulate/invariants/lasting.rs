@@ -51,8 +51,9 @@ impl Invariants {
     fn latched(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Held {
         for (edge, snapshot) in snapshots.iter().enumerate() {
             let region = truth.cast.region_of(edge);
-            let stalled = truth.now.since(truth.world.awake_since[region]) <= truth.told();
             let world = truth.world;
+            // Its gate is open then, whatever its last snapshot says.
+            let stalled = world.stalled[region] || truth.now.since(world.awake_since[region]) <= truth.told();
             let deaf = !world.reaches_api(region) || world.api_slow || world.throttled_percent > 0;
             for (name, cast) in truth.cast.names.iter().enumerate() {
                 let status = snapshot.and_then(|s| s.names.get(&cast.name));
