@@ -43,16 +43,19 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
     let stored = &truth.store.names[name];
     let status = snapshot.and_then(|s| s.names.get(&plan.name));
     let Some(status) = status.filter(|_| stored.fence == plan.fence) else { return Ok(()) };
-    let after = |entry: &EntryId| plan.changes.get(entry).map(|c| &c.to);
+    // Users ask for each name alike.
+    let part = 1.0 / truth.store.names.len() as f64;
+    let sets = truth.store.names.iter().enumerate().flat_map(|(n, of)| of.sets.iter().map(move |set| (n, set)));
+    let after = |n: usize, entry: &EntryId| plan.changes.get(entry).filter(|_| n == name).map(|c| &c.to);
     let (mut spare, mut over) = (0.0, 0.0);
     let mut whole = 0.0;
     for id in &truth.cast.regions {
         let Some(capacity) = truth.cast.capacity[truth.cast.region(id)] else { return Ok(()) };
         let (mut before, mut then) = (0.0, 0.0);
-        for (entry, set) in &stored.sets {
-            let demand = demand(truth, entry);
+        for (n, (entry, set)) in sets.clone() {
+            let demand = demand(truth, entry) * part;
             before += demand * set.share(id);
-            then += demand * after(entry).unwrap_or(set).share(id);
+            then += demand * after(n, entry).unwrap_or(set).share(id);
         }
         let receives = status.verdicts.get(id) == Some(&Verdict::Up) && !stored.drains.contains(id);
         if then > before + 1e-6 {
