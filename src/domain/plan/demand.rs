@@ -137,7 +137,7 @@ mod tests {
         ])
     }
 
-    const HOLD_DOWN: Duration = Duration::from_secs(80);
+    const HOLD_DOWN: Duration = Duration::from_secs(160);
 
     /// The same for some seconds.
     fn look(
