@@ -11,7 +11,7 @@ pub enum Error {
     #[error("it is not known how to reach the Kubernetes API")]
     Settings(#[source] Box<dyn StdError + Send + Sync>),
     /// It may have been done all the same.
-    #[error("the Kubernetes API does not answer")]
+    #[error("no answer of the Kubernetes API that could be used")]
     Unreachable(#[source] Box<dyn StdError + Send + Sync>),
     /// It may have been done all the same.
     #[error("the Kubernetes API has not answered within {0:?}")]
