@@ -6,16 +6,18 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
+use crate::aws::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
-use crate::dns::{self, access::Access};
+use crate::dns;
 use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
+use crate::metrics::aws::AwsMetrics;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
@@ -156,6 +158,7 @@ struct Parts {
     journal: Option<Journal>,
     texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
+    sessions: Sessions,
     audit: Arc<Audit>,
 }
 
@@ -192,6 +195,7 @@ impl Parts {
             control_metrics: ControlMetrics::register(&registry)?,
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
+            sessions: Sessions::new(AwsMetrics::register(&registry)?),
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
@@ -333,9 +337,10 @@ impl App {
             metrics: parts.dns_metrics,
             snapshot: parts.snapshot,
             desk,
+            sessions: parts.sessions,
             shutdown,
         };
-        self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
+        self.tasks.spawn(DNS, dns::serve(links));
         self.tasks.spawn("admin", admin::run(admin, operators, tls));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });

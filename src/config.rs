@@ -7,6 +7,7 @@
 //! (`convert`). All problems are told, each with its place (`problems`).
 
 mod admin;
+mod aws;
 mod convert;
 mod decode;
 mod file;
@@ -24,6 +25,7 @@ mod units;
 pub use units::duration as parse_duration;
 
 pub use admin::{Admin, AdminTls, Credential, Operator};
+pub use aws::{Aws, CredentialSource};
 pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
@@ -214,6 +216,7 @@ pub struct Config {
     pub rate_limits: BTreeMap<String, limits::RateLimit>,
     pub names: BTreeMap<DnsName, Name>,
     pub dns: Option<Dns>,
+    pub aws: Aws,
     pub resolver: Resolver,
     pub admin: Admin,
     /// A file for the audit log's lines; they are in the log anyway.

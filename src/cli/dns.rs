@@ -1,8 +1,8 @@
 //! `proxima dns`: the Route 53 records of the configured names.
 
+use crate::aws::Sessions;
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
-use crate::dns::access::Access;
 use crate::dns::api::Api;
 use crate::dns::apply::Operation;
 use crate::dns::checks::Checks;
@@ -10,6 +10,7 @@ use crate::dns::layout::Layout;
 use crate::dns::show::show;
 use crate::domain::name::{DnsName, RegionId};
 use crate::error_chain::chain;
+use crate::metrics::aws::AwsMetrics;
 use crate::metrics::dns::DnsMetrics;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -174,10 +175,10 @@ fn load(file: &File) -> Result<Config, Failure> {
 
 pub(super) async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     let dns = config.dns.as_ref().ok_or("there is no [dns] in the configuration")?;
-    let own = &config.policy.own;
-    let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
-    let metrics = Arc::new(DnsMetrics::register(&prometheus::Registry::new())?);
-    Ok(Api::connect(dns, place, Access::Chain, metrics).await)
+    let registry = prometheus::Registry::new();
+    let session = Sessions::new(AwsMetrics::register(&registry)?).of(config).await;
+    session.choice().map_err(Clone::clone)?;
+    Ok(Api::connect(dns, &session, Arc::new(DnsMetrics::register(&registry)?)))
 }
 
 async fn show_names(

@@ -1,5 +1,6 @@
 //! Sections -> `Config`: what is required, in range and consistent, all problems told.
 
+mod aws;
 mod dns;
 mod edge;
 mod health;
@@ -88,6 +89,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         rate_limits,
         names,
         dns,
+        aws: aws::aws(file),
         resolver,
         admin,
         audit,

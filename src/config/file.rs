@@ -12,7 +12,8 @@ use crate::config::units::{
     Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{
-    ClientTraces, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
+    ClientTraces, CredentialSource, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy,
+    UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -59,6 +60,7 @@ sections! {
         names: Option<Entries<DnsName, Section<NameSection>>>,
         failover: Option<Section<FailoverSection>>,
         dns: Option<Section<DnsSection>>,
+        aws: Option<Section<AwsSection>>,
         resolver: Option<Section<ResolverSection>>,
         admin: Option<Section<AdminSection>>,
         audit: Option<Section<AuditSection>>,
@@ -350,6 +352,9 @@ sections! {
         requests_per_second: Key<Whole>,
         verify: Key<bool>,
         servers: List<SocketAddr>,
+    }
+    AwsSection {
+        credentials: Key<CredentialSource>,
     }
     ResolverSection {
         nameservers: List<SocketAddr>,

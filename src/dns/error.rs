@@ -24,8 +24,10 @@ pub enum ErrorKind {
     Conflict,
     /// No answer, or one that says nothing: it may have been done or not.
     Unanswered,
-    /// These credentials may not, or there are none.
+    /// These credentials may not.
     Denied,
+    /// There are no credentials, or none that AWS still takes; nothing was done.
+    Credentials,
     /// The zone, change or health check does not exist.
     Missing,
     /// It is there already, under the same caller reference.
@@ -37,11 +39,12 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Throttled,
         Self::Conflict,
         Self::Unanswered,
         Self::Denied,
+        Self::Credentials,
         Self::Missing,
         Self::Exists,
         Self::Unsupported,
@@ -60,6 +63,7 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Unanswered => "unanswered",
             Self::Denied => "denied",
+            Self::Credentials => "credentials",
             Self::Missing => "missing",
             Self::Exists => "exists",
             Self::Unsupported => "unsupported",
@@ -83,7 +87,7 @@ impl ApiError {
         let Some(response) = error.raw_response() else {
             let kind = match error {
                 SdkError::ConstructionFailure(_) => ErrorKind::Refused,
-                _ if no_credentials(error) => ErrorKind::Denied,
+                _ if no_credentials(error) => ErrorKind::Credentials,
                 _ => ErrorKind::Unanswered,
             };
             return Self { action, kind, detail: chain(error) };
@@ -123,6 +127,8 @@ fn kind_of(code: Option<&str>, status: u16, body: &str) -> ErrorKind {
             ErrorKind::Throttled
         }
         Some(code) if code.starts_with("Throttling") => ErrorKind::Throttled,
+        // Source: IAM, "Common errors"; STS and Route 53 spell the first in two ways.
+        Some("ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId") => ErrorKind::Credentials,
         Some(code) if code.starts_with("NoSuch") => ErrorKind::Missing,
         Some("HealthCheckAlreadyExists") => ErrorKind::Exists,
         Some(code) if code.starts_with("UnknownOperation") => ErrorKind::Unsupported,
@@ -179,6 +185,8 @@ mod tests {
             (Some("PriorRequestNotComplete"), 400, "", ErrorKind::Throttled),
             (None, 429, "", ErrorKind::Throttled),
             (Some("AccessDenied"), 403, "", ErrorKind::Denied),
+            (Some("ExpiredToken"), 403, "", ErrorKind::Credentials),
+            (Some("InvalidClientTokenId"), 403, "", ErrorKind::Credentials),
             (Some("NoSuchHostedZone"), 404, "", ErrorKind::Missing),
             (Some("UnknownOperationException"), 404, "", ErrorKind::Unsupported),
             (None, 404, "", ErrorKind::Unsupported),
