@@ -35,7 +35,6 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,7 +44,9 @@ use tokio::runtime;
 use tokio::sync::{Notify, mpsc, watch};
 
 mod drain;
+mod last_good;
 mod reload;
+mod remote;
 mod signals;
 mod source;
 mod tasks;
@@ -54,7 +55,9 @@ pub mod logging;
 
 use logging::Logging;
 use reload::{Reloader, Told};
+pub use remote::place as place_of;
 use signals::{Asked, Signals};
+pub use source::ConfigFrom;
 use source::{Attempt, LoadError, Source};
 use tasks::Tasks;
 
@@ -90,11 +93,11 @@ enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Runs an edge with the configuration at `path` until a signal or a fault ends it.
+/// Runs an edge with a configuration until a signal or a fault ends it.
 ///
 /// Success when it was drained; failure when it could not start, when a task
 /// broke, or when a second signal cut the drain short.
-pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode {
+pub fn run(from: ConfigFrom, environment: Environment, logging: Logging) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -102,9 +105,8 @@ pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    let source = Source { path: path.to_owned(), environment };
     let (code, writers) = runtime.block_on(async {
-        match App::start(source, logging).await {
+        match App::start((from, environment), logging).await {
             Ok((app, reloader, writers)) => (app.run(reloader).await, Some(writers)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
@@ -209,10 +211,14 @@ impl Parts {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writers), StartError> {
+    async fn start(
+        (from, environment): (ConfigFrom, Environment),
+        mut logging: Logging,
+    ) -> Result<(Self, Reloader, Writers), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let attempt = source.load().await;
+        let source = Source::open(from, environment).await?;
+        let attempt = source.first().await;
         if let Ok(config) = &attempt.result {
             logging.apply(&config.log);
         }
@@ -220,6 +226,7 @@ impl App {
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writers) = Parts::new(&config)?;
+        source.register(&parts.registry)?;
         parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
@@ -257,6 +264,7 @@ impl App {
             audit: Arc::clone(&parts.audit),
             logging,
         };
+        source.accepted().await;
         let reloader = Reloader::new(source, fingerprint, named, told);
         let spans = parts.spans.0.clone();
         let mut app = Self {

@@ -5,7 +5,10 @@
 //! or wrong ends in an error of the call that needed it: traffic needs none of this.
 
 pub mod choice;
+pub mod identity;
+pub mod imds;
 mod keeper;
+pub mod object;
 
 use crate::config::{Aws, Config, CredentialSource};
 use crate::metrics::aws::AwsMetrics;
@@ -132,7 +135,8 @@ impl Sessions {
 
     /// That of these settings.
     pub async fn at(&self, aws: &Aws, place: &str) -> Session {
-        let same = |(known, at, _): &&(Aws, String, Session)| known == aws && at == place;
+        let same =
+            |(known, at, _): &&(Aws, String, Session)| known.credentials == aws.credentials && at == place;
         let (metrics, known) = match &self.open {
             Opening::Process(metrics, known) => (metrics, known),
             Opening::Only(session) => return session.clone(),
@@ -156,6 +160,18 @@ impl Sessions {
         *open = Some((aws.clone(), place.to_owned(), session.clone()));
         session
     }
+}
+
+/// Whether a request was never sent for want of credentials.
+pub fn no_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Where in the world a configuration's own region is, by AWS's names.

@@ -30,6 +30,7 @@ mod poll;
 pub mod provider;
 pub mod reader;
 mod render;
+pub mod rights;
 mod seen;
 pub mod show;
 pub mod survey;
@@ -236,7 +237,7 @@ fn resume_panic(done: Result<(), JoinError>) {
 /// Whether the difference of two configurations reaches the provider.
 fn concerns_dns(before: &Config, after: &Config) -> bool {
     before.dns != after.dns
-        || before.aws != after.aws
+        || before.aws.credentials != after.aws.credentials
         || before.names != after.names
         || before.regions != after.regions
         || before.policy.own != after.policy.own

@@ -4,6 +4,7 @@
 //! service, route, class, rule), never a path, host or error text.
 
 pub mod aws;
+pub mod config_object;
 pub mod control;
 pub mod dns;
 pub mod journal;

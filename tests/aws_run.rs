@@ -4,10 +4,16 @@
 
 mod run_support;
 
+#[path = "aws_run/bucket.rs"]
+mod bucket;
 #[path = "aws_run/credentials.rs"]
 mod credentials;
+#[path = "aws_run/doctor.rs"]
+mod doctor;
 #[path = "aws_run/gate.rs"]
 mod gate;
+#[path = "aws_run/instance.rs"]
+mod instance;
 #[path = "dns_support/ministack.rs"]
 mod ministack;
 #[path = "aws_run/world.rs"]

@@ -1,12 +1,21 @@
 //! How AWS is reached: whose credentials are shown.
 
 use crate::config::file::FromFile;
+use std::time::Duration;
 
 /// What all calls to AWS go by.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aws {
     /// `None`: whichever of the first four is there.
     pub credentials: Option<CredentialSource>,
+    /// Between two looks for another version of a configuration that is in a bucket.
+    pub config_poll: Duration,
+}
+
+impl Default for Aws {
+    fn default() -> Self {
+        Self { credentials: None, config_poll: Duration::from_secs(30) }
+    }
 }
 
 /// Where credentials for AWS come from.

@@ -355,6 +355,7 @@ sections! {
     }
     AwsSection {
         credentials: Key<CredentialSource>,
+        config_poll: Key<Duration>,
     }
     ResolverSection {
         nameservers: List<SocketAddr>,

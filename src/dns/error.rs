@@ -1,5 +1,6 @@
 //! What a call to Route 53 may end in, sorted by what its caller does next.
 
+use crate::aws::no_credentials;
 use crate::error_chain::chain;
 use aws_sdk_route53::config::http::HttpResponse;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
@@ -145,18 +146,6 @@ fn kind_of(code: Option<&str>, status: u16, body: &str) -> ErrorKind {
             _ => ErrorKind::Unanswered,
         },
     }
-}
-
-/// Whether the request was never sent for want of credentials.
-fn no_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 fn excerpt(body: &str) -> String {

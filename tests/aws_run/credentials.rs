@@ -14,7 +14,7 @@ use std::thread;
 const NAME: &str = "www.example.test";
 const FAR: &str = "us-east-1";
 /// What an edge calls, by deploy/iam/edge.json.
-const EDGE_MAY: [&str; 6] = [
+pub const EDGE_MAY: [&str; 6] = [
     "route53:GetHostedZone",
     "route53:ListResourceRecordSets",
     "route53:GetChange",
@@ -54,17 +54,17 @@ impl Web {
 }
 
 /// Two regions, a name that leads to both, and its zone at the stand-in.
-struct Planet {
-    world: World,
-    folder: Folder,
+pub struct Planet {
+    pub world: World,
+    pub folder: Folder,
     zone: String,
     web: [Web; 2],
     at: [Ipv4Addr; 2],
-    role: String,
+    pub role: String,
 }
 
 impl Planet {
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         let world = World::start().await?;
         let (folder, authority) = (Folder::new(), Authority::new());
         for region in [REGION, FAR] {
@@ -100,7 +100,7 @@ impl Planet {
         (done.status.success(), String::from_utf8(said).unwrap())
     }
 
-    fn config(&self, (own, file): (&str, &str), route53: &str, more: &str) -> std::path::PathBuf {
+    pub fn config(&self, (own, file): (&str, &str), route53: &str, more: &str) -> std::path::PathBuf {
         let (near, far) = (&self.web[0].address, &self.web[1].address);
         let text = format!(
             r#"
@@ -156,7 +156,7 @@ requests_per_second = 100
         self.folder.write(&format!("{file}.toml"), &text)
     }
 
-    fn token(&self, subject: &str) -> String {
+    pub fn token(&self, subject: &str) -> String {
         self.folder.write("token", &token(subject)).to_str().unwrap().to_owned()
     }
 
@@ -169,6 +169,13 @@ requests_per_second = 100
             .env("AWS_ROLE_ARN", &self.role)
             .env("AWS_ENDPOINT_URL_STS", sts.url());
         Edge::of(command).bound_all()
+    }
+
+    /// All records of the zone, as the stand-in lists them.
+    pub fn records(&self) -> String {
+        let path = format!("/2013-04-01/hostedzone/{}/rrset", self.zone);
+        let listed = self.world.signed("route53", ("GET", &path), &[], b"").text;
+        listed.split_once("<ListResourceRecordSetsResponse").unwrap().1.to_owned()
     }
 
     /// Lines of `dns show`.
