@@ -78,7 +78,8 @@ impl Edge {
         Self::spawn(file).bound_all()
     }
 
-    fn bound_all(mut self) -> Self {
+    /// Waits until all listeners are bound.
+    pub fn bound_all(mut self) -> Self {
         let edge = &mut self;
         let admin = eventually("the admin listener is bound", || {
             assert!(edge.child.try_wait().unwrap().is_none(), "it ended:\n{}", edge.log());
@@ -106,7 +107,13 @@ impl Edge {
     }
 
     fn spawn_with(file: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_proxima"))
+        Self::of(Self::command(file, arguments))
+    }
+
+    /// What starts it, for tests that change its environment.
+    pub fn command(file: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+        command
             .arg("run")
             .arg(file)
             .args(arguments)
@@ -118,9 +125,13 @@ impl Edge {
             .env_remove("AWS_SESSION_TOKEN")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it, whatever becomes of it.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&log);

@@ -45,7 +45,8 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
     let Some(status) = status.filter(|_| stored.fence == plan.fence) else { return Ok(()) };
     // Users ask for each name alike.
     let part = 1.0 / truth.store.names.len() as f64;
-    let sets = truth.store.names.iter().enumerate().flat_map(|(n, of)| of.sets.iter().map(move |set| (n, set)));
+    let sets =
+        truth.store.names.iter().enumerate().flat_map(|(n, of)| of.sets.iter().map(move |set| (n, set)));
     let after = |n: usize, entry: &EntryId| plan.changes.get(entry).filter(|_| n == name).map(|c| &c.to);
     let (mut spare, mut over) = (0.0, 0.0);
     let mut whole = 0.0;
