@@ -32,6 +32,9 @@ async fn install(cluster: &Cluster) {
     for namespace in ["proxima", "shop"] {
         cluster.namespace(namespace).await;
     }
+    // What a controller would make.
+    let metadata = json!({ "name": "default", "namespace": "proxima" });
+    cluster.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
     let client = cluster.client().await;
     let (mut taken, mut unknown) = (0, 0);
     for (kind, namespace, name, text) in objects() {
