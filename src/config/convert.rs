@@ -42,7 +42,6 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let peer = edge::peer(file, folder, several, report);
     let admin = operators::admin(file, folder, report);
     let audit = operators::audit(file, folder, report);
-    let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
     let tracing = observe::tracing(file, report);
@@ -62,7 +61,6 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
-    let kubernetes = kubernetes::kubernetes(file, folder);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
     let siblings = edge::siblings(file, report);
@@ -94,10 +92,10 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         dns,
         aws,
         resolver,
-        kubernetes,
+        kubernetes: kubernetes::kubernetes(file, folder),
         admin,
         audit,
-        log,
+        log: observe::log(file),
         access_log,
         journal,
         tracing,
