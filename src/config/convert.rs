@@ -44,6 +44,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
+    let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
     let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
@@ -97,6 +98,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         log,
         access_log,
         journal,
+        archive,
         tracing,
         drain,
         trusted_proxies,

@@ -12,8 +12,8 @@ use crate::config::units::{
     Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{
-    ClientTraces, CredentialSource, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy,
-    UpstreamProtocol,
+    ClientTraces, CredentialSource, DnsMode, Form, HostPort, HttpMethod, ListenAddress, ObjectUrl, Protocol,
+    TlsPolicy, UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -67,6 +67,7 @@ sections! {
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
         journal: Option<Section<JournalSection>>,
+        archive: Option<Section<ArchiveSection>>,
         tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
@@ -401,6 +402,10 @@ sections! {
         path: Key<FilePath>,
         max_bytes: Key<Bytes>,
         file_bytes: Key<Bytes>,
+    }
+    ArchiveSection {
+        s3: Key<ObjectUrl>,
+        audit_every: Key<Duration>,
     }
     AccessLogSection {
         output: Key<FilePath>,
