@@ -34,8 +34,9 @@ test: export PROXIMA_REQUIRE_TOOLS := 1
 test: setup-test ## Every test, doc tests included; installs the test tools
 	$(CARGO) test --locked
 
+# Not optimised, so that a change is built in seconds; beside the other build, not instead of it.
 test-unit: setup-demo ## The inner loop: unit tests of the library and the architecture test
-	$(CARGO) test --locked --lib --test architecture
+	$(CARGO) test --locked --lib --test architecture --config 'profile.dev.package.proxima.opt-level=0'
 
 conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest

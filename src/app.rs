@@ -6,7 +6,7 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
 use crate::dns;
@@ -16,11 +16,13 @@ use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
+use crate::kube;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
+use crate::metrics::kube::KubeMetrics;
 use crate::metrics::request::RequestMetrics;
-use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::metrics::snapshot::SnapshotCollector;
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
@@ -160,6 +162,7 @@ struct Parts {
     journal: Option<Journal>,
     texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
+    kube_metrics: KubeMetrics,
     cloud: Cloud,
     audit: Arc<Audit>,
 }
@@ -197,6 +200,7 @@ impl Parts {
             control_metrics: ControlMetrics::register(&registry)?,
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
+            kube_metrics: KubeMetrics::register(&registry)?,
             cloud: Cloud::register(&registry)?,
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
@@ -238,6 +242,7 @@ impl App {
             outcomes: outcome_sender,
             inputs: input_sender.clone(),
             clock: parts.clock,
+            heartbeat: Arc::clone(&parts.heartbeat),
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
             spans: Some(parts.spans.0.clone()),
@@ -307,7 +312,7 @@ impl App {
             published: published_sender,
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
             board: Arc::clone(&parts.board),
-            heartbeat: parts.heartbeat,
+            heartbeat: Arc::clone(&parts.heartbeat),
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
             inquiries: asked,
@@ -324,6 +329,7 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
+            heartbeat: parts.heartbeat,
             snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,
@@ -355,7 +361,7 @@ impl App {
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
     }
 
-    /// Looks names up, and finds out who among the region's pods speaks for it.
+    /// Looks names up, follows the cluster, and finds out who among the region's pods speaks for it.
     fn spawn_lease(&mut self, parts: &Parts, inputs: &mpsc::Sender<Input>) {
         let (siblings, addresses) = watch::channel(Vec::new());
         let lease = siblings::Wiring {
@@ -373,6 +379,12 @@ impl App {
             siblings,
             metrics: parts.control_metrics.clone(),
         };
+        let slices = kube::slices::Wiring {
+            config: self.config.clone(),
+            inputs: inputs.clone(),
+            metrics: parts.kube_metrics.clone(),
+        };
+        self.tasks.spawn("kube", kube::slices::run(slices));
         self.tasks.spawn("lease", siblings::run(lease));
         self.tasks.spawn("resolve", resolve::run(resolver));
     }

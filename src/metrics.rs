@@ -9,6 +9,7 @@ pub mod config_object;
 pub mod control;
 pub mod dns;
 pub mod journal;
+pub mod kube;
 pub mod moves;
 pub mod request;
 pub mod snapshot;

@@ -4,6 +4,7 @@ mod aws;
 mod dns;
 mod edge;
 mod health;
+mod kubernetes;
 mod limits;
 mod listeners;
 mod names;
@@ -62,6 +63,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
+    let kubernetes = kubernetes::kubernetes(file, folder);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
     let siblings = edge::siblings(file, report);
@@ -93,6 +95,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         dns,
         aws,
         resolver,
+        kubernetes,
         admin,
         audit,
         log,

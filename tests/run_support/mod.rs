@@ -262,7 +262,11 @@ pub const SLOW_WHOLE: &str = "first half, second half";
 
 impl Service {
     pub fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", name)
+    }
+
+    pub fn start_at(address: &str, name: &'static str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let held = Arc::new((Mutex::new(true), Condvar::new()));
         let slow = Arc::new(AtomicUsize::new(0));
@@ -300,6 +304,12 @@ fn answer(
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
+    }
+    if head.starts_with(b"GET /echo") {
+        // Upgraded, it sends back what comes.
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(switch.as_bytes()).ok()?;
+        return std::io::copy(&mut stream.try_clone().ok()?, &mut stream).ok().map(drop);
     }
     if !head.starts_with(b"GET /slow") {
         let length = name.len();
