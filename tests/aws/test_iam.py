@@ -89,6 +89,14 @@ class Policies(World):
                   changed["ChangeInfo"]["Id"].removeprefix("/change/"))
         self.assertIn(50, [r.get("Weight") for r in self.records(self.zone_id)])
 
+    def test_4_the_doctor_tells_who_may_write_by_the_names_in_the_policy_and_changes_nothing(self):
+        file, before = self.folder / "act.toml", self.records(self.zone_id)
+        file.write_text(config.text(self.zone_id, self.endpoint, more='mode = "act"'))
+        self.says("edge", 0, "doctor", "--config", str(file), holds="ChangeResourceRecordSets www.example.com  ok")
+        self.says("read", 1, "doctor", "--config", str(file), holds="AccessDenied")
+        self.says("read", 0, "doctor", "--config", str(self.file), holds="(not needed)")
+        self.assertEqual(self.records(self.zone_id), before)
+
     def test_5_a_running_edge_reads_records_and_asks_witnesses(self):
         for role in ("read", "edge"):
             ports = [free_port() for _ in range(3)]
