@@ -57,6 +57,7 @@ impl Region {
                 let said = heard.map(|other| Said {
                     boot: self.pods[&other].boot,
                     standing: self.pods[&other].standing(),
+                    ruled: false,
                 });
                 self.pods.get_mut(&pod).unwrap().answered(to, said, now);
             }
