@@ -16,9 +16,11 @@ use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
+use crate::kube;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
+use crate::metrics::kube::KubeMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
 use crate::operators::Desk;
@@ -156,6 +158,7 @@ struct Parts {
     journal: Option<Journal>,
     texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
+    kube_metrics: KubeMetrics,
     audit: Arc<Audit>,
 }
 
@@ -192,6 +195,7 @@ impl Parts {
             control_metrics: ControlMetrics::register(&registry)?,
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
+            kube_metrics: KubeMetrics::register(&registry)?,
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
@@ -341,7 +345,7 @@ impl App {
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
     }
 
-    /// Looks names up, and finds out who among the region's pods speaks for it.
+    /// Looks names up, follows the cluster, and finds out who among the region's pods speaks for it.
     fn spawn_lease(&mut self, parts: &Parts, inputs: &mpsc::Sender<Input>) {
         let (siblings, addresses) = watch::channel(Vec::new());
         let lease = siblings::Wiring {
@@ -359,6 +363,12 @@ impl App {
             siblings,
             metrics: parts.control_metrics.clone(),
         };
+        let slices = kube::slices::Wiring {
+            config: self.config.clone(),
+            inputs: inputs.clone(),
+            metrics: parts.kube_metrics.clone(),
+        };
+        self.tasks.spawn("kube", kube::slices::run(slices));
         self.tasks.spawn("lease", siblings::run(lease));
         self.tasks.spawn("resolve", resolve::run(resolver));
     }

@@ -12,6 +12,7 @@ mod decode;
 mod file;
 mod files;
 mod health;
+mod kubernetes;
 pub mod limits;
 mod listener;
 mod observe;
@@ -25,6 +26,7 @@ pub use units::duration as parse_duration;
 
 pub use admin::{Admin, AdminTls, Credential, Operator};
 pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
+pub use kubernetes::{ClusterService, Kubernetes, SlicePort};
 pub use listener::{
     HttpsRedirect, ListenAddress, Listener, ListenerLimits, Protocol, ProxyProtocol, TrustedProxies,
     UnixAddress,
@@ -215,6 +217,8 @@ pub struct Config {
     pub names: BTreeMap<DnsName, Name>,
     pub dns: Option<Dns>,
     pub resolver: Resolver,
+    /// `None`: nothing is asked of a cluster.
+    pub kubernetes: Option<Kubernetes>,
     pub admin: Admin,
     /// A file for the audit log's lines; they are in the log anyway.
     pub audit: Option<PathBuf>,
@@ -324,8 +328,10 @@ pub struct Probes {
 /// A service and its endpoints in the own region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Endpoints of the own region; empty: served elsewhere only.
+    /// Endpoints of the own region; empty: told by the cluster, or served elsewhere only.
     pub endpoints: Vec<HostPort>,
+    /// The Service of the region's cluster whose endpoints they are instead.
+    pub kubernetes: Option<ClusterService>,
     /// Zones of endpoints, where they are stated.
     pub zones: BTreeMap<HostPort, Zone>,
     pub protocol: UpstreamProtocol,

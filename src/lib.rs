@@ -18,6 +18,7 @@ pub mod domain;
 pub mod error_chain;
 pub mod inquiry;
 pub mod journal;
+pub mod kube;
 pub mod lease;
 pub mod metrics;
 pub mod operators;

@@ -122,8 +122,9 @@ enum Owner {
 
 /// Services with own endpoints, every other region, and the pods of the own one.
 fn owners(config: &Config) -> BTreeMap<Owner, Vec<HostPort>> {
-    let services =
-        config.services.iter().map(|(id, service)| (Target::Service(id.clone()), service.endpoints.clone()));
+    // The others' are told by the cluster.
+    let services = config.services.iter().filter(|(_, service)| service.kubernetes.is_none());
+    let services = services.map(|(id, service)| (Target::Service(id.clone()), service.endpoints.clone()));
     let peers =
         config.regions.iter().filter(|(id, _)| **id != config.policy.own).filter_map(|(id, region)| {
             Some((Target::Peer(id.clone()), vec![region.peer.as_ref()?.at.clone()]))

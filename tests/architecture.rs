@@ -35,7 +35,7 @@ const LEAVES: &[&str] = &[
 ];
 /// Speak with the world; never import one another.
 const ADAPTERS: &[&str] =
-    &["control", "proxy", "probe", "resolve", "dns", "admin", "simulate", "zone_server"];
+    &["control", "proxy", "probe", "resolve", "kube", "dns", "admin", "simulate", "zone_server"];
 /// May name several adapters.
 const COMPOSERS: &[&str] = &["app", "cli", "demo"];
 

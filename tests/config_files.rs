@@ -45,7 +45,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         // A table that is there switches something on.
         "services" => {
             let switches = matches!(key, "tls" | "concurrency" | "affinity" | "hedging");
-            switches || matches!(key, "endpoints" | "max_connections_per_endpoint")
+            switches || matches!(key, "endpoints" | "kubernetes" | "max_connections_per_endpoint")
         }
         "services.tls" => matches!(key, "ca" | "certificate" | "key"),
         "services.affinity" => matches!(key, "by" | "secret"),

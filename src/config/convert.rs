@@ -3,6 +3,7 @@
 mod dns;
 mod edge;
 mod health;
+mod kubernetes;
 mod limits;
 mod listeners;
 mod names;
@@ -59,6 +60,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
+    let kubernetes = kubernetes::kubernetes(file, folder);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
     let siblings = edge::siblings(file, report);
@@ -89,6 +91,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         names,
         dns,
         resolver,
+        kubernetes,
         admin,
         audit,
         log,

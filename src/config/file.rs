@@ -5,6 +5,7 @@
 //! that all problems are told at once.
 
 use crate::config::health::{HealthKind, StatusRange};
+use crate::config::kubernetes::{Namespace, ObjectName};
 use crate::config::listener::TrustedPeer;
 use crate::config::observe::LogFilter;
 use crate::config::units::{
@@ -12,7 +13,8 @@ use crate::config::units::{
     Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{
-    ClientTraces, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy, UpstreamProtocol,
+    ClientTraces, ClusterService, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy,
+    UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -60,6 +62,7 @@ sections! {
         failover: Option<Section<FailoverSection>>,
         dns: Option<Section<DnsSection>>,
         resolver: Option<Section<ResolverSection>>,
+        kubernetes: Option<Section<KubernetesSection>>,
         admin: Option<Section<AdminSection>>,
         audit: Option<Section<AuditSection>>,
         log: Option<Section<LogSection>>,
@@ -171,6 +174,7 @@ sections! {
     }
     ServiceSection {
         endpoints: Option<Spanned<Entries<RegionId, Spanned<Vec<EndpointEntry>>>>>,
+        kubernetes: Key<ClusterService>,
         capacity: Option<Spanned<Entries<RegionId, Placed<Capacity>>>>,
         protocol: Key<UpstreamProtocol>,
         tls: Option<Section<UpstreamTlsSection>>,
@@ -356,6 +360,11 @@ sections! {
         ttl_min: Key<Duration>,
         ttl_max: Key<Duration>,
         timeout: Key<Duration>,
+    }
+    KubernetesSection {
+        kubeconfig: Key<FilePath>,
+        namespace: Key<Namespace>,
+        lease: Key<ObjectName>,
     }
     AdminSection {
         address: Key<SocketAddr>,

@@ -14,9 +14,10 @@ pub struct Log {
 impl Default for Log {
     /// Pingora reports every client that hangs up and every failed handshake as an
     /// error: at a hostile edge that is noise without an end. The proxy counts and
-    /// reports those itself.
+    /// reports those itself; and what the Kubernetes client meets is told by `kube`, once.
     fn default() -> Self {
-        let filter = "info,pingora_core=off,pingora_pool=off,hickory_resolver=error,hickory_net=error";
+        let filter = "info,pingora_core=off,pingora_pool=off,hickory_resolver=error,hickory_net=error,\
+                      kube_client=off,kube_runtime=off";
         Self { filter: filter.to_owned() }
     }
 }

@@ -1,6 +1,6 @@
 //! Services and their endpoints.
 
-use super::{duplicates, health, limits, upstream_tls};
+use super::{duplicates, health, kubernetes, limits, upstream_tls};
 use crate::config::file::{EndpointEntry, File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
@@ -35,14 +35,14 @@ pub(super) fn services(
     duplicates("service", entries, report);
     let convert = |(id, section): &(_, Section<ServiceSection>)| {
         let id: &crate::config::file::Placed<ServiceId> = id;
-        (id.value.clone(), service(&id.value, section, (folder, probes), own, regions, report))
+        (id.value.clone(), service((&id.value, section), file, (folder, probes), own, regions, report))
     };
     entries.iter().map(convert).collect()
 }
 
 fn service(
-    id: &ServiceId,
-    section: &Section<ServiceSection>,
+    (id, section): (&ServiceId, &Section<ServiceSection>),
+    file: &File,
     (folder, probes): (&Path, &Probes),
     own: Option<&RegionId>,
     regions: &Known,
@@ -59,6 +59,7 @@ fn service(
     capacities(section, regions, report);
     Service {
         endpoints: endpoints(id, section, own, regions, report),
+        kubernetes: kubernetes::service(id, section, file, report),
         zones: zones(section, own),
         tls: upstream_tls::tls(id, service, own, folder, report),
         protocol: service.protocol.as_ref().map_or(UpstreamProtocol::Http1, |placed| placed.value),
@@ -109,12 +110,14 @@ fn endpoints(
             kept.extend(list.get_ref().iter().map(|endpoint| endpoint.at.value.clone()));
         }
     }
+    served |= section.get_ref().kubernetes.is_some();
     let damaged = report.damaged_at(&section.span(), "endpoints")
+        || report.damaged_at(&section.span(), "kubernetes")
         || section.get_ref().endpoints.as_ref().is_some_and(|table| report.damaged_inside(&table.span()));
     if !served && !damaged {
         let problem = Problem::at(&section.span(), format!("service `{id}` is served nowhere"));
         let right = "expected endpoints in one region at least, such as \
-                     endpoints.eu-west-1 = [\"web.example.net:8080\"]";
+                     endpoints.eu-west-1 = [\"web.example.net:8080\"], or kubernetes = \"shop/web:http\"";
         report.add(problem.here("no endpoint in any region").right(right));
     }
     kept

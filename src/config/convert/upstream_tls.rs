@@ -62,6 +62,12 @@ fn server_name(
     if report.damaged_at(&section.span(), "server_name") {
         return None;
     }
+    if let Some(of) = &service.kubernetes {
+        let problem = Problem::at(&of.span, format!("`services.{id}.tls` needs `server_name`"));
+        let right = "expected `server_name`, the DNS name that the certificates of all endpoints carry";
+        report.add(problem.here("the cluster tells addresses only").right(right));
+        return None;
+    }
     let mut mine = None;
     for (region, list) in service.endpoints.iter().flat_map(|entries| &entries.get_ref().0) {
         let mut known: Option<&DnsName> = None;

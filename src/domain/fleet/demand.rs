@@ -46,8 +46,7 @@ impl Fleet {
         if now.since(record.sets_since) < hold_down {
             return;
         }
-        let counts =
-            |region: &RegionId| entering.rps.contains_key(region) && !entering.left.contains(region);
+        let counts = |region: &RegionId| entering.rps.contains_key(region) && !entering.left.contains(region);
         if record.is_measurable(counts)
             && let Some(state) = &record.state
         {
