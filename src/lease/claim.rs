@@ -214,6 +214,10 @@ impl Claim {
         self.held = None;
     }
 
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
     /// What this pod goes by now.
     pub fn ruling(&self, now: Time) -> Ruling {
         let away = self.failing.is_some_and(|since| now.since(since) >= self.lasts);

@@ -67,6 +67,12 @@ impl Board {
         self.ledger().stand(standing, now);
     }
 
+    /// Whether this pod speaks for the region without a word of the Lease.
+    pub fn elected(&self) -> bool {
+        let state = self.state();
+        state.standing == Standing::Holding && state.ruling == Ruling::Elect
+    }
+
     /// How many pods the region has, and how long what they say of their load counts.
     pub fn known(&self, pods: usize, patience: Duration) {
         self.ledger().known(pods, patience);
