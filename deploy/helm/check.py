@@ -36,7 +36,7 @@ SKIPPED = [
     ("CKV_K8S_26", "host-port.*DaemonSet", "hostPort is what `network: hostPort` asks for; the default has none"),
     ("CKV_K8S_19", "host-network.*DaemonSet", "hostNetwork is what `network: hostNetwork` asks for; the default has not"),
     ("CKV_K8S_35", "host-network.*DaemonSet", "`aws.identity: secret` is for where neither Pod Identity nor IRSA can be had: the SDK reads the environment"),
-    ("CKV_K8S_38", "aws.*DaemonSet", "only with `rbac`: the token is then what the edge reads EndpointSlices with"),
+    ("CKV_K8S_38", "aws.*DaemonSet", "only with [kubernetes]: the token is then what the edge reads EndpointSlices with"),
     ("CKV2_K8S_6", "Job|Pod|host-network", "the edge has a NetworkPolicy (which would not hold on the nodes' network); job and test live for seconds"),
 ]
 
@@ -64,6 +64,8 @@ REFUSALS = [
     ("aws", {"aws": {"identity": "secret"}}, [], "aws.secretName"),
     ("aws", {"service": {"scheme": "internal"}}, [], "service.eipAllocations: only with `scheme: internet-facing`"),
     ("aws", {"service": {"subnets": ["subnet-1"]}}, [], "2 for 1 subnets; one for each is needed"),
+    ("aws", {}, [('lease = "proxima"', 'namespace = "edge"')], 'kubernetes.namespace is "edge", but the pods are in "proxima"'),
+    ("aws", {}, [('lease = "proxima"', 'kubeconfig = "kubeconfig.yaml"')], "in a pod the service account is the way to the API"),
     ("aws", {"serviceAccount": {"create": False}}, [], "name one that exists"),
     ("host-network", {}, [("0.0.0.0:8080", "0.0.0.0:80")], "listen at 8080 and let the load balancer"),
     ("host-network", {"podMonitor": {"enabled": True}}, [], "where Prometheus cannot reach it"),

@@ -251,7 +251,11 @@ pub const SLOW_WHOLE: &str = "first half, second half";
 
 impl Service {
     pub fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", name)
+    }
+
+    pub fn start_at(address: &str, name: &'static str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let held = Arc::new((Mutex::new(true), Condvar::new()));
         let slow = Arc::new(AtomicUsize::new(0));

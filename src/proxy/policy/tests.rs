@@ -58,6 +58,7 @@ impl Fixture {
         snapshot.services = [(web(), Arc::new(service))].into();
         let config = Service {
             endpoints: Vec::new(),
+            kubernetes: None,
             zones: Default::default(),
             tls: None,
             protocol: UpstreamProtocol::Http1,

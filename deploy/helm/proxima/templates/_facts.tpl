@@ -1,7 +1,8 @@
 {{/*
 What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] last, each with name, port, protocol and proxy),
 `admin` (port, loopback, tls), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
-(a port below 1024), `restart` (settings that a reload does not take). Refuses what cannot work, before anything is applied.
+(a port below 1024), `restart` (settings that a reload does not take), `kubernetes` (null without [kubernetes]; namespaces whose
+EndpointSlices are read, and the lease). Refuses what cannot work, before anything is applied.
 */}}
 {{- define "proxima.facts" -}}
 {{- $text := required "config: give the text of proxima.toml, by --set-file config=proxima.toml" .Values.config -}}
@@ -55,7 +56,26 @@ What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] l
 {{- $fixed := list -}}
 {{- range $config.listeners -}}{{- $fixed = append $fixed (pick . "name" "address" "protocol") -}}{{- end -}}
 {{- $_ := set $facts "restart" (dict "listeners" $fixed "peer" (default dict $config.peer).address "admin" $address "journal" $config.journal) -}}
+{{- $_ := set $facts "kubernetes" (include "proxima.kubernetes" (dict "config" $config "release" .Release.Namespace) | fromJson).is -}}
 {{- toJson $facts -}}
+{{- end }}
+
+{{/* What is asked of the API server: (dict "config" … "release" its namespace) -> { is: null, or namespaces and lease }. */}}
+{{- define "proxima.kubernetes" -}}
+{{- $is := "" -}}
+{{- if hasKey .config "kubernetes" -}}
+{{- $section := .config.kubernetes -}}
+{{- if $section.kubeconfig -}}{{- fail "config: kubernetes.kubeconfig: in a pod the service account is the way to the API; leave it out" -}}{{- end -}}
+{{- if ne (default .release $section.namespace) .release -}}
+{{- fail (printf "config: kubernetes.namespace is %q, but the pods are in %q; leave it out" $section.namespace .release) -}}
+{{- end -}}
+{{- $namespaces := list -}}
+{{- range $_, $service := .config.services -}}
+{{- with $service.kubernetes -}}{{- $namespaces = append $namespaces (splitList "/" . | first) -}}{{- end -}}
+{{- end -}}
+{{- $is = dict "namespaces" ($namespaces | uniq | sortAlpha) "lease" $section.lease -}}
+{{- end -}}
+{{- dict "is" $is | toJson -}}
 {{- end }}
 
 {{/* The port of "0.0.0.0:8080" or "[::]:8080". */}}
