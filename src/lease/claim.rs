@@ -220,11 +220,10 @@ impl Claim {
 
     /// What this pod goes by now.
     pub fn ruling(&self, now: Time) -> Ruling {
-        let away = self.failing.is_some_and(|since| now.since(since) >= self.lasts);
         if let Some(until) = self.held.filter(|until| now < *until) {
             return Ruling::Hold { until };
         }
-        if away || self.outlived {
+        if self.away(now) || self.outlived {
             return Ruling::Elect;
         }
         match &self.seen {
@@ -237,6 +236,11 @@ impl Claim {
         }
     }
 
+    /// Whether the API has not answered for as long as the lease lasts.
+    fn away(&self, now: Time) -> bool {
+        self.failing.is_some_and(|since| now.since(since) >= self.lasts)
+    }
+
     /// Begins a turn of requests.
     pub const fn begin(&mut self) {
         self.step = Step::Begun;
@@ -247,7 +251,7 @@ impl Claim {
     pub fn ask(&mut self, now: Time) -> Option<Ask> {
         let mine = self.seen.as_ref().is_some_and(|seen| seen.named.is(self.boot));
         let ask = match self.step {
-            Step::Begun if mine => self.write(now)?,
+            Step::Begun if mine && !self.away(now) => self.write(now)?,
             Step::Begun | Step::Refused => Ask::Look,
             Step::Known => self.write(now)?,
             Step::Over => return None,
@@ -265,9 +269,9 @@ impl Claim {
             return Some(Ask::Release { version });
         }
         // After an outage whoever was elected meanwhile comes first.
-        let nobody = seen.named == Named::Nobody && !self.outlived;
-        let free = nobody || now.since(seen.at) >= seen.lasts;
-        let holder = Holder { address: self.own.filter(|_| mine || free)?, boot: self.boot };
+        let open = (mine || seen.named == Named::Nobody) && !self.outlived;
+        let free = open || now.since(seen.at) >= seen.lasts;
+        let holder = Holder { address: self.own.filter(|_| free)?, boot: self.boot };
         let term = Term { holder, lasts: self.lasts };
         Some(match seen.version.clone() {
             Some(version) => Ask::Replace { version, term },
@@ -306,8 +310,9 @@ impl Claim {
 
     /// The API answers, after an outage perhaps.
     fn reached(&mut self, elected: bool, now: Time) {
-        let Some(since) = self.failing.take() else { return };
-        if now.since(since) < self.lasts {
+        let away = self.away(now);
+        self.failing = None;
+        if !away {
             return;
         }
         self.outlived = true;
