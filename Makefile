@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo sim-full build test test-unit conformance chart image test-image test-aws lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-chart setup-image setup-aws setup-lint clean-tools
+.PHONY: help demo sim-full build test test-unit conformance chart image test-image test-aws test-kube lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-chart setup-image setup-aws setup-kube setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -34,8 +34,9 @@ test: export PROXIMA_REQUIRE_TOOLS := 1
 test: setup-test ## Every test, doc tests included; installs the test tools
 	$(CARGO) test --locked
 
+# Not optimised, so that a change is built in seconds; beside the other build, not instead of it.
 test-unit: setup-demo ## The inner loop: unit tests of the library and the architecture test
-	$(CARGO) test --locked --lib --test architecture
+	$(CARGO) test --locked --lib --test architecture --config 'profile.dev.package.proxima.opt-level=0'
 
 conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
@@ -44,6 +45,11 @@ conformance: setup-conformance ## What the traffic plane holds, shown by real pe
 test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, against stand-ins for AWS
 	$(CARGO) build --locked
 	scripts/test-aws.sh
+
+# Some minutes: a watch lives for one, and one test waits for that. PROXIMA_KUBE_AWAY=60 keeps the API away for a minute.
+test-kube: export PROXIMA_REQUIRE_TOOLS := $(if $(KUBEBUILDER_ASSETS),1)
+test-kube: setup-kube ## Endpoints, rights and the chart's objects against a real kube-apiserver (KUBEBUILDER_ASSETS)
+	$(CARGO) test --locked --test kube -- --include-ignored --nocapture
 
 chart: setup-chart ## The Helm chart: golden files, lint, refusals, Kubernetes' schemas, checkov (ARGS=--bless writes the golden files)
 	scripts/chart.sh $(ARGS)
@@ -82,6 +88,9 @@ setup-aws:
 
 setup-bench:
 	@scripts/setup.sh build bench
+
+setup-kube:
+	@scripts/setup.sh build kube
 
 setup-chart:
 	@scripts/setup.sh chart

@@ -5,7 +5,7 @@
 //! balancer when the world stumbles. It outlives the drain, so that the drain
 //! can be watched.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::Config;
 use crate::domain::snapshot::{Gate, Snapshot};
 use crate::domain::view::View;
@@ -48,6 +48,8 @@ pub struct Bound {
 #[derive(Clone)]
 pub struct Wiring {
     pub clock: Clock,
+    /// Of whoever publishes snapshots.
+    pub heartbeat: Arc<Heartbeat>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What this region says of itself to others.
     pub view: Arc<ArcSwap<View>>,
@@ -124,7 +126,7 @@ impl Wiring {
 
 /// The same answers as on the data listeners, for a person to look at.
 fn gate(wiring: &Wiring, name: Option<&str>) -> (StatusCode, &'static str) {
-    match wiring.snapshot.load().gate(name) {
+    match wiring.snapshot.load().gate(name, wiring.heartbeat.idle(wiring.clock.now())) {
         Gate::Open => (StatusCode::OK, "open\n"),
         Gate::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed\n"),
     }

@@ -6,23 +6,25 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
-use crate::clock::Clock;
+use crate::aws::Sessions;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
-use crate::dns::{self, access::Access};
+use crate::dns;
 use crate::domain::fleet::{Fleet, Input, OutcomeRun};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
+use crate::metrics::aws::AwsMetrics;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
 use crate::metrics::kube::KubeMetrics;
 use crate::metrics::lease::LeaseMetrics;
 use crate::metrics::request::RequestMetrics;
-use crate::metrics::snapshot::{Heartbeat, SnapshotCollector};
+use crate::metrics::snapshot::SnapshotCollector;
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
@@ -34,7 +36,6 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,8 +45,10 @@ use tokio::runtime;
 use tokio::sync::{Notify, mpsc, watch};
 
 mod drain;
+mod last_good;
 mod region;
 mod reload;
+mod remote;
 mod signals;
 mod source;
 mod tasks;
@@ -54,7 +57,9 @@ pub mod logging;
 
 use logging::Logging;
 use reload::{Reloader, Told};
+pub use remote::place as place_of;
 use signals::{Asked, Signals};
+pub use source::ConfigFrom;
 use source::{Attempt, LoadError, Source};
 use tasks::Tasks;
 
@@ -90,11 +95,11 @@ enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Runs an edge with the configuration at `path` until a signal or a fault ends it.
+/// Runs an edge with a configuration until a signal or a fault ends it.
 ///
 /// Success when it was drained; failure when it could not start, when a task
 /// broke, or when a second signal cut the drain short.
-pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode {
+pub fn run(from: ConfigFrom, environment: Environment, logging: Logging) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -102,9 +107,8 @@ pub fn run(path: &Path, environment: Environment, logging: Logging) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    let source = Source { path: path.to_owned(), environment };
     let (code, writers) = runtime.block_on(async {
-        match App::start(source, logging).await {
+        match App::start((from, environment), logging).await {
             Ok((app, reloader, writers)) => (app.run(reloader).await, Some(writers)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
@@ -160,6 +164,7 @@ struct Parts {
     dns_metrics: Arc<DnsMetrics>,
     kube_metrics: KubeMetrics,
     lease_metrics: LeaseMetrics,
+    sessions: Sessions,
     audit: Arc<Audit>,
 }
 
@@ -198,6 +203,7 @@ impl Parts {
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             kube_metrics: KubeMetrics::register(&registry)?,
             lease_metrics: LeaseMetrics::register(&registry)?,
+            sessions: Sessions::new(AwsMetrics::register(&registry)?),
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
@@ -211,10 +217,14 @@ impl Parts {
 
 impl App {
     /// Binds everything, then starts everything.
-    async fn start(source: Source, mut logging: Logging) -> Result<(Self, Reloader, Writers), StartError> {
+    async fn start(
+        (from, environment): (ConfigFrom, Environment),
+        mut logging: Logging,
+    ) -> Result<(Self, Reloader, Writers), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
-        let attempt = source.load().await;
+        let source = Source::open(from, environment).await?;
+        let attempt = source.first().await;
         if let Ok(config) = &attempt.result {
             logging.apply(&config.log);
         }
@@ -222,6 +232,7 @@ impl App {
         let Attempt { result, fingerprint, named, .. } = attempt;
         let config = result?;
         let (parts, writers) = Parts::new(&config)?;
+        source.register(&parts.registry)?;
         parts.audit.switch(config.audit.clone()).await;
         parts.access_log.switch(Output::open(config.access_log.as_ref().map(|log| &log.output))?);
         let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
@@ -233,6 +244,7 @@ impl App {
             outcomes: outcome_sender,
             inputs: input_sender.clone(),
             clock: parts.clock,
+            heartbeat: Arc::clone(&parts.heartbeat),
             metrics: Arc::clone(&parts.request_metrics),
             access_log: Some(parts.access_log.clone()),
             spans: Some(parts.spans.0.clone()),
@@ -259,6 +271,7 @@ impl App {
             audit: Arc::clone(&parts.audit),
             logging,
         };
+        source.accepted().await;
         let reloader = Reloader::new(source, fingerprint, named, told);
         let spans = parts.spans.0.clone();
         let mut app = Self {
@@ -301,7 +314,7 @@ impl App {
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
             board: Arc::clone(&parts.board),
             ruling,
-            heartbeat: parts.heartbeat,
+            heartbeat: Arc::clone(&parts.heartbeat),
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
             inquiries: asked,
@@ -318,6 +331,7 @@ impl App {
         };
         let operators = admin::Wiring {
             clock: parts.clock,
+            heartbeat: parts.heartbeat,
             snapshot: Arc::clone(&parts.snapshot),
             view: parts.view,
             registry: parts.registry,
@@ -340,9 +354,10 @@ impl App {
             metrics: parts.dns_metrics,
             snapshot: parts.snapshot,
             desk,
+            sessions: parts.sessions,
             shutdown,
         };
-        self.tasks.spawn(DNS, dns::serve(links, Access::Chain));
+        self.tasks.spawn(DNS, dns::serve(links));
         self.tasks.spawn("admin", admin::run(admin, operators, tls));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });

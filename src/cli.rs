@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 mod admin_client;
 pub mod check;
+mod configuration;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dns;
+pub mod doctor;
 pub mod explain;
 pub mod operator;
 pub mod replay;
@@ -30,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Check a configuration file: exit 0, or 1 with every problem.
     Check(check::Arguments),
+    /// Say what this process would use of AWS, and whether that is enough: exit 0, or 1 with what is missing.
+    Doctor(doctor::Arguments),
     /// Say what becomes of a request or of a DNS name's users, and by which rule.
     Explain(Box<explain::Arguments>),
     /// Run a journal again: tell what happened, and the first decision that comes out differently.
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Dns(arguments) => dns::run(arguments),

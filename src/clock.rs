@@ -1,6 +1,7 @@
 //! The process's clock: turns tokio's monotonic time into the core's plain number.
 
 use crate::domain::time::Time;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -27,6 +28,21 @@ impl Clock {
 
     pub fn now(&self) -> Time {
         Time::ZERO + Self::HEAD_START + self.uptime()
+    }
+}
+
+/// When the control task last handled an input: the sign of life of what stands behind the snapshot.
+#[derive(Debug, Default)]
+pub struct Heartbeat(AtomicU64);
+
+impl Heartbeat {
+    pub fn beat(&self, now: Time) {
+        self.0.store(now.as_nanos(), Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn idle(&self, now: Time) -> Duration {
+        now.since(Time::from_nanos(self.0.load(Relaxed)))
     }
 }
 

@@ -7,6 +7,7 @@
 //! (`convert`). All problems are told, each with its place (`problems`).
 
 mod admin;
+mod aws;
 mod convert;
 mod decode;
 mod file;
@@ -16,15 +17,18 @@ mod kubernetes;
 pub mod limits;
 mod listener;
 mod observe;
+mod place;
 mod problems;
 mod read;
 mod report;
 mod tls;
 mod units;
+mod written;
 
 pub use units::duration as parse_duration;
 
 pub use admin::{Admin, AdminTls, Credential, Operator};
+pub use aws::{Aws, CredentialSource};
 pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
 pub use kubernetes::{ClusterService, Kubernetes, SlicePort};
 pub use listener::{
@@ -32,8 +36,10 @@ pub use listener::{
     UnixAddress,
 };
 pub use observe::{AccessLog, AccessLogOutput, ClientTraces, Journal, Log, Otlp, Tracing};
+pub use place::{ObjectUrl, Place};
 pub use problems::Problems;
 pub use tls::{ClientAuth, ClientIdentity, ServerCertificate, Tls, TlsPolicy, UpstreamTls};
+pub use written::{BYTES_MAX, FromInstance, INSTANCE, Written};
 
 use crate::domain::name::{DnsName, RegionId, ServiceId, Zone};
 use crate::domain::policy::Policy;
@@ -99,8 +105,7 @@ impl ConfigText {
 /// # Errors
 /// Every problem of the file, in its order.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> {
-    let text = read(path)?;
-    Config::from_text(&path.to_string_lossy(), &text, environment)
+    Written::read(path)?.load(environment)
 }
 
 /// A right configuration, and what somebody may want to know of it.
@@ -109,28 +114,6 @@ pub struct Checked {
     pub config: Config,
     /// What is right, but may not be what was meant.
     pub notes: Option<Problems>,
-}
-
-/// Reads a configuration file like [`load`], and says what is odd about a right one; if asked to, reads
-/// the certificates and keys that it names, too: whether they are there and are what they should be.
-///
-/// # Errors
-/// Every problem of the file and of those it names, in the order of the file.
-pub fn check(path: &Path, environment: &Environment, named: NamedFiles) -> Result<Checked, Problems> {
-    let text = read(path)?;
-    parse(&path.to_string_lossy(), &text, environment, named)
-}
-
-/// The certificates and keys that a configuration file names, wherever it is right enough to name them.
-///
-/// Empty for a file that cannot be read or is no TOML at all: [`load`] tells why.
-pub fn named_files(path: &Path) -> Vec<PathBuf> {
-    let Ok(text) = read(path) else { return Vec::new() };
-    let Some((file, _)) = decode::decode::<file::File>(&text, SECTIONS, &mut Vec::new()) else {
-        return Vec::new();
-    };
-    let named = convert::named_files(&file, folder(path));
-    named.iter().flat_map(files::Named::paths).map(Path::to_owned).collect()
 }
 
 /// The regions that a configuration file has, by name; empty for a file that is not right enough to
@@ -158,24 +141,15 @@ pub enum NamedFiles {
     Leave,
 }
 
-fn parse(
-    file_name: &str,
-    text: &str,
-    environment: &Environment,
-    named: NamedFiles,
-) -> Result<Checked, Problems> {
+/// Relative paths in the text are taken from `folder`.
+fn parse(source: ConfigText, folder: &Path, named: NamedFiles) -> Result<Checked, Problems> {
+    let (file_name, text) = (source.file.clone(), Arc::clone(&source.text));
+    let (file_name, text) = (file_name.as_str(), &*text);
     let mut problems = Vec::new();
     let Some((file, damage)) = decode::decode(text, SECTIONS, &mut problems) else {
         return Err(Problems::new(file_name, text, problems));
     };
-    let folder = folder(Path::new(file_name));
     let mut report = report::Report::new(text, damage, problems);
-    let source = ConfigText {
-        file: file_name.to_owned(),
-        text: text.into(),
-        region: environment.region.clone(),
-        zone: environment.zone.clone(),
-    };
     let config = convert::convert(&file, folder, source, &mut report);
     if named == NamedFiles::Read {
         let found = convert::named_files(&file, folder);
@@ -216,6 +190,7 @@ pub struct Config {
     pub rate_limits: BTreeMap<String, limits::RateLimit>,
     pub names: BTreeMap<DnsName, Name>,
     pub dns: Option<Dns>,
+    pub aws: Aws,
     pub resolver: Resolver,
     /// `None`: nothing is asked of a cluster.
     pub kubernetes: Option<Kubernetes>,
@@ -241,7 +216,8 @@ impl Config {
     /// # Errors
     /// Every problem of the text, in its order.
     pub fn from_text(file_name: &str, text: &str, environment: &Environment) -> Result<Self, Problems> {
-        parse(file_name, text, environment, NamedFiles::Leave).map(|checked| checked.config)
+        let folder = folder(Path::new(file_name)).to_owned();
+        Written { name: file_name.to_owned(), folder, text: text.into() }.load(environment)
     }
 }
 

@@ -5,7 +5,7 @@
 //! and `proxima_control_idle_seconds` grows. It refuses to know where inputs
 //! come from and what becomes of its outputs.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::domain::fleet::{Fleet, Input, Lease, OutcomeRun, Output, ServiceLoad, Transition, add_outcome};
 use crate::domain::name::ServiceId;
 use crate::domain::plan::Plan;
@@ -18,7 +18,6 @@ use crate::lease::claim::Ruling;
 use crate::lease::load::{Load, RegionLoad};
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::request::ServiceTotals;
-use crate::metrics::snapshot::Heartbeat;
 use crate::operators::Desk;
 use crate::peer::Board;
 use arc_swap::ArcSwap;

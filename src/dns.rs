@@ -30,6 +30,7 @@ mod poll;
 pub mod provider;
 pub mod reader;
 mod render;
+pub mod rights;
 mod seen;
 pub mod show;
 pub mod survey;
@@ -38,6 +39,7 @@ pub mod verify;
 pub mod witness;
 pub mod writer;
 
+use crate::aws::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode};
 use crate::domain::fleet::Input;
@@ -45,7 +47,6 @@ use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::metrics::dns::DnsMetrics;
 use crate::operators::Desk;
-use access::Access;
 use arc_swap::ArcSwap;
 use execute::{Pending, execute, follow};
 use operate::Operated;
@@ -75,18 +76,26 @@ pub struct Links {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Acts that shall be in the control records.
     pub desk: Arc<Desk>,
+    /// Credentials, and what else all of AWS is asked with.
+    pub sessions: Sessions,
     /// True: drain and end.
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs until shutdown, with the given credentials.
-pub async fn serve(mut links: Links, access: Access) {
+/// Runs until shutdown.
+pub async fn serve(mut links: Links) {
     let mut work = Work::default();
     let mut config = links.config.borrow_and_update().clone();
     let mut before: Option<Arc<Provider>> = None;
     loop {
-        let mut provider =
-            Provider::of(&config, access.clone(), links.clock, Arc::clone(&links.metrics)).await;
+        let mut provider = match config.dns {
+            // Who has no records needs no credentials.
+            None => None,
+            Some(_) => {
+                let session = links.sessions.of(&config).await;
+                Provider::of(&config, &session, links.clock, Arc::clone(&links.metrics))
+            }
+        };
         if let (Some(provider), Some(before)) = (&mut provider, &before) {
             provider.take_over(before);
         }
@@ -228,6 +237,7 @@ fn resume_panic(done: Result<(), JoinError>) {
 /// Whether the difference of two configurations reaches the provider.
 fn concerns_dns(before: &Config, after: &Config) -> bool {
     before.dns != after.dns
+        || before.aws.credentials != after.aws.credentials
         || before.names != after.names
         || before.regions != after.regions
         || before.policy.own != after.policy.own

@@ -3,6 +3,8 @@
 //! `proxima_<noun>_<unit>` and `_total`; labels only from closed sets (region,
 //! service, route, class, rule), never a path, host or error text.
 
+pub mod aws;
+pub mod config_object;
 pub mod control;
 pub mod dns;
 pub mod journal;

@@ -33,8 +33,6 @@ pub const PRIORITY: &str = "x-proxima-priority";
 pub const CLIENT: &str = "x-proxima-client";
 /// On a typed 503: why (`no_service` or `no_room`); its presence makes the 503 typed.
 pub const REFUSED: &str = "x-proxima-refused";
-/// On answers of the peer listener: requests a second that may still come.
-pub const HEADROOM: &str = "x-proxima-headroom";
 /// On a request of a client that is trusted: `1` asks why it goes where it goes; the answer has it.
 pub const EXPLAIN: &str = "x-proxima-explain";
 /// Every internal header starts with this; clients' are stripped.

@@ -14,7 +14,7 @@
 //! both are Pingora's.
 
 use crate::access_log::AccessLog;
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, ListenAddress, Listener, Protocol};
 use crate::domain::fleet::{Input, OutcomeRun};
 use crate::domain::hash::HashKey;
@@ -76,6 +76,8 @@ pub struct Wiring {
     /// Takes samples of round trips. Full: they are dropped and counted.
     pub inputs: mpsc::Sender<Input>,
     pub clock: Clock,
+    /// Of whoever publishes snapshots.
+    pub heartbeat: Arc<Heartbeat>,
     pub metrics: Arc<RequestMetrics>,
     /// `None`: requests are never logged, whatever the configuration says.
     pub access_log: Option<AccessLog>,

@@ -20,6 +20,7 @@ const DOMAIN: &str = "domain";
 /// Shared by the adapters, import no adapter.
 const LEAVES: &[&str] = &[
     "access_log",
+    "aws",
     "clock",
     "config",
     "error_chain",

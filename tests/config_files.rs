@@ -53,6 +53,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         "routes" => matches!(key, "name" | "service" | "hosts"),
         "names" => key == "services",
         "dns" => key == "zone_id",
+        "aws" => key == "credentials",
         "access_log" | "audit" => key == "output",
         // Who is there, may act.
         "admin" => matches!(key, "operators" | "tls"),

@@ -10,6 +10,7 @@ use aws_sdk_route53::types::ChangeAction;
 use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, region, set};
 use prometheus::{Encoder, Registry, TextEncoder};
+use proxima::aws::Sessions;
 use proxima::clock::Clock;
 use proxima::config::Config;
 use proxima::dns::{Links, serve};
@@ -61,9 +62,10 @@ impl Provider {
             desk,
             metrics,
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::empty(region("eu-west-1")))),
+            sessions: Sessions::only(server.session.clone()),
             shutdown: shutdown_end,
         };
-        let task = tokio::spawn(serve(links, server.access.clone()));
+        let task = tokio::spawn(serve(links));
         Self { config, plans, inputs, shutdown, registry, task }
     }
 

@@ -322,7 +322,7 @@ async fn after_bootstrap_no_check_is_lacking_though_a_region_is_unused() {
     let config = server.config("eu-west-1");
     assert!(config.regions.len() > 2, "a region without a name of its own");
     let metrics = Arc::new(DnsMetrics::register(&prometheus::Registry::new()).unwrap());
-    let provider = Provider::of(&config, server.access.clone(), Clock::start(), metrics).await.unwrap();
+    let provider = Provider::of(&config, &server.session, Clock::start(), metrics).unwrap();
     assert!(provider.lacks_checks(), "none was looked up yet");
     provider.refresh_checks().await.unwrap();
     assert!(!provider.lacks_checks());

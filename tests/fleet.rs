@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fleet {
+    mod asleep;
     mod combinations;
     mod drift;
     pub mod edge;
@@ -225,32 +226,6 @@ fn an_edge_that_repeats_itself_for_long_is_not_forwarded_to() {
     assert_eq!(edge.order()[..2], ["a", "b"], "for a while it only has no news");
     edge.second(5, same_again);
     assert!(!edge.order().contains(&"b".to_owned()), "nobody decides there: {:?}", edge.order());
-}
-
-#[test]
-fn an_edge_that_did_not_run_for_a_while_looks_again_before_it_plans() {
-    let mut edge = Edge::steady(policy());
-    edge.records(1, home());
-    edge.second(3, |edge| {
-        edge.pods(false);
-        edge.peer("b", 20, Word::Up, Word::Unknown);
-        edge.peer("c", 80, Word::Up, Word::Unknown);
-    });
-    assert_eq!(edge.plans, [], "down for too short a time");
-    // Its process is stopped; meanwhile the service comes back, but the oldest news comes first.
-    edge.now = edge.now + Duration::from_secs(60);
-    edge.peer("b", 20, Word::Up, Word::Down);
-    edge.peer("c", 80, Word::Up, Word::Down);
-    edge.peer("b", 20, Word::Up, Word::Down);
-    edge.peer("c", 80, Word::Up, Word::Down);
-    edge.second(1, |_| {});
-    assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("just_woke"));
-    edge.second(10, |edge| {
-        edge.pods(true);
-        edge.peer("b", 20, Word::Up, Word::Up);
-        edge.peer("c", 80, Word::Up, Word::Up);
-    });
-    assert_eq!(edge.plans, []);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Reloader {
         loop {
             tokio::select! {
                 () = self.changed() => {}
-                () = asked.notified() => {}
+                () = asked.notified() => self.source.refresh().await,
             }
             self.reload().await;
         }
@@ -118,7 +118,8 @@ impl Reloader {
     async fn changed(&mut self) {
         loop {
             self.poll.tick().await;
-            let now = self.source.fingerprint(&self.named).await;
+            let pause = self.config.borrow().aws.config_poll;
+            let now = self.source.fingerprint(&self.named, pause).await;
             if self.watcher.settled(now) {
                 return;
             }
@@ -142,6 +143,7 @@ impl Reloader {
             match self.apply(result, fingerprint).await {
                 Ok(()) => {
                     tracing::info!("configuration applied");
+                    self.source.accepted().await;
                     Reload::Applied
                 }
                 Err(error) => {

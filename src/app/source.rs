@@ -1,15 +1,21 @@
-//! The configuration file as it is watched: read, told from what is in force, and read again.
+//! The configuration as it is watched: read, told from what is in force, and read again.
 //!
 //! It is compared by content every second, which sees what no file event does
 //! reliably: a Kubernetes volume swapped by a symbolic link, a certificate that
 //! was renewed in place, a network file system.
 
-use crate::config::{self, Checked, Config, Environment, NamedFiles, Problems, check};
+use super::remote::Remote;
+use crate::aws::imds::Whereabouts;
+use crate::config::{Checked, Config, Environment, NamedFiles, Place, Problems, Written};
+use crate::metrics::aws::AwsMetrics;
+use crate::metrics::config_object::ConfigObjectMetrics;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::task::spawn_blocking;
 
 /// More than any configuration or certificate; the rest of a larger file is not compared.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -55,36 +61,108 @@ impl Attempt {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
     #[error(transparent)]
-    Wrong(Problems),
+    Wrong(#[from] Problems),
+    #[error("{0}")]
+    Away(String),
     #[error("reading it was cut short")]
     Cut(#[from] tokio::task::JoinError),
+}
+
+/// Where the configuration comes from, as it was asked for.
+#[derive(Debug, Clone)]
+pub struct ConfigFrom {
+    pub place: Place,
+    /// What relative paths in an object are taken from.
+    pub folder: PathBuf,
+    /// Where the last good version of an object is kept.
+    pub state: Option<PathBuf>,
 }
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    pub(super) path: PathBuf,
-    pub(super) environment: Environment,
+    origin: Origin,
+    environment: Environment,
+    whereabouts: Whereabouts,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    File(PathBuf),
+    Object(Arc<Remote>),
 }
 
 impl Source {
+    /// # Errors
+    /// Those of the metrics.
+    pub(super) async fn open(from: ConfigFrom, environment: Environment) -> Result<Self, prometheus::Error> {
+        let origin = match &from.place {
+            Place::File(path) => Origin::File(path.clone()),
+            Place::Object(url) => {
+                // Counted apart from those of the session that everything else uses.
+                let credentials = AwsMetrics::register(&prometheus::Registry::new())?;
+                let metrics = (credentials, ConfigObjectMetrics::new()?);
+                Origin::Object(Arc::new(Remote::open(url.clone(), &from, &environment, metrics).await))
+            }
+        };
+        Ok(Self { origin, environment, whereabouts: Whereabouts::default() })
+    }
+
+    /// # Errors
+    /// `prometheus::Error` when a name is registered already.
+    pub(super) fn register(&self, registry: &prometheus::Registry) -> Result<(), prometheus::Error> {
+        match &self.origin {
+            Origin::File(_) => Ok(()),
+            Origin::Object(remote) => remote.metrics().register(registry),
+        }
+    }
+
+    /// The first reading; of a bucket that is away or holds nothing good, the last good one that is on disk.
+    pub(super) async fn first(&self) -> Attempt {
+        let attempt = self.load().await;
+        let (Origin::Object(remote), Err(error)) = (&self.origin, &attempt.result) else { return attempt };
+        if !remote.go_back().await {
+            return attempt;
+        }
+        tracing::error!("configuration refused: {}", super::chain(error));
+        self.load().await
+    }
+
+    /// Looks now whether there is something new.
+    pub(super) async fn refresh(&self) {
+        if let Origin::Object(remote) = &self.origin {
+            remote.look().await;
+        }
+    }
+
+    /// What was read last is in force.
+    pub(super) async fn accepted(&self) {
+        if let Origin::Object(remote) = &self.origin {
+            remote.accepted().await;
+        }
+    }
+
     /// Reads the configuration and every file that it names.
     pub(super) async fn load(&self) -> Attempt {
         // Hashed before it is read: if it changes in between, the next comparison sees a
         // difference and reads again; the other way round a change would be lost.
         let text = self.text().await;
-        let path = self.path.clone();
-        let named = match tokio::task::spawn_blocking(move || config::named_files(&path)).await {
-            Ok(named) => named,
-            Err(cut) => {
+        let read = async {
+            let written = self.written().await?;
+            let naming = written.clone();
+            let named = spawn_blocking(move || naming.named_files()).await?;
+            Ok::<_, LoadError>((written, named))
+        };
+        let (written, named) = match read.await {
+            Ok(read) => read,
+            Err(error) => {
                 let fingerprint = Fingerprint { text, named: digest::<&Path>(&[]).await };
-                return Attempt { result: Err(cut.into()), notes: None, fingerprint, named: Vec::new() };
+                return Attempt { result: Err(error), notes: None, fingerprint, named: Vec::new() };
             }
         };
         let fingerprint = Fingerprint { text, named: digest(&named).await };
-        let source = self.clone();
-        let checked =
-            tokio::task::spawn_blocking(move || check(&source.path, &source.environment, NamedFiles::Read));
+        let environment = self.whereabouts.settle(&written, &self.environment).await;
+        let checked = spawn_blocking(move || written.check(&environment, NamedFiles::Read));
         let (result, notes) = match checked.await {
             Ok(Ok(Checked { config, notes })) => (Ok(Arc::new(config)), notes),
             Ok(Err(problems)) => (Err(LoadError::Wrong(problems)), None),
@@ -93,13 +171,32 @@ impl Source {
         Attempt { result, notes, fingerprint, named }
     }
 
-    /// The content as it is now, with that of the files in `named`.
-    pub(super) async fn fingerprint(&self, named: &[PathBuf]) -> Fingerprint {
+    /// The content as it is now, with that of the files in `named`; `pause`: between two looks at a bucket.
+    pub(super) async fn fingerprint(&self, named: &[PathBuf], pause: Duration) -> Fingerprint {
+        if let Origin::Object(remote) = &self.origin {
+            remote.look_when_due(pause).await;
+        }
         Fingerprint { text: self.text().await, named: digest(named).await }
     }
 
+    async fn written(&self) -> Result<Written, LoadError> {
+        match &self.origin {
+            Origin::File(path) => {
+                let path = path.clone();
+                Ok(spawn_blocking(move || Written::read(&path)).await??)
+            }
+            Origin::Object(remote) => remote.written().map_err(LoadError::Away),
+        }
+    }
+
     async fn text(&self) -> [u8; 32] {
-        digest(&[&self.path]).await
+        match &self.origin {
+            Origin::File(path) => digest(&[path]).await,
+            Origin::Object(remote) => {
+                let version = remote.current();
+                Sha256::digest(version.as_ref().map_or("", |version| &version.text)).into()
+            }
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! `proxima check`: a configuration file is right, or every problem of it.
 
-use crate::config::{self, Checked, Config, Environment, NamedFiles};
-use std::path::PathBuf;
+use super::configuration::{Folder, Refused, find_now};
+use crate::config::{Checked, Config, Environment, NamedFiles, Place};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The configuration file.
-    file: PathBuf,
+    /// The configuration: a file, or s3://BUCKET/KEY.
+    file: Place,
+    #[command(flatten)]
+    folder: Folder,
     /// The region that the file is checked for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
@@ -25,23 +27,30 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let environment = Environment { region: arguments.region.clone(), zone: arguments.zone.clone() };
     let named = if arguments.files { NamedFiles::Read } else { NamedFiles::Leave };
-    match config::check(&arguments.file, &environment, named) {
+    let found = find_now(&arguments.file, &arguments.folder.config_dir, &environment);
+    let found = match found {
+        Ok(found) => found,
+        Err(refused) => return failed(&arguments.file, &refused),
+    };
+    match found.written.check(&found.environment, named) {
         Ok(Checked { config, notes }) => {
             if notes.is_some_and(|notes| notes.to_stderr().is_err()) {
                 return ExitCode::FAILURE;
             }
-            println!("{}: ok ({})", arguments.file.display(), summary(&config));
+            let version = found.version.map(|version| format!(", {version}")).unwrap_or_default();
+            println!("{}: ok ({}{version})", arguments.file, summary(&config));
             ExitCode::SUCCESS
         }
-        Err(problems) => {
-            if problems.to_stderr().is_err() {
-                // Standard error is gone; the exit code still tells.
-                return ExitCode::FAILURE;
-            }
-            eprintln!("{}: {}", arguments.file.display(), counted(problems.count(), "problem"));
-            ExitCode::FAILURE
-        }
+        Err(problems) => failed(&arguments.file, &Refused::Wrong(problems)),
     }
+}
+
+fn failed(place: &Place, refused: &Refused) -> ExitCode {
+    // When standard error is gone, the exit code still tells.
+    if let (true, Refused::Wrong(problems)) = (refused.show(), refused) {
+        eprintln!("{place}: {}", counted(problems.count(), "problem"));
+    }
+    ExitCode::FAILURE
 }
 
 fn summary(config: &Config) -> String {

@@ -1,8 +1,9 @@
 //! `proxima dns`: the Route 53 records of the configured names.
 
+use super::configuration::load_now;
+use crate::aws::Sessions;
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment};
-use crate::dns::access::Access;
+use crate::config::{Config, Environment, Place};
 use crate::dns::api::Api;
 use crate::dns::apply::Operation;
 use crate::dns::checks::Checks;
@@ -10,10 +11,10 @@ use crate::dns::layout::Layout;
 use crate::dns::show::show;
 use crate::domain::name::{DnsName, RegionId};
 use crate::error_chain::chain;
+use crate::metrics::aws::AwsMetrics;
 use crate::metrics::dns::DnsMetrics;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -93,9 +94,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct File {
-    /// The configuration file.
+    /// The configuration: a file, or s3://BUCKET/KEY.
     #[arg(long = "config", value_name = "FILE", default_value = "proxima.toml")]
-    path: PathBuf,
+    path: Place,
     /// The region that the file is read for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region: Option<String>,
@@ -167,17 +168,18 @@ fn parse_name(text: &str) -> Result<DnsName, String> {
 
 fn load(file: &File) -> Result<Config, Failure> {
     let environment = Environment { region: file.region.clone(), ..Environment::default() };
-    config::load(&file.path, &environment).map_err(|problems| {
-        problems.to_stderr().err().map(|error| -> Box<dyn Error> { format!("{error:?}").into() })
+    load_now(&file.path, &environment).map_err(|refused| {
+        let shown = refused.show();
+        (!shown).then(|| -> Box<dyn Error> { "standard error is gone".into() })
     })
 }
 
 pub(super) async fn connect(config: &Config) -> Result<Api, Box<dyn Error>> {
     let dns = config.dns.as_ref().ok_or("there is no [dns] in the configuration")?;
-    let own = &config.policy.own;
-    let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
-    let metrics = Arc::new(DnsMetrics::register(&prometheus::Registry::new())?);
-    Ok(Api::connect(dns, place, Access::Chain, metrics).await)
+    let registry = prometheus::Registry::new();
+    let session = Sessions::new(AwsMetrics::register(&registry)?).of(config).await;
+    session.choice().map_err(Clone::clone)?;
+    Ok(Api::connect(dns, &session, Arc::new(DnsMetrics::register(&registry)?)))
 }
 
 async fn show_names(

@@ -3,7 +3,8 @@
 //! Three places to ask, one answer: the configuration alone, a running edge, a journal at a moment.
 
 use crate::cli::admin_client::TlsFiles;
-use crate::config::{self, Environment};
+use crate::cli::configuration::load_now;
+use crate::config::{Environment, Place};
 use crate::domain::explain::{Explanation, NameExplanation, Question};
 use crate::domain::fleet::Fleet;
 use crate::domain::name::{DnsName, RegionId};
@@ -27,7 +28,7 @@ mod tests;
 pub struct Arguments {
     /// Ask a configuration file: routes, and what would be asked before anything was heard.
     #[arg(long)]
-    config: Option<PathBuf>,
+    config: Option<Place>,
     /// Ask a running edge, by its admin listener: http://127.0.0.1:9901.
     #[arg(long)]
     live: Option<String>,
@@ -135,9 +136,9 @@ fn of_region<T>(arguments: &Arguments, told: T, own: impl Fn(&T) -> &RegionId) -
 
 /// Asks a core: a new one by the configuration, or that of the journal.
 fn with_core<T>(arguments: &Arguments, ask: impl Fn(&Fleet, Time) -> T) -> Result<T, Refused> {
-    if let Some(path) = &arguments.config {
+    if let Some(place) = &arguments.config {
         let environment = Environment { region: arguments.from.clone(), ..Environment::default() };
-        let config = config::load(path, &environment).map_err(|problems| problems.to_string())?;
+        let config = load_now(place, &environment).map_err(|refused| refused.to_string())?;
         let fleet = Fleet::new(Arc::clone(&config.policy), 0);
         return Ok(ask(&fleet, Time::ZERO));
     }

@@ -119,7 +119,7 @@ struct Act {
     direct: bool,
     /// The configuration file, for --direct.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<config::Place>,
     /// The region that the file is read for, if not `edge.region`.
     #[arg(long, env = "PROXIMA_REGION")]
     region_of_file: Option<String>,

@@ -1,5 +1,6 @@
 //! Sections -> `Config`: what is required, in range and consistent, all problems told.
 
+mod aws;
 mod dns;
 mod edge;
 mod health;
@@ -21,7 +22,7 @@ use crate::config::file::{Entries, File, Placed};
 use crate::config::files::Named;
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
-use crate::config::{Config, ConfigText};
+use crate::config::{Config, ConfigText, INSTANCE};
 use crate::domain::name::RegionId;
 use crate::domain::policy::Policy;
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, &probes, report);
     let dns = dns::dns(file, report);
+    let aws = aws::aws(file, report);
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
@@ -90,6 +92,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         rate_limits,
         names,
         dns,
+        aws,
         resolver,
         kubernetes,
         admin,
@@ -126,8 +129,19 @@ fn own_region(
     report: &mut Report,
 ) -> Option<RegionId> {
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().region.as_ref());
+    let environment = environment.filter(|text| !text.is_empty());
+    if environment.or(stated.map(|placed| placed.value.as_str())) == Some(INSTANCE) {
+        let problem =
+            Problem::outside("the own region is left to the instance (\"imds\"), which has not said it");
+        report.add(problem.right(
+            "expected an answer of its metadata service, or the region's name in --region or \
+                                  PROXIMA_REGION",
+        ));
+        return None;
+    }
+    let stated = stated.filter(|placed| placed.value.as_str() != INSTANCE);
     let from_file = stated.filter(|placed| report.refers(known, placed)).map(|placed| placed.value.clone());
-    let Some(text) = environment.filter(|text| !text.is_empty()) else {
+    let Some(text) = environment else {
         if stated.is_none() {
             own_region_missing(file, report);
         }

@@ -13,8 +13,8 @@ use crate::config::units::{
     Replacement, RetryOn, ServerUrl, SessionSource, Text, UrlPath, Whole, ZoneId,
 };
 use crate::config::{
-    ClientTraces, ClusterService, DnsMode, Form, HostPort, HttpMethod, ListenAddress, Protocol, TlsPolicy,
-    UpstreamProtocol,
+    ClientTraces, ClusterService, CredentialSource, DnsMode, Form, HostPort, HttpMethod, ListenAddress,
+    Protocol, TlsPolicy, UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -61,6 +61,7 @@ sections! {
         names: Option<Entries<DnsName, Section<NameSection>>>,
         failover: Option<Section<FailoverSection>>,
         dns: Option<Section<DnsSection>>,
+        aws: Option<Section<AwsSection>>,
         resolver: Option<Section<ResolverSection>>,
         kubernetes: Option<Section<KubernetesSection>>,
         admin: Option<Section<AdminSection>>,
@@ -354,6 +355,10 @@ sections! {
         requests_per_second: Key<Whole>,
         verify: Key<bool>,
         servers: List<SocketAddr>,
+    }
+    AwsSection {
+        credentials: Key<CredentialSource>,
+        config_poll: Key<Duration>,
     }
     ResolverSection {
         nameservers: List<SocketAddr>,

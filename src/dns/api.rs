@@ -1,8 +1,9 @@
 //! Route 53's calls, as few as Proxima needs, each paced, counted and with sorted errors.
 
-use super::access::{Access, connect};
+use super::access::connect;
 use super::error::{ApiError, ErrorKind};
 use super::pace::{Pace, Rank, Turn};
+use crate::aws::Session;
 use crate::config::Dns;
 use crate::metrics::dns::DnsMetrics;
 use aws_sdk_route53::Client;
@@ -40,9 +41,9 @@ pub struct Zone {
 
 impl Api {
     /// Calls for the zone of `dns`, at the whole pace of the account.
-    pub async fn connect(dns: &Dns, place: &str, access: Access, metrics: Arc<DnsMetrics>) -> Self {
+    pub fn connect(dns: &Dns, session: &Session, metrics: Arc<DnsMetrics>) -> Self {
         let pace = Arc::new(Pace::per_second(dns.requests_per_second));
-        let client = connect(dns, place, access).await;
+        let client = connect(dns, session);
         Self { client, zone_id: dns.zone_id.clone(), rank: Rank::Read, pace, metrics }
     }
 

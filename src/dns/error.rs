@@ -1,5 +1,6 @@
 //! What a call to Route 53 may end in, sorted by what its caller does next.
 
+use crate::aws::no_credentials;
 use crate::error_chain::chain;
 use aws_sdk_route53::config::http::HttpResponse;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
@@ -24,8 +25,10 @@ pub enum ErrorKind {
     Conflict,
     /// No answer, or one that says nothing: it may have been done or not.
     Unanswered,
-    /// These credentials may not, or there are none.
+    /// These credentials may not.
     Denied,
+    /// There are no credentials, or none that AWS still takes; nothing was done.
+    Credentials,
     /// The zone, change or health check does not exist.
     Missing,
     /// It is there already, under the same caller reference.
@@ -37,11 +40,12 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Throttled,
         Self::Conflict,
         Self::Unanswered,
         Self::Denied,
+        Self::Credentials,
         Self::Missing,
         Self::Exists,
         Self::Unsupported,
@@ -60,6 +64,7 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Unanswered => "unanswered",
             Self::Denied => "denied",
+            Self::Credentials => "credentials",
             Self::Missing => "missing",
             Self::Exists => "exists",
             Self::Unsupported => "unsupported",
@@ -83,7 +88,7 @@ impl ApiError {
         let Some(response) = error.raw_response() else {
             let kind = match error {
                 SdkError::ConstructionFailure(_) => ErrorKind::Refused,
-                _ if no_credentials(error) => ErrorKind::Denied,
+                _ if no_credentials(error) => ErrorKind::Credentials,
                 _ => ErrorKind::Unanswered,
             };
             return Self { action, kind, detail: chain(error) };
@@ -123,6 +128,8 @@ fn kind_of(code: Option<&str>, status: u16, body: &str) -> ErrorKind {
             ErrorKind::Throttled
         }
         Some(code) if code.starts_with("Throttling") => ErrorKind::Throttled,
+        // Source: IAM, "Common errors"; STS and Route 53 spell the first in two ways.
+        Some("ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId") => ErrorKind::Credentials,
         Some(code) if code.starts_with("NoSuch") => ErrorKind::Missing,
         Some("HealthCheckAlreadyExists") => ErrorKind::Exists,
         Some(code) if code.starts_with("UnknownOperation") => ErrorKind::Unsupported,
@@ -139,18 +146,6 @@ fn kind_of(code: Option<&str>, status: u16, body: &str) -> ErrorKind {
             _ => ErrorKind::Unanswered,
         },
     }
-}
-
-/// Whether the request was never sent for want of credentials.
-fn no_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 fn excerpt(body: &str) -> String {
@@ -179,6 +174,8 @@ mod tests {
             (Some("PriorRequestNotComplete"), 400, "", ErrorKind::Throttled),
             (None, 429, "", ErrorKind::Throttled),
             (Some("AccessDenied"), 403, "", ErrorKind::Denied),
+            (Some("ExpiredToken"), 403, "", ErrorKind::Credentials),
+            (Some("InvalidClientTokenId"), 403, "", ErrorKind::Credentials),
             (Some("NoSuchHostedZone"), 404, "", ErrorKind::Missing),
             (Some("UnknownOperationException"), 404, "", ErrorKind::Unsupported),
             (None, 404, "", ErrorKind::Unsupported),

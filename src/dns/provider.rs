@@ -1,6 +1,5 @@
 //! One configuration's way to its names: the zone's API, the layouts, the health checks found.
 
-use super::access::Access;
 use super::api::Api;
 use super::checks::{CheckSpec, Checks};
 use super::error::ApiError;
@@ -9,6 +8,7 @@ use super::pace::{Pace, Rank};
 use super::reader::{ReadError, Reading, read};
 use super::seen::Seen;
 use super::writer::{Writer, Written};
+use crate::aws::Session;
 use crate::clock::Clock;
 use crate::clock::wall_clock;
 use crate::config::{Config, Dns};
@@ -41,10 +41,9 @@ pub struct Provider {
 
 impl Provider {
     /// `None` when the configuration has no `[dns]`.
-    pub async fn of(config: &Config, access: Access, clock: Clock, metrics: Arc<DnsMetrics>) -> Option<Self> {
+    pub fn of(config: &Config, session: &Session, clock: Clock, metrics: Arc<DnsMetrics>) -> Option<Self> {
         let dns = config.dns.clone()?;
         let own = &config.policy.own;
-        let place = config.regions.get(own).map_or(own.as_str(), |region| region.place.as_str());
         let mut layouts = BTreeMap::new();
         for name in config.policy.names.keys() {
             match Layout::of(config, name) {
@@ -58,7 +57,7 @@ impl Provider {
         let edges = edges.filter(|edge| edge.region != *own).collect();
         let pace = Pace::shared(dns.requests_per_second, config.regions.len());
         Some(Self {
-            api: Api::connect(&dns, place, access, metrics).await.paced(pace),
+            api: Api::connect(&dns, session, metrics).paced(pace),
             dns,
             policy: Arc::clone(&config.policy),
             clock,

@@ -26,7 +26,7 @@ mod situation;
 
 pub use assign::{Assignment, Part, Receivers, assign};
 pub use check::{Check, CheckOutcome, Detail, Refusal};
-pub use demand::{Demand, calm};
+pub use demand::{BAND, Demand, calm};
 pub use flow::{ArcId, Network, Sent};
 pub use judge::{Judgement, judge};
 pub use load::{Loads, RegionLoad};

@@ -16,10 +16,15 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 mod candidates;
 
 pub use candidates::{Candidates, States};
+
+/// An edge whose control task has not stirred for so long says nothing of its services any more: twenty
+/// times the longest pause between two of its looks.
+pub const DECIDES: Duration = Duration::from_secs(5);
 
 /// All that the request path needs, and what `/snapshot` and metrics show.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,8 +60,13 @@ impl Snapshot {
 
     /// What `/health/gate/<name>` answers; without a name, `/health/gate`: closed when every name's is.
     ///
-    /// Open for a name that is not known (yet): a booting edge must not take its region out of DNS.
-    pub fn gate(&self, name: Option<&str>) -> Gate {
+    /// Open for a name that is not known (yet): a booting edge must not take its region out of DNS. Open as
+    /// well when nobody has decided anything for longer than [`DECIDES`]: what closed it may be long over.
+    /// `idle`: since when that is.
+    pub fn gate(&self, name: Option<&str>, idle: Duration) -> Gate {
+        if idle > DECIDES {
+            return Gate::Open;
+        }
         let closed = match name {
             Some(name) => {
                 let known = DnsName::parse(name).ok().and_then(|name| self.names.get(&name));

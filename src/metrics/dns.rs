@@ -20,8 +20,17 @@ const READ_RESULTS: [&str; 2] = ["good", "failed"];
 /// How a plan ends.
 pub const CHANGE_RESULTS: [&str; 5] = ["accepted", "settled", "conflict", "expired", "failed"];
 /// How a call fails.
-pub const ERROR_KINDS: [&str; 8] =
-    ["throttled", "conflict", "unanswered", "denied", "missing", "exists", "unsupported", "refused"];
+pub const ERROR_KINDS: [&str; 9] = [
+    "throttled",
+    "conflict",
+    "unanswered",
+    "denied",
+    "credentials",
+    "missing",
+    "exists",
+    "unsupported",
+    "refused",
+];
 
 const PER_WEIGHT: [&str; 3] = ["name", "entry", "region"];
 

@@ -3,33 +3,17 @@
 //! Made anew each time: a region or name that left the configuration leaves no
 //! stale series behind, and no gauge can disagree with what requests obey.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Heartbeat};
 use crate::domain::health::{State, Word};
 use crate::domain::name::DnsName;
 use crate::domain::plan::Refusal;
 use crate::domain::snapshot::{Gate, NameStatus, ProbePace, Snapshot};
-use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict, Witness};
 use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts, Registry};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// When control last handled an input; the sign of life of the task behind the snapshot.
-#[derive(Debug, Default)]
-pub struct Heartbeat(AtomicU64);
-
-impl Heartbeat {
-    pub fn beat(&self, now: Time) {
-        self.0.store(now.as_nanos(), Relaxed);
-    }
-
-    fn last(&self) -> Time {
-        Time::from_nanos(self.0.load(Relaxed))
-    }
-}
 
 const VERDICTS: [Verdict; 8] = [
     Verdict::Up,
@@ -215,7 +199,7 @@ impl Collector for SnapshotCollector {
         if snapshot.number > 0 {
             fill.set(Family::SnapshotAge, &[], now.since(snapshot.at).as_secs_f64());
         }
-        fill.set(Family::ControlIdle, &[], now.since(self.heartbeat.last()).as_secs_f64());
+        fill.set(Family::ControlIdle, &[], self.heartbeat.idle(now).as_secs_f64());
         fill.regions(&snapshot);
         fill.services(&snapshot);
         for (name, status) in &snapshot.names {

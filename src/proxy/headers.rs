@@ -22,8 +22,6 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Why a peer refused, as a header name.
 pub const REFUSED: HeaderName = HeaderName::from_static(peer::REFUSED);
-/// Requests a second that may still come, as a header name.
-pub const HEADROOM: HeaderName = HeaderName::from_static(peer::HEADROOM);
 /// Asks why a request went where it went, and answers it, as a header name.
 pub const EXPLAIN: HeaderName = HeaderName::from_static(peer::EXPLAIN);
 const FORWARDED_BY: HeaderName = HeaderName::from_static(peer::FORWARDED_BY);
@@ -365,8 +363,7 @@ mod tests {
         assert_eq!((all("via"), all("cookie")), (vec![], vec![]));
         assert_eq!((all("x-forwarded-proto"), all("x-a")), (vec!["http"], vec!["2", "3"]));
         assert_eq!(all("x-forwarded-for"), ["192.0.2.7"]);
-        let internal =
-            [peer::FORWARDED_BY, peer::SERVICE, peer::PRIORITY, peer::CLIENT, peer::REFUSED, peer::HEADROOM];
+        let internal = [peer::FORWARDED_BY, peer::SERVICE, peer::PRIORITY, peer::CLIENT, peer::REFUSED];
         for ours in internal {
             assert_eq!(FieldName::parse(ours), None, "{ours} is no route's to change");
         }
@@ -376,7 +373,6 @@ mod tests {
     fn an_answer_loses_internal_headers_and_keeps_the_others() {
         let mut answer = headers(&[
             ("x-proxima-refused", "no_room"),
-            ("x-proxima-headroom", "7"),
             ("proxy-authenticate", "Basic"),
             ("content-type", "text/plain"),
         ]);

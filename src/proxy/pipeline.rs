@@ -228,11 +228,13 @@ impl Pipeline {
         };
         let snapshot = self.shared.wiring.snapshot.load();
         let settings = &progress.settings;
+        let now = self.shared.wiring.clock.now();
         let world = policy::World {
             snapshot: &snapshot,
             services: &settings.config.services,
             guards: &settings.guards,
-            now: self.shared.wiring.clock.now(),
+            now,
+            idle: self.shared.wiring.heartbeat.idle(now),
         };
         let random = policy::Random { routing: rand::random(), split: rand::random(), id: rand::random() };
         policy::decide(head, origin, world, random)
@@ -298,7 +300,7 @@ impl Pipeline {
         mut transfer: Transfer,
     ) -> Option<StatusCode> {
         headers::strip_answer(&mut parts.headers);
-        self.sign(call, &mut parts);
+        Self::sign(call, &mut parts);
         edit_answer(call, &mut parts);
         let status = parts.status;
         let sent = match call.down.start(&parts, framing, self.keeps(call)) {
@@ -335,7 +337,7 @@ impl Pipeline {
     ) -> Option<StatusCode> {
         let Upstream::H1 { exchange, .. } = upstream else { return None };
         headers::strip_answer(&mut parts.headers);
-        self.sign(call, &mut parts);
+        Self::sign(call, &mut parts);
         edit_answer(call, &mut parts);
         let client = call.down.switch(&parts, protocol)?;
         let mut upstream = exchange.into_conn();

@@ -97,6 +97,8 @@ pub struct World<'a> {
     pub services: &'a BTreeMap<ServiceId, Service>,
     pub guards: &'a Guards,
     pub now: Time,
+    /// For how long nobody has decided anything.
+    pub idle: Duration,
 }
 
 /// Random numbers, drawn by the caller.
@@ -220,7 +222,7 @@ impl Timeouts {
 pub fn decide(head: RequestHead<'_>, origin: Origin, world: World<'_>, random: Random) -> Decision {
     let request_id = headers::request_id(head.headers, random.id);
     let decision = match origin {
-        Origin::Client { address, scheme } => health(&head, world.snapshot, &request_id).map_or_else(
+        Origin::Client { address, scheme } => health(&head, &world, &request_id).map_or_else(
             || {
                 let client = ClientFacts {
                     address,
@@ -275,13 +277,13 @@ pub fn to_https(head: &http::request::Parts, port: u16, id: &HeaderValue) -> Opt
 }
 
 /// Health checks are answered before routing, whatever the host says.
-fn health(head: &RequestHead<'_>, snapshot: &Snapshot, id: &HeaderValue) -> Option<OwnAnswer> {
+fn health(head: &RequestHead<'_>, world: &World<'_>, id: &HeaderValue) -> Option<OwnAnswer> {
     let answer = if head.path == HEALTH_EDGE {
         (StatusCode::OK, "serving")
     } else {
         let name = head.path.strip_prefix(HEALTH_GATE)?;
         let name = if name.is_empty() { None } else { Some(name.strip_prefix('/')?) };
-        gate(snapshot.gate(name))
+        gate(world.snapshot.gate(name, world.idle))
     };
     let (status, text) = if reads(head.method) { answer } else { METHOD_NOT_ALLOWED };
     Some(asked(status, text, id))

@@ -147,9 +147,11 @@ impl Run<'_> {
     fn see_gates(&mut self) {
         for (index, name) in self.cast.names.iter().enumerate() {
             for region in 0..self.cast.regions.len() {
-                let closed = self.process_of(region).and_then(|p| p.snapshot.as_ref()).is_some_and(|s| {
-                    s.names.get(&name.name).is_some_and(|status| status.gate == Gate::Closed)
-                });
+                let asked = Some(name.name.as_str());
+                let gate = self
+                    .process_of(region)
+                    .and_then(|p| Some(p.snapshot.as_ref()?.gate(asked, self.now.since(p.decided))));
+                let closed = gate == Some(Gate::Closed);
                 let seen = self.world.answers_checks(region) && !closed;
                 self.flow.gates[index][region].sees(seen, self.cast.pace.witness_lag, self.now);
             }

@@ -241,7 +241,10 @@ impl Invariants {
         })?;
         self.unconfirmed(truth, plan, snapshot)?;
         grounds::majority(truth, plan, snapshot)?;
-        if self.knows_demand[edge] {
+        // Nobody knows of a hand's edit before the next reading.
+        let read = truth.cast.pace.dns_poll.mul_f64(1.1) + truth.cast.pace.api_timeout;
+        let edited = self.edited.iter().copied().max().unwrap_or(Time::ZERO);
+        if self.knows_demand[edge] && truth.now.since(edited) > read {
             grounds::capacity(truth, plan, snapshot)?;
         }
         if n == 2 {

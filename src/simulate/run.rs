@@ -34,6 +34,8 @@ pub(super) struct Process {
     /// The view to answer probes with, and when it was made.
     pub(super) view: Option<(Arc<View>, Time)>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// When it last decided.
+    pub(super) decided: Time,
     wake: Time,
     /// Inputs that wait for a stalled control task.
     backlog: Vec<Input>,
@@ -292,6 +294,7 @@ impl<'a> Run<'a> {
             origin: Duration::from_secs(3600) + self.dice[edge].between(0, 100_000),
             view: None,
             snapshot: None,
+            decided: self.now,
             wake: self.now,
             backlog: Vec::new(),
             refusals: vec![None; self.cast.names.len()],
@@ -325,6 +328,7 @@ impl<'a> Run<'a> {
             process.backlog.push(input);
             return Ok(());
         }
+        process.decided = self.now;
         let outputs = process.fleet.handle(input, self.now + process.origin);
         let late = self.dice[edge].below(self.cast.pace.wake_late.as_nanos() as u64);
         let deadline = process.fleet.deadline().map_or(self.now, |at| at.before(process.origin));

@@ -7,9 +7,10 @@ use aws_sdk_route53::Client;
 use aws_sdk_route53::config::Credentials;
 use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType};
 use ministack::Ministack;
+use proxima::aws::{Session, Sessions};
 use proxima::clock::Clock;
-use proxima::config::{Config, Environment};
-use proxima::dns::access::{Access, connect};
+use proxima::config::{Aws, Config, Environment};
+use proxima::dns::access::connect;
 use proxima::dns::api::Api;
 use proxima::dns::apply::{Operation, Outcome};
 use proxima::dns::checks::Checks;
@@ -21,6 +22,7 @@ use proxima::dns::writer::{Writer, Written};
 use proxima::domain::name::{DnsName, EntryId, RegionId};
 use proxima::domain::plan::{Change as SetChange, Plan, Reason};
 use proxima::domain::weights::{Weight, WeightedSet};
+use proxima::metrics::aws::AwsMetrics;
 use proxima::metrics::dns::DnsMetrics;
 use proxima::zone_server::{LoadBalancer, Running, Settings, ZoneServer};
 use std::collections::BTreeMap;
@@ -42,7 +44,7 @@ pub struct Server {
     pub form: &'static str,
     /// Where Route 53's checkers knock.
     pub health_port: u16,
-    pub access: Access,
+    pub session: Session,
     /// Where its DNS is, if it has any.
     pub dns: Option<SocketAddr>,
     _process: Option<Process>,
@@ -87,14 +89,15 @@ impl Server {
         let (endpoint, zone_id) = (running.api_addr(), running.zone_id().unwrap().to_owned());
         let dns = Some(running.dns_addr());
         let process = Process::ZoneServer(running);
-        Some(Self { dns, ..Self::local("zone server", &endpoint.to_string(), zone_id, process) })
+        Some(Self { dns, ..Self::local("zone server", &endpoint.to_string(), zone_id, process).await })
     }
 
     /// The ministack that `make test` installs, with signatures checked.
     pub async fn ministack() -> Option<Self> {
         let process = Ministack::start(&[("AUTH", "true")]).await?;
         let endpoint = process.address.to_string();
-        let mut server = Self::local("ministack", &endpoint, NO_ZONE.to_owned(), Process::Ministack(process));
+        let mut server =
+            Self::local("ministack", &endpoint, NO_ZONE.to_owned(), Process::Ministack(process)).await;
         let created =
             server.client().await.create_hosted_zone().name("example.test").caller_reference("suite");
         let zone = created.send().await.unwrap().hosted_zone.unwrap();
@@ -110,6 +113,7 @@ impl Server {
             return None;
         };
         let addresses = std::env::var("PROXIMA_ROUTE53_ADDRESSES").expect("three addresses, with commas");
+        let metrics = AwsMetrics::register(&prometheus::Registry::new()).unwrap();
         let mut server = Self {
             kind: "Route 53",
             endpoint: None,
@@ -117,7 +121,7 @@ impl Server {
             addresses: addresses.split(',').map(str::to_owned).collect(),
             form: GLOBAL,
             health_port: 80,
-            access: Access::Chain,
+            session: Sessions::new(metrics).at(&Aws::default(), "us-east-1").await,
             dns: None,
             zone_id,
             _process: None,
@@ -128,7 +132,7 @@ impl Server {
         Some(server)
     }
 
-    fn local(kind: &'static str, endpoint: &str, zone_id: String, process: Process) -> Self {
+    async fn local(kind: &'static str, endpoint: &str, zone_id: String, process: Process) -> Self {
         Self {
             kind,
             endpoint: Some(format!("http://{endpoint}")),
@@ -139,7 +143,7 @@ impl Server {
             // Nobody listens there.
             health_port: 1,
             // The credentials that ministack's root account has unless told otherwise.
-            access: Access::Fixed(Credentials::new("test", "test", None, None, "suite")),
+            session: Session::fixed(Credentials::new("test", "test", None, None, "suite"), "us-east-1").await,
             dns: None,
             _process: Some(process),
         }
@@ -220,7 +224,7 @@ impl Server {
             addresses: self.addresses.clone(),
             form: self.form,
             health_port: self.health_port,
-            access: self.access.clone(),
+            session: self.session.clone(),
             dns: self.dns,
             _process: None,
         }
@@ -229,13 +233,13 @@ impl Server {
     /// The bare SDK: what someone else would write with.
     pub async fn client(&self) -> Client {
         let dns = self.config("eu-west-1").dns.unwrap();
-        connect(&dns, "us-east-1", self.access.clone()).await
+        connect(&dns, &self.session)
     }
 
     pub async fn api(&self) -> Api {
         let dns = self.config("eu-west-1").dns.unwrap();
         let metrics = DnsMetrics::register(&prometheus::Registry::new()).unwrap();
-        let api = Api::connect(&dns, "us-east-1", self.access.clone(), Arc::new(metrics)).await;
+        let api = Api::connect(&dns, &self.session, Arc::new(metrics));
         // A server of our own has no account to share with others.
         if self.endpoint.is_some() { api.paced(Pace::per_second(10_000)) } else { api }
     }

@@ -81,6 +81,30 @@ async fn idle(address: SocketAddr, gone: Arc<AtomicUsize>) -> SendRequest<Bytes>
     client
 }
 
+/// An upgraded connection that says something every tenth of a second, and must hear it again, until it is closed.
+fn upgraded(address: SocketAddr, heard: Arc<AtomicUsize>) -> JoinHandle<()> {
+    let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+    stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET /echo HTTP/1.1\r\nhost: {NAME}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    stream.get_mut().write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut answer).unwrap() > 0, "cut off in {answer:?}");
+    }
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    thread::spawn(move || {
+        let mut line = String::new();
+        // A closed connection takes a word and never gives it back.
+        while stream.get_mut().write_all(b"word\n").is_ok()
+            && stream.read_line(&mut line).is_ok_and(|n| n > 0)
+        {
+            heard.fetch_add(1, SeqCst);
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        assert!(line.lines().all(|word| word == "word"), "what was said was changed");
+    })
+}
+
 fn share(edge: &Edge) -> Option<f64> {
     edge.metric(&format!("proxima_dns_moved_traffic_share{{name=\"{NAME}\"}}"))
 }
@@ -91,6 +115,8 @@ async fn after_a_drain_connections_are_let_go_one_after_the_other_and_the_share_
     let (edge, address) = (&world.edges[1], world.edges[1].address("http"));
     let (asked, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let user = user(address, Arc::clone(&asked));
+    let heard = Arc::new(AtomicUsize::new(0));
+    let upgraded = upgraded(address, Arc::clone(&heard));
     let mut clients = Vec::new();
     for _ in 0..IDLE {
         clients.push(idle(address, Arc::clone(&gone)).await);
@@ -123,12 +149,18 @@ async fn after_a_drain_connections_are_let_go_one_after_the_other_and_the_share_
     user.join().unwrap();
     let moved = |kind: &str| edge.metric(&format!("proxima_connections_moved_total{{kind=\"{kind}\"}}"));
     assert_eq!((moved("http1"), moved("http2")), (Some(1.0), Some(IDLE as f64)));
+    // What was upgraded goes on for a while, so that it can end by itself.
+    let before = heard.load(SeqCst);
+    eventually("an upgraded connection goes on", || (heard.load(SeqCst) > before + 5).then_some(()));
     for below in [0.9, 0.5] {
         eventually("what is left falls", || share(edge).filter(|share| *share < below));
     }
     let status = world.proxima(&["operator", "status"]);
     assert!(status.out.contains("\"traffic_share\": 0."), "{}", status.out);
     drop(clients);
+    let ended = tokio::task::spawn_blocking(move || upgraded.join().unwrap());
+    tokio::time::timeout(4 * PATIENCE, ended).await.expect("it is closed in the end").unwrap();
+    assert_eq!(moved("upgrade"), Some(1.0));
 
     // Who is led back here is let go no more.
     let back = world.proxima(&["undrain", OWN]);

@@ -1,7 +1,7 @@
 //! Edges in this process, each with a snapshot, a view and outcomes of its own.
 
 use arc_swap::ArcSwap;
-use proxima::clock::Clock;
+use proxima::clock::{Clock, Heartbeat};
 use proxima::config::{Config, Environment};
 use proxima::domain::endpoint::Endpoint;
 use proxima::domain::fleet::{Fleet, Input, OutcomeResult, OutcomeRun, Output};
@@ -197,6 +197,9 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
     let (outcomes, received) = mpsc::channel(64);
     let (inputs, samples) = mpsc::channel(64);
     let board = Arc::new(Board::default());
+    // Snapshots of tests stand for as long as they are there.
+    let heartbeat = Arc::new(Heartbeat::default());
+    heartbeat.beat(Time::from_nanos(u64::MAX));
     let wiring = Wiring {
         snapshot: Arc::clone(&snapshot),
         view: Arc::clone(&view),
@@ -204,6 +207,7 @@ pub async fn start_with(config: Arc<Config>) -> Result<Running, Error> {
         outcomes,
         inputs,
         clock: Clock::start(),
+        heartbeat: Arc::clone(&heartbeat),
         metrics: Arc::clone(&metrics),
         access_log: None,
         spans: None,

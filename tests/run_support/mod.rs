@@ -79,7 +79,8 @@ impl Edge {
         Self::spawn(file).bound_all()
     }
 
-    fn bound_all(mut self) -> Self {
+    /// Waits until all listeners are bound.
+    pub fn bound_all(mut self) -> Self {
         let edge = &mut self;
         let admin = eventually("the admin listener is bound", || {
             assert!(edge.child.try_wait().unwrap().is_none(), "it ended:\n{}", edge.log());
@@ -107,7 +108,13 @@ impl Edge {
     }
 
     fn spawn_with(file: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_proxima"))
+        Self::of(Self::command(file, arguments))
+    }
+
+    /// What starts it, for tests that change its environment.
+    pub fn command(file: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+        command
             .arg("run")
             .arg(file)
             .args(arguments)
@@ -119,9 +126,13 @@ impl Edge {
             .env_remove("AWS_SESSION_TOKEN")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it, whatever becomes of it.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&log);
@@ -301,6 +312,12 @@ fn answer(
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
+    }
+    if head.starts_with(b"GET /echo") {
+        // Upgraded, it sends back what comes.
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(switch.as_bytes()).ok()?;
+        return std::io::copy(&mut stream.try_clone().ok()?, &mut stream).ok().map(drop);
     }
     if !head.starts_with(b"GET /slow") {
         let length = name.len();

@@ -2,10 +2,11 @@
 
 use super::client::Failure;
 use super::{Act, print};
+use crate::cli::configuration::load_now;
 use crate::cli::dns::change::in_sync;
 use crate::cli::dns::connect;
 use crate::clock::wall_clock;
-use crate::config::{self, Config, Environment};
+use crate::config::{Config, Environment};
 use crate::dns::api::Api;
 use crate::dns::layout::Layout;
 use crate::dns::operate::{Step, write};
@@ -30,7 +31,7 @@ fn failure(error: &(dyn Error + 'static)) -> Failure {
 pub(super) async fn run(act: &Act, kind: &str, asked: Asked) -> Result<ExitCode, Failure> {
     let path = act.config.as_ref().ok_or_else(|| Failure("--direct needs --config FILE".to_owned()))?;
     let environment = Environment { region: act.region_of_file.clone(), ..Environment::default() };
-    let config = config::load(path, &environment).map_err(|problems| Failure(problems.to_string()))?;
+    let config = load_now(path, &environment).map_err(|refused| Failure(refused.to_string()))?;
     let api = connect(&config).await.map_err(|error| failure(error.as_ref()))?;
     let names = config.policy.names.iter();
     let names = names.map(|(name, p)| (name.clone(), p.regions().into_iter().cloned().collect())).collect();

@@ -4,7 +4,7 @@ use super::{duplicates, health, kubernetes, limits, upstream_tls};
 use crate::config::file::{EndpointEntry, File, Section, ServiceSection};
 use crate::config::problems::Problem;
 use crate::config::report::{Known, Report};
-use crate::config::{HostPort, Probes, Service, UpstreamProtocol};
+use crate::config::{HostPort, INSTANCE, Probes, Service, UpstreamProtocol};
 use crate::domain::name::{RegionId, ServiceId, Zone};
 use crate::domain::policy::Steering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,7 +153,10 @@ pub(super) fn steering(
         Some((id.value.clone(), own.1.value.0))
     };
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().zone.as_ref());
+    // Still there, it was not told: zones play no part.
+    let stated = stated.filter(|placed| placed.value.as_str() != INSTANCE);
     let zone = match zone.filter(|text| !text.is_empty()) {
+        Some(INSTANCE) => None,
         None => stated.map(|placed| placed.value.clone()),
         Some(text) => Zone::parse(text)
             .inspect_err(|error| {

@@ -10,6 +10,7 @@ use crate::domain::time::Time;
 use crate::domain::votes::{Ballot, Verdict, decide};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Fresh votes: voter -> target -> word.
 pub(super) type Votes = BTreeMap<RegionId, BTreeMap<RegionId, Word>>;
@@ -42,7 +43,8 @@ impl Fleet {
         }
     }
 
-    /// What this edge says of a region: down only after `down_after`, up only when all services are.
+    /// What this edge says of a region: down only after `down_after` that it was awake for, up only when all
+    /// services are.
     fn own_vote(&self, name: &NamePolicy, region: &RegionId, now: Time) -> Word {
         let words = || {
             name.services.iter().map(|service| {
@@ -54,9 +56,7 @@ impl Fleet {
                 health.map_or((Word::Unknown, Time::ZERO), |h| h.word())
             })
         };
-        let down = |(word, since): (Word, Time)| {
-            word == Word::Down && now.since(since) >= self.policy.failover.down_after
-        };
+        let down = |said| self.down_for(said, self.policy.failover.down_after, now);
         if words().any(down) {
             Word::Down
         } else if words().all(|(word, _)| word == Word::Up) {
@@ -64,6 +64,12 @@ impl Fleet {
         } else {
             Word::Unknown
         }
+    }
+
+    /// Whether a word has been "down" for so long. What a process that was stopped knows is as old as the
+    /// stop: nothing has lasted while it slept.
+    fn down_for(&self, (word, since): (Word, Time), span: Duration, now: Time) -> bool {
+        word == Word::Down && now.since(since.max(self.awake_since)) >= span
     }
 
     fn fresh_votes(&self, name: &DnsName, own: &BTreeMap<RegionId, Word>, now: Time) -> Votes {
@@ -95,10 +101,9 @@ impl Fleet {
         let own = &self.policy.own;
         let failover = &self.policy.failover;
         let down_long = policy.services.iter().any(|service| {
-            self.services.get(service).is_some_and(|s| {
-                let (word, since) = s.health.word();
-                word == Word::Down && now.since(since) >= failover.hold_down
-            })
+            self.services
+                .get(service)
+                .is_some_and(|s| self.down_for(s.health.word(), failover.hold_down, now))
         });
         let drained = self.names.get(name).is_some_and(|record| record.drained(now).contains(own));
         let well = votes

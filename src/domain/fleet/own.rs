@@ -193,8 +193,17 @@ impl OwnService {
         true
     }
 
-    /// What `/snapshot` shows of the endpoints.
+    /// What `/snapshot` shows of the endpoints: the list that was published, while nothing of it changed.
     pub(super) fn statuses(&self) -> Arc<[EndpointStatus]> {
+        let same = |(shown, e): (&EndpointStatus, &OwnEndpoint)| {
+            Arc::ptr_eq(&shown.endpoint, &e.endpoint) && shown.state == e.health.state()
+        };
+        if let Some(shown) = self.published.as_ref().map(|last| &last.endpoints)
+            && shown.len() == self.endpoints.len()
+            && shown.iter().zip(self.endpoints.values()).all(same)
+        {
+            return Arc::clone(shown);
+        }
         let status =
             |e: &OwnEndpoint| EndpointStatus { endpoint: Arc::clone(&e.endpoint), state: e.health.state() };
         self.endpoints.values().map(status).collect()
@@ -212,20 +221,31 @@ impl OwnService {
     /// Endpoints to send requests to: the usable ones; when those are none, or fail one and all,
     /// every one that probes do not hold down; without any of those, all.
     fn serving(&self, policy: &HealthPolicy) -> Arc<[Arc<Endpoint>]> {
-        let filtered = |keep: &dyn Fn(&OwnEndpoint) -> bool| -> Vec<Arc<Endpoint>> {
-            self.endpoints.values().filter(|e| keep(e)).map(|e| Arc::clone(&e.endpoint)).collect()
+        // Without zones the own candidate holds them as they come here.
+        let before = self.published.as_ref().and_then(|last| last.candidates.own());
+        let filtered = |keep: &dyn Fn(&OwnEndpoint) -> bool| -> Arc<[Arc<Endpoint>]> {
+            let kept = || self.endpoints.values().filter(|e| keep(e)).map(|e| &e.endpoint);
+            match before {
+                Some(own) if same(&own.endpoints, kept()) => Arc::clone(&own.endpoints),
+                _ => kept().cloned().collect(),
+            }
         };
         // When whoever is left fails, too, the fault is not the endpoints', and few must not carry all.
         let serves = |e: &OwnEndpoint| e.health.state().usable();
         if self.endpoints.values().any(|e| serves(e) && !e.health.failing(policy)) {
-            return filtered(&serves).into();
+            return filtered(&serves);
         }
         let not_down = filtered(&|e| e.health.word().0 != Word::Down);
         if !not_down.is_empty() {
-            return not_down.into();
+            return not_down;
         }
-        filtered(&|_| true).into()
+        filtered(&|_| true)
     }
+}
+
+/// Whether a list holds these very endpoints.
+fn same<'e>(list: &[Arc<Endpoint>], mut these: impl Iterator<Item = &'e Arc<Endpoint>>) -> bool {
+    list.iter().all(|known| these.next().is_some_and(|e| Arc::ptr_eq(known, e))) && these.next().is_none()
 }
 
 /// `reason`: of an ejection, if it is one.

@@ -46,6 +46,12 @@ struct Standing {
     states: States,
 }
 
+/// Services that follow one another and stand alike, by their places.
+struct Alike {
+    key: Vec<u16>,
+    places: Vec<usize>,
+}
+
 impl Fleet {
     /// Publishes the snapshot if a decision changed, and the view always.
     pub(super) fn publish(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
@@ -95,25 +101,31 @@ impl Fleet {
     /// Looks again at the services that are stale. Unchanged ones stay the very same allocation.
     fn renew_services(&mut self, now: Time) -> Renewed {
         let mut renewed = Renewed::No;
-        for (place, key) in self.standing_keys(now) {
-            let standing = self.standing(place, key, now);
-            let Some(service) = self.service(place, standing, now) else { continue };
-            let Some(own) = self.services.at_mut(place) else { continue };
-            if own.published.as_deref() != Some(&service) {
-                own.published = Some(Arc::new(service));
-                renewed = Renewed::Yes;
+        for Alike { key, places } in self.stale_alike(now) {
+            let Some(first) = places.first() else { continue };
+            let standing = self.standing(*first, key, now);
+            for place in places {
+                let Some(service) = self.service(place, standing.clone(), now) else { continue };
+                let Some(own) = self.services.at_mut(place) else { continue };
+                if own.published.as_deref() != Some(&service) {
+                    own.published = Some(Arc::new(service));
+                    renewed = Renewed::Yes;
+                }
             }
         }
         renewed
     }
 
-    /// How each stale service stands. Regions are looked up once, not for each of a thousand services.
-    fn standing_keys(&mut self, now: Time) -> Vec<(usize, Vec<u16>)> {
+    /// The stale services, in runs of those that stand alike. Regions are looked up once, not for each of
+    /// a thousand services.
+    fn stale_alike(&mut self, now: Time) -> Vec<Alike> {
         let stale = self.stale.take();
         let peers: Vec<Option<&Peer>> = self.order.iter().map(|region| self.peers.get(region)).collect();
-        let key = |place: usize| {
+        let mut runs: Vec<Alike> = Vec::new();
+        let mut key = Vec::with_capacity(1 + 2 * peers.len());
+        for place in stale {
             let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
-            let mut key = Vec::with_capacity(1 + 2 * peers.len());
+            key.clear();
             key.push(own as u16);
             for peer in &peers {
                 let remote = peer.and_then(|peer| peer.services.at(place));
@@ -121,9 +133,12 @@ impl Fleet {
                 key.push(remote.map_or(State::Unknown, |remote| remote.health.state()) as u16);
                 key.push((share * SHARES).round() as u16);
             }
-            (place, key)
-        };
-        stale.into_iter().map(key).collect()
+            match runs.last_mut() {
+                Some(run) if run.key == key => run.places.push(place),
+                _ => runs.push(Alike { key: key.clone(), places: vec![place] }),
+            }
+        }
+        runs
     }
 
     fn standing(&mut self, place: usize, key: Vec<u16>, now: Time) -> Standing {

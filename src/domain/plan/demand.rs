@@ -15,11 +15,11 @@ use std::time::Duration;
 
 /// The longest time constant of an average: a burst of a second must not move users.
 const SMOOTHING_MAX: Duration = Duration::from_secs(10);
-/// Time constants of the average in one hold-down: when users have followed a change, nothing of what was
-/// before it is left.
-const SMOOTHINGS: u32 = 8;
+/// Time constants of the average in one hold-down. Users follow a change for about three quarters of it; in the
+/// rest of it the average forgets what was before (a fiftieth is left after four).
+const SMOOTHINGS: u32 = 16;
 /// The share by which a mix must differ from what plans count with before they take it over.
-const BAND: f64 = 0.05;
+pub const BAND: f64 = 0.05;
 /// Rounds of bending a mix at each measurement.
 const ROUNDS: usize = 8;
 /// The share of an even part that an entry counts with at least while a mix is bent: nothing stays nothing.
@@ -137,7 +137,7 @@ mod tests {
         ])
     }
 
-    const HOLD_DOWN: Duration = Duration::from_secs(80);
+    const HOLD_DOWN: Duration = Duration::from_secs(160);
 
     /// The same for some seconds.
     fn look(

@@ -60,6 +60,11 @@ impl Candidates {
         before.iter().chain(&self.own).chain(after)
     }
 
+    /// The own region.
+    pub fn own(&self) -> Option<&Candidate> {
+        self.own.as_ref()
+    }
+
     /// The place of the own region.
     pub fn own_index(&self) -> Option<usize> {
         self.own.as_ref().map(|_| self.before_own)

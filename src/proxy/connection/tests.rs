@@ -68,6 +68,7 @@ async fn bound() -> Edge {
         outcomes: mpsc::channel(1).0,
         inputs: mpsc::channel(1).0,
         clock: Clock::start(),
+        heartbeat: Arc::default(),
         metrics: Arc::new(RequestMetrics::register(&prometheus::Registry::new()).unwrap()),
         access_log: None,
         spans: None,

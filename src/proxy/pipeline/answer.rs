@@ -1,7 +1,7 @@
 //! Answers of this edge itself.
 
 use super::{Call, Pipeline, front};
-use crate::metrics::request::{Class, ListenerKind, Message, RejectReason, Told};
+use crate::metrics::request::{Class, Message, RejectReason, Told};
 use crate::peer::LOAD_BYTES_MAX;
 use crate::proxy::Wiring;
 use crate::proxy::errors::{self, Style};
@@ -29,7 +29,6 @@ impl Pipeline {
         }
         let status = answer.status;
         let (mut parts, body) = self.page(answer, call);
-        self.headroom(call, &mut parts);
         let headless = call.method == Method::HEAD;
         let empty = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // A status of gRPC is a head alone.
@@ -138,22 +137,12 @@ impl Pipeline {
     }
 
     /// What every passed-on answer gets.
-    pub(super) fn sign(&self, call: &Call<'_>, parts: &mut response::Parts) {
+    pub(super) fn sign(call: &Call<'_>, parts: &mut response::Parts) {
         if let Some(exchange) = &call.progress.exchange {
             parts.headers.insert(headers::REQUEST_ID, exchange.request_id.clone());
         }
         front::insist(call, parts);
         front::explain(call, parts);
-        self.headroom(call, parts);
-    }
-
-    fn headroom(&self, call: &Call<'_>, parts: &mut response::Parts) {
-        if call.connection.kind == ListenerKind::Peer
-            && let Some(headroom) = self.shared.wiring.view.load().headroom_rps
-            && let Ok(value) = HeaderValue::from_str(&format!("{headroom:.0}"))
-        {
-            parts.headers.insert(headers::HEADROOM, value);
-        }
     }
 
     /// The answer when no attempt is left, or this edge itself failed.

@@ -25,6 +25,7 @@ pub(super) struct Fixture {
     pub(super) snapshot: Snapshot,
     pub(super) services: BTreeMap<ServiceId, Service>,
     pub(super) guards: Guards,
+    idle: Duration,
 }
 
 impl Fixture {
@@ -74,7 +75,8 @@ impl Fixture {
             attempts: 3,
             protection: Default::default(),
         };
-        Self { snapshot, services: [(web(), config)].into(), guards: Guards::default() }
+        let (services, guards) = ([(web(), config)].into(), Guards::default());
+        Self { snapshot, services, guards, idle: Duration::ZERO }
     }
 
     pub(super) fn service(&mut self, change: impl FnOnce(&mut ServiceSnapshot)) {
@@ -120,6 +122,7 @@ impl Fixture {
                 services: &self.services,
                 guards: &self.guards,
                 now: Time::ZERO,
+                idle: self.idle,
             },
             RANDOM,
         )
@@ -243,6 +246,14 @@ fn health_gate_closes_only_when_every_name_is_closed() {
         let mut fixture = Fixture::new();
         fixture.gates(&gates);
         assert_eq!(answer(fixture.get("192.0.2.1", path)).status.as_u16(), status, "{path} {gates:?}");
+    }
+    // Whoever decides no more does not know whether it is over.
+    let mut fixture = Fixture::new();
+    fixture.gates(&[("a.example.com", closed)]);
+    for (seconds, status) in [(5, 503), (6, 200)] {
+        fixture.idle = Duration::from_secs(seconds);
+        let answer = answer(fixture.get("192.0.2.1", "/health/gate/a.example.com"));
+        assert_eq!(answer.status.as_u16(), status, "after {seconds} s");
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Applied, Held, Rule, Truth};
 use crate::domain::health::State;
 use crate::domain::health::Word;
 use crate::domain::name::{EntryId, RegionId};
-use crate::domain::plan::{Plan, Reason};
+use crate::domain::plan::{BAND, Plan, Reason};
 use crate::domain::snapshot::{Candidate, Place, ServiceSnapshot, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
@@ -43,16 +43,20 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
     let stored = &truth.store.names[name];
     let status = snapshot.and_then(|s| s.names.get(&plan.name));
     let Some(status) = status.filter(|_| stored.fence == plan.fence) else { return Ok(()) };
-    let after = |entry: &EntryId| plan.changes.get(entry).map(|c| &c.to);
+    // Users ask for each name alike.
+    let part = 1.0 / truth.store.names.len() as f64;
+    let sets =
+        truth.store.names.iter().enumerate().flat_map(|(n, of)| of.sets.iter().map(move |set| (n, set)));
+    let after = |n: usize, entry: &EntryId| plan.changes.get(entry).filter(|_| n == name).map(|c| &c.to);
     let (mut spare, mut over) = (0.0, 0.0);
     let mut whole = 0.0;
     for id in &truth.cast.regions {
         let Some(capacity) = truth.cast.capacity[truth.cast.region(id)] else { return Ok(()) };
         let (mut before, mut then) = (0.0, 0.0);
-        for (entry, set) in &stored.sets {
-            let demand = demand(truth, entry);
+        for (n, (entry, set)) in sets.clone() {
+            let demand = demand(truth, entry) * part;
             before += demand * set.share(id);
-            then += demand * after(entry).unwrap_or(set).share(id);
+            then += demand * after(n, entry).unwrap_or(set).share(id);
         }
         let receives = status.verdicts.get(id) == Some(&Verdict::Up) && !stored.drains.contains(id);
         if then > before + 1e-6 {
@@ -62,8 +66,9 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
         }
         whole += then;
     }
-    // Weights are whole points: each entry may be off by one, both ways.
-    let rounding = whole * 0.02;
+    // Weights are whole points: each entry may be off by one, both ways. And plans count with what was
+    // measured until the truth leaves a band.
+    let rounding = whole * (0.02 + BAND);
     truth.require(over <= rounding || spare <= rounding, Rule::Capacity, || {
         format!("{over:.0}/s too much for who gains, {spare:.0}/s of room elsewhere: {plan:?}")
     })

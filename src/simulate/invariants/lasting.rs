@@ -51,8 +51,9 @@ impl Invariants {
     fn latched(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Held {
         for (edge, snapshot) in snapshots.iter().enumerate() {
             let region = truth.cast.region_of(edge);
-            let stalled = truth.now.since(truth.world.awake_since[region]) <= truth.told();
             let world = truth.world;
+            // Its gate is open then, whatever its last snapshot says.
+            let stalled = world.stalled[region] || truth.now.since(world.awake_since[region]) <= truth.told();
             let deaf = !world.reaches_api(region) || world.api_slow || world.throttled_percent > 0;
             for (name, cast) in truth.cast.names.iter().enumerate() {
                 let status = snapshot.and_then(|s| s.names.get(&cast.name));
@@ -125,7 +126,9 @@ impl Invariants {
                 .or_else(|text| truth.broken(Rule::Snapshot, format!("{text}: {}", shown())))?;
             for candidate in service.candidates.iter().filter(|c| c.place == Place::Peer && !service.panic) {
                 let trouble = truth.world.trouble[truth.cast.region(&candidate.region)][index];
-                let awake = truth.now.since(truth.world.awake_since[own]) > truth.told();
+                // One that starts takes what it first hears for better than nothing, whatever its age.
+                let since = truth.world.awake_since[own].max(self.started[edge]);
+                let awake = truth.now.since(since) > truth.told();
                 let stale = awake && trouble.longer_than(truth.told(), truth.now);
                 truth.require(!stale, Rule::Snapshot, || {
                     format!("{} is long dead and a candidate: {}", candidate.region, shown())

@@ -8,6 +8,7 @@ use crate::domain::time::Time;
 use crate::proxy::policy::tests::{Fixture, answer, client, exchange, header, web};
 use crate::proxy::policy::{Decision, decide as decide_all};
 use http::{Method, Version};
+use std::time::Duration;
 
 fn prefix(text: &str) -> PathPrefix {
     PathPrefix::parse(text).unwrap()
@@ -123,6 +124,7 @@ fn a_split_picks_by_its_own_random_number() {
             services: &fixture.services,
             guards: &fixture.guards,
             now: Time::ZERO,
+            idle: Duration::ZERO,
         };
         decide_all(head, client(), world, Random { routing: 0, split, id: 0 })
     };
