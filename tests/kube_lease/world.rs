@@ -39,21 +39,21 @@ pub struct World {
 impl World {
     /// `lasts`: of the Lease; `notice`: of a drain. `None`: there is no API server here.
     pub async fn start(lasts: &str, notice: &str) -> Option<Self> {
-        Self::build(lasts, notice, None).await
+        Self::build(lasts, notice, &[]).await
     }
 
-    /// The pods show this token to the API.
-    pub async fn with_token(lasts: &str, notice: &str, token: &str) -> Option<Self> {
-        Self::build(lasts, notice, Some(token)).await
+    /// The pods are somebody who may do nothing.
+    pub async fn without_rights(lasts: &str, notice: &str) -> Option<Self> {
+        Self::build(lasts, notice, &[("as", "nobody")]).await
     }
 
-    async fn build(lasts: &str, notice: &str, token: Option<&str>) -> Option<Self> {
+    /// `user`: what the pods' kubeconfig says of its user, too.
+    async fn build(lasts: &str, notice: &str, user: &[(&str, &str)]) -> Option<Self> {
         let cluster = Cluster::start().await?;
         cluster.namespace(NAMESPACE).await;
-        let kubeconfig = match token {
-            None => cluster.admin(),
-            Some(token) => cluster.kubeconfig("token.json", token),
-        };
+        let mut config: Value = serde_json::from_slice(&std::fs::read(cluster.admin()).unwrap()).unwrap();
+        user.iter().for_each(|(key, value)| config["users"][0]["user"][*key] = (*value).into());
+        let kubeconfig = cluster.folder.write("pods.json", &config.to_string());
         let mut server = Server::zone_server().await.unwrap();
         let (folder, authority, service) = (Folder::new(), Authority::new(), Service::start("web"));
         let pods: Vec<Ipv4Addr> = (0..PODS).map(|_| loopback()).collect();
