@@ -63,7 +63,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
-    let kubernetes = kubernetes::kubernetes(file, folder);
+    let kubernetes = kubernetes::kubernetes(file, folder, report);
     let drain = edge::drain(file, report);
     let trusted_proxies = edge::trusted_proxies(file, report);
     let siblings = edge::siblings(file, report);
