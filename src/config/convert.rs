@@ -40,10 +40,10 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let admin = operators::admin(file, folder, report);
-    let audit = operators::audit(file, folder, report);
+    let (admin, audit) = (operators::admin(file, folder, report), operators::audit(file, folder, report));
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
+    let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
     let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
@@ -61,8 +61,8 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
-    let drain = edge::drain(file, report);
-    let trusted_proxies = edge::trusted_proxies(file, report);
+    let kubernetes = kubernetes::kubernetes(file, folder, report);
+    let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
     edge::uncounted(file, own.as_ref(), report);
 
@@ -92,12 +92,13 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         dns,
         aws,
         resolver,
-        kubernetes: kubernetes::kubernetes(file, folder),
+        kubernetes,
         admin,
         audit,
         log: observe::log(file),
         access_log,
         journal,
+        archive,
         tracing,
         drain,
         trusted_proxies,
@@ -128,13 +129,15 @@ fn own_region(
 ) -> Option<RegionId> {
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().region.as_ref());
     let environment = environment.filter(|text| !text.is_empty());
-    if environment.or(stated.map(|placed| placed.value.as_str())) == Some(INSTANCE) {
-        let problem =
-            Problem::outside("the own region is left to the instance (\"imds\"), which has not said it");
-        report.add(problem.right(
-            "expected an answer of its metadata service, or the region's name in --region or \
-                                  PROXIMA_REGION",
-        ));
+    let in_file = || stated.filter(|placed| placed.value.as_str() == INSTANCE);
+    if environment == Some(INSTANCE) || environment.is_none() && in_file().is_some() {
+        let wrong = "the own region is left to the instance, which has not said it";
+        let outside = environment.map(|_| Problem::outside(format!("--region or PROXIMA_REGION: {wrong}")));
+        let inside = || in_file().map(|placed| Problem::at(&placed.span, wrong).here("left to it here"));
+        if let Some(problem) = outside.or_else(inside) {
+            let right = "expected an answer of its metadata service, or the name of the region in --region or PROXIMA_REGION";
+            report.add(problem.right(right));
+        }
         return None;
     }
     let stated = stated.filter(|placed| placed.value.as_str() != INSTANCE);
