@@ -8,6 +8,7 @@ mod client;
 mod endpoints;
 mod error;
 
+pub mod rights;
 pub mod slices;
 
 pub use client::{Access, connect};
