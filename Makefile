@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo sim-full build test test-unit conformance chart image test-image test-aws lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-chart setup-image setup-aws setup-lint clean-tools
+.PHONY: help demo sim-full build test test-unit conformance chart image test-image test-aws test-kube lint check-config fmt bench setup-demo setup-test setup-conformance setup-bench setup-chart setup-image setup-aws setup-kube setup-lint clean-tools
 
 # Test tools that the system lacks are unpacked under target/tools (no root, no
 # service left running). nginx lives in sbin, which is not on every user's PATH.
@@ -46,6 +46,11 @@ test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, again
 	$(CARGO) build --locked
 	scripts/test-aws.sh
 
+# Some minutes: a watch lives for one, and one test waits for that. PROXIMA_KUBE_AWAY=60 keeps the API away for a minute.
+test-kube: export PROXIMA_REQUIRE_TOOLS := $(if $(KUBEBUILDER_ASSETS),1)
+test-kube: setup-kube ## Endpoints, rights and the chart's objects against a real kube-apiserver (KUBEBUILDER_ASSETS)
+	$(CARGO) test --locked --test kube -- --include-ignored --nocapture
+
 chart: setup-chart ## The Helm chart: golden files, lint, refusals, Kubernetes' schemas, checkov (ARGS=--bless writes the golden files)
 	scripts/chart.sh $(ARGS)
 
@@ -83,6 +88,9 @@ setup-aws:
 
 setup-bench:
 	@scripts/setup.sh build bench
+
+setup-kube:
+	@scripts/setup.sh build kube
 
 setup-chart:
 	@scripts/setup.sh chart

@@ -6,6 +6,7 @@
 #   conformance  nginx, haproxy, h2load, slowhttptest, curl; grpcio, websockets, sslyze in target/peers
 #   bench   nginx, haproxy, h2load: what `make bench` measures against, and with
 #   aws     ministack, AWS's command line and checkov in target/aws; curl, jq, openssl
+#   kube    a real kube-apiserver and etcd: those of KUBEBUILDER_ASSETS, or how to get them; curl
 #   chart   Helm, the schemas of Kubernetes, checkov and hadolint in target/chart
 #   image   buildah, podman, runc, debootstrap, curl; python3; hadolint as above
 #   lint    shellcheck, cargo-deny
@@ -145,6 +146,20 @@ setup_aws() {
     python_environment aws tests/aws/requirements.txt
 }
 
+# Not Debian's in a version of today, and nothing that a set-up should fetch unasked: see docs/kubernetes.md.
+setup_kube() {
+    have curl || install curl
+    local program
+    for program in etcd kube-apiserver; do
+        [ -x "${KUBEBUILDER_ASSETS:-}/$program" ] && continue
+        say "SKIPPED: no $program in KUBEBUILDER_ASSETS (${KUBEBUILDER_ASSETS:-not set}): the tests against a real API server are left out"
+        say "to get one: go install sigs.k8s.io/controller-runtime/tools/setup-envtest@latest"
+        # shellcheck disable=SC2016 # for the reader's shell
+        say '    export KUBEBUILDER_ASSETS=$(setup-envtest use -p path)'
+        return 0
+    done
+}
+
 # A peer that cannot be had is a row with the reason, not a failure.
 setup_bench() {
     local program package
@@ -197,10 +212,10 @@ setup_lint() {
     ln -sf "$cache/bin/cargo-deny" "$tools/bin/cargo-deny"
 }
 
-[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|chart|image|aws|lint..."
+[ $# -gt 0 ] || die "usage: scripts/setup.sh build|test|conformance|bench|chart|kube|image|aws|lint..."
 for group in "$@"; do
     case $group in
-    build | test | conformance | bench | chart | image | aws | lint) "setup_$group" ;;
-    *) die "unknown group $group: build, test, conformance, bench, chart, image, aws or lint" ;;
+    build | test | conformance | bench | chart | kube | image | aws | lint) "setup_$group" ;;
+    *) die "unknown group $group: build, test, conformance, bench, chart, kube, image, aws or lint" ;;
     esac
 done

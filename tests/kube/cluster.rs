@@ -9,7 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
@@ -25,6 +25,13 @@ fn assets() -> Option<PathBuf> {
     found
 }
 
+/// Of "Kubernetes v1.20.2".
+fn minor(assets: &Path) -> u32 {
+    let said = Command::new(assets.join("kube-apiserver")).arg("--version").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    said.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+}
+
 /// Of whoever may do everything.
 const TOKEN: &str = "admin-of-this-test";
 
@@ -37,6 +44,8 @@ pub struct Cluster {
     etcd: Child,
     api: Mutex<Option<Child>>,
     arguments: Vec<String>,
+    /// The minor number of its version.
+    minor: u32,
 }
 
 /// What `kill` may say.
@@ -60,8 +69,15 @@ impl Cluster {
     pub async fn start_with(arguments: &[&str]) -> Option<Self> {
         let cluster = Self::stopped(arguments)?;
         cluster.start_api().await;
-        cluster.define_slices().await;
+        if !cluster.has_slices() {
+            cluster.define_slices().await;
+        }
         Some(cluster)
+    }
+
+    /// Version 1 of EndpointSlice.
+    fn has_slices(&self) -> bool {
+        self.minor >= 21
     }
 
     /// etcd runs, the API does not.
@@ -70,6 +86,7 @@ impl Cluster {
         Authority::new().sign(&folder, "api", "127.0.0.1");
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         folder.write("sa.key", &key.serialize_pem());
+        folder.write("sa.pub", &key.public_key_pem());
         folder.write("tokens.csv", &format!("{TOKEN},admin,admin,\"system:masters\"\n"));
         let (client, peer) = (free_port(), free_port());
         let (etcd_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
@@ -87,7 +104,8 @@ impl Cluster {
             .unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let (address, api) = (free_port(), Mutex::new(None));
-        Some(Self { folder, assets, address, etcd_url, etcd, api, arguments })
+        let minor = minor(&assets);
+        Some(Self { folder, assets, address, etcd_url, etcd, api, arguments, minor })
     }
 
     /// Starts the API, where it was before, and waits until it answers.
@@ -96,17 +114,17 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(file("api.log")).unwrap();
         let api = Command::new(self.assets.join("kube-apiserver"))
             .arg(format!("--etcd-servers={}", self.etcd_url))
-            .args(["--bind-address=127.0.0.1", "--insecure-port=0"])
+            .arg("--bind-address=127.0.0.1")
             .arg(format!("--secure-port={}", self.address.port()))
             .arg(format!("--tls-cert-file={}", file("api.pem")))
             .arg(format!("--tls-private-key-file={}", file("api.key")))
             .arg(format!("--cert-dir={}", file("certs")))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(format!("--service-account-key-file={}", file("sa.key")))
+            .arg(format!("--service-account-key-file={}", file("sa.pub")))
             .arg(format!("--service-account-signing-key-file={}", file("sa.key")))
             .arg(format!("--token-auth-file={}", file("tokens.csv")))
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-            .arg("--runtime-config=discovery.k8s.io/v1beta1=false")
+            .args((!self.has_slices()).then_some("--runtime-config=discovery.k8s.io/v1beta1=false"))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -119,6 +137,9 @@ impl Cluster {
             let ready = http::Request::get("/readyz").body(Vec::new()).unwrap();
             if client.request_text(ready).await.is_ok() {
                 return;
+            }
+            if self.api.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some() {
+                break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
@@ -141,7 +162,7 @@ impl Cluster {
         }
     }
 
-    /// Endpoint slices of this server are of an older version; what stores them is told of this one.
+    /// A server that has them in an older version only is told of this one.
     async fn define_slices(&self) {
         let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
         self.apply(json!({

@@ -30,13 +30,14 @@ fn until_metric(edge: &Edge, series: &str, right: impl Fn(f64) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn the_api_server_killed_costs_no_request_and_is_followed_after_it_is_back() {
     let Some(cluster) = Cluster::start().await else { return };
     cluster.namespace("shop").await;
     let (a, b) = (Service::start("a"), Service::start("b"));
     cluster.slice("web-1", "web", http(a.address.port()), json!([at("ready")])).await;
     let folder = Folder::new();
-    let text = region(&cluster.admin(), &[("web", "shop/web:http", "/")], "");
+    let text = region(&cluster.admin(), &[("web", "shop/web:http", "/")], "zone-a");
     let edge = Edge::ready(&folder.write("edge.toml", &text));
     until_used(&edge, "web", &[a.address]);
 
@@ -69,6 +70,7 @@ async fn the_api_server_killed_costs_no_request_and_is_followed_after_it_is_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn an_edge_that_starts_while_the_api_is_away_forwards_and_says_what_it_waits_for() {
     let Some(cluster) = Cluster::start().await else { return };
     cluster.namespace("shop").await;
@@ -84,7 +86,7 @@ async fn an_edge_that_starts_while_the_api_is_away_forwards_and_says_what_it_wai
     let peers = [loopback(), loopback()];
     let edge = |own: &str, address, kubeconfig: &Path| {
         authority.sign(&folder, own, &format!("peer.{own}.test"));
-        let text = region(kubeconfig, &[("web", "shop/web:http", "/")], "");
+        let text = region(kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
         let regions = format!(
             r#"
 [peer]
@@ -120,6 +122,7 @@ server_name = "peer.b.test"
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn a_version_that_the_server_no_longer_has_is_listed_again_without_a_gap() {
     // Without its cache the server asks etcd, which remembers only what was not compacted.
     let Some(cluster) = Cluster::start_with(&["--watch-cache=false"]).await else { return };
@@ -127,7 +130,7 @@ async fn a_version_that_the_server_no_longer_has_is_listed_again_without_a_gap()
     let (a, b) = (Service::start("a"), Service::start("b"));
     cluster.slice("web-1", "web", http(a.address.port()), json!([at("ready")])).await;
     let folder = Folder::new();
-    let text = region(&cluster.admin(), &[("web", "shop/web:http", "/")], "");
+    let text = region(&cluster.admin(), &[("web", "shop/web:http", "/")], "zone-a");
     let edge = Edge::ready(&folder.write("edge.toml", &text));
     until_used(&edge, "web", &[a.address]);
     let load = Load::of(&edge);
@@ -148,6 +151,7 @@ async fn a_version_that_the_server_no_longer_has_is_listed_again_without_a_gap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn a_kubeconfig_that_comes_later_is_found() {
     let Some(cluster) = Cluster::start().await else { return };
     cluster.namespace("shop").await;
@@ -155,7 +159,8 @@ async fn a_kubeconfig_that_comes_later_is_found() {
     cluster.slice("web-1", "web", http(a.address.port()), json!([at("ready")])).await;
     let folder = Folder::new();
     let later = folder.path().join("later.json");
-    let edge = Edge::ready(&folder.write("edge.toml", &region(&later, &[("web", "shop/web:http", "/")], "")));
+    let edge =
+        Edge::ready(&folder.write("edge.toml", &region(&later, &[("web", "shop/web:http", "/")], "zone-a")));
     until_metric(&edge, &failures("settings"), |count| count >= 1.0);
     assert!(edge.log().contains("later.json"), "it names the file:\n{}", edge.log());
     // First one for a server that is not there, then the right one.
@@ -165,6 +170,6 @@ async fn a_kubeconfig_that_comes_later_is_found() {
     wrong["clusters"][0]["cluster"]["server"] = nowhere;
     folder.write("later.json", &wrong.to_string());
     until_metric(&edge, &failures("unreachable"), |count| count >= 1.0);
-    folder.write("edge.toml", &region(&cluster.admin(), &[("web", "shop/web:http", "/")], ""));
+    folder.write("edge.toml", &region(&cluster.admin(), &[("web", "shop/web:http", "/")], "zone-a"));
     until_used(&edge, "web", &[a.address]);
 }

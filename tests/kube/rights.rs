@@ -27,44 +27,46 @@ fn objects() -> Vec<(String, String, String, String)> {
         .collect()
 }
 
-/// Kinds, or fields of kinds, that API 1.20 does not know.
-fn unknown_here(kind: &str, object: &str) -> Option<&'static str> {
-    match kind {
-        "PodMonitor" => Some("is of the Prometheus operator"),
-        "Service" if object.contains("loadBalancerClass") => Some("has loadBalancerClass, of 1.21"),
-        _ => None,
-    }
-}
-
 /// Applies the chart's objects, server-side, as their text is.
 async fn install(cluster: &Cluster) {
     for namespace in ["proxima", "shop"] {
         cluster.namespace(namespace).await;
     }
+    // What a controller would make.
+    let metadata = json!({ "name": "default", "namespace": "proxima" });
+    cluster.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
     let client = cluster.client().await;
-    let mut counts = (0, 0);
+    let (mut taken, mut unknown) = (0, 0);
     for (kind, namespace, name, text) in objects() {
-        if let Some(why) = unknown_here(&kind, &text) {
-            println!("not applied: {kind} {name} {why}");
-            counts.1 += 1;
-            continue;
-        }
         let version = text.lines().find_map(|line| line.strip_prefix("apiVersion: ")).unwrap();
         let api = dynamic(client.clone(), version, &kind, (!namespace.is_empty()).then_some(&namespace));
         let path = format!("{}/{name}?fieldManager=helm&force=true", api.resource_url());
-        let request = http::Request::patch(path)
-            .header("content-type", "application/apply-patch+yaml")
-            .body(text.clone().into_bytes())
-            .unwrap();
-        let taken = client.request_text(request).await;
-        taken.unwrap_or_else(|error| panic!("{kind} {name}: {error}\n{text}"));
-        counts.0 += 1;
+        let request = http::Request::patch(path).header("content-type", "application/apply-patch+yaml");
+        let applied = client.request_text(request.body(text.clone().into_bytes()).unwrap()).await;
+        match applied {
+            Ok(_) => taken += 1,
+            Err(kube::Error::Api(status)) if status.code == 404 && kind == "PodMonitor" => {
+                println!("not here: {kind} {name}, of the Prometheus operator");
+                unknown += 1;
+            }
+            // A server of before; it drops what it does not know from what is made whole.
+            Err(kube::Error::Api(status)) if status.message.contains("field not declared in schema") => {
+                println!("{kind} {name} is taken without what this server does not know: {}", status.message);
+                let request =
+                    http::Request::post(api.resource_url()).header("content-type", "application/yaml");
+                // A surge is one of those things; without it nothing would be left of the strategy.
+                let text = text.replace("      maxUnavailable: 0\n", "      maxUnavailable: 1\n");
+                let made = client.request_text(request.body(text.clone().into_bytes()).unwrap()).await;
+                made.unwrap_or_else(|error| panic!("{kind} {name}: {error}\n{text}"));
+                unknown += 1;
+            }
+            Err(error) => panic!("{kind} {name}: {error}\n{text}"),
+        }
     }
     println!(
-        "{} objects of the chart are taken by the API server, {} are not known to it",
-        counts.0, counts.1
+        "{taken} objects of the chart are applied as they are, {unknown} have more than the server knows"
     );
-    assert!(counts.0 >= 10, "{counts:?}");
+    assert!(taken >= 10, "only {taken}");
 }
 
 /// A token of the chart's service account.
@@ -118,6 +120,7 @@ async fn may_on_slices(client: &Client, namespace: &str) -> [(&'static str, bool
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
     let Some(cluster) = Cluster::start().await else { return };
     install(&cluster).await;
@@ -127,7 +130,7 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
 
     // Enough: the edge itself, by nothing but the chart's service account.
     let folder = Folder::new();
-    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "");
+    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
     let edge = Edge::ready(&folder.write("edge.toml", &text));
     until_used(&edge, "web", &[origin.address]);
 
@@ -173,6 +176,7 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn an_edge_without_the_rights_says_which_it_lacks_and_goes_on_when_it_gets_them() {
     let Some(cluster) = Cluster::start().await else { return };
     for namespace in ["proxima", "shop"] {
@@ -184,7 +188,7 @@ async fn an_edge_without_the_rights_says_which_it_lacks_and_goes_on_when_it_gets
     cluster.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
     let kubeconfig = cluster.kubeconfig("account.json", &token(&cluster).await);
     let folder = Folder::new();
-    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "");
+    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
     let edge = Edge::ready(&folder.write("edge.toml", &text));
     let denied = r#"proxima_kube_watch_failures_total{namespace="shop",reason="denied"}"#;
     tokio::task::block_in_place(|| edge.until_metric(denied, 2.0));
