@@ -56,13 +56,10 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, &probes, report);
     let dns = dns::dns(file, report);
-    let aws = aws::aws(file, report);
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
-    let resolver = dns::resolver(file, report);
     let kubernetes = kubernetes::kubernetes(file, folder, report);
-    let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
     edge::uncounted(file, own.as_ref(), report);
 
@@ -90,8 +87,8 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         rate_limits,
         names,
         dns,
-        aws,
-        resolver,
+        aws: aws::aws(file, report),
+        resolver: dns::resolver(file, report),
         kubernetes,
         admin,
         audit,
@@ -100,8 +97,8 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         journal,
         archive,
         tracing,
-        drain,
-        trusted_proxies,
+        drain: edge::drain(file, report),
+        trusted_proxies: edge::trusted_proxies(file, report),
         siblings,
     })
 }
