@@ -6,7 +6,6 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
-use crate::aws::Sessions;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
@@ -17,7 +16,6 @@ use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
-use crate::metrics::aws::AwsMetrics;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
@@ -44,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{Notify, mpsc, watch};
 
+mod cloud;
 mod drain;
 mod last_good;
 mod region;
@@ -55,6 +54,7 @@ mod tasks;
 
 pub mod logging;
 
+use cloud::Cloud;
 use logging::Logging;
 use reload::{Reloader, Told};
 pub use remote::place as place_of;
@@ -164,7 +164,7 @@ struct Parts {
     dns_metrics: Arc<DnsMetrics>,
     kube_metrics: KubeMetrics,
     lease_metrics: LeaseMetrics,
-    sessions: Sessions,
+    cloud: Cloud,
     audit: Arc<Audit>,
 }
 
@@ -203,7 +203,7 @@ impl Parts {
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             kube_metrics: KubeMetrics::register(&registry)?,
             lease_metrics: LeaseMetrics::register(&registry)?,
-            sessions: Sessions::new(AwsMetrics::register(&registry)?),
+            cloud: Cloud::register(&registry)?,
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
             spans: Exporter::new(&registry)?,
@@ -297,6 +297,7 @@ impl App {
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
         let ruling = self.spawn_region(&parts, &input_sender);
+        parts.cloud.archive(&mut self.tasks, self.config.clone(), &parts.audit);
         let (plan_sender, plans) = mpsc::channel(PLANS);
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);
@@ -354,7 +355,7 @@ impl App {
             metrics: parts.dns_metrics,
             snapshot: parts.snapshot,
             desk,
-            sessions: parts.sessions,
+            sessions: parts.cloud.sessions,
             shutdown,
         };
         self.tasks.spawn(DNS, dns::serve(links));

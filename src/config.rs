@@ -28,7 +28,7 @@ mod written;
 pub use units::duration as parse_duration;
 
 pub use admin::{Admin, AdminTls, Credential, Operator};
-pub use aws::{Aws, CredentialSource};
+pub use aws::{Archive, Aws, CredentialSource};
 pub use health::{BodyTest, Health, HttpMethod, HttpQuestion, Question};
 pub use kubernetes::{ClusterService, Kubernetes, SlicePort};
 pub use listener::{
@@ -202,6 +202,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// `None`: nothing is journaled.
     pub journal: Option<Journal>,
+    /// `None`: journal and audit log stay where they are.
+    pub archive: Option<Archive>,
     /// `None`: no trace is begun here; those of clients pass as they are.
     pub tracing: Option<Tracing>,
     pub drain: Drain,

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod aws;
 pub mod cli;
 pub mod clock;

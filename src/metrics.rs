@@ -3,6 +3,7 @@
 //! `proxima_<noun>_<unit>` and `_total`; labels only from closed sets (region,
 //! service, route, class, rule), never a path, host or error text.
 
+pub mod archive;
 pub mod aws;
 pub mod config_object;
 pub mod control;

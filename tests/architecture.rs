@@ -36,7 +36,7 @@ const LEAVES: &[&str] = &[
 ];
 /// Speak with the world; never import one another.
 const ADAPTERS: &[&str] =
-    &["control", "proxy", "probe", "resolve", "kube", "dns", "admin", "simulate", "zone_server"];
+    &["archive", "control", "proxy", "probe", "resolve", "kube", "dns", "admin", "simulate", "zone_server"];
 /// May name several adapters.
 const COMPOSERS: &[&str] = &["app", "cli", "demo"];
 

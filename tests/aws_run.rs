@@ -4,6 +4,8 @@
 
 mod run_support;
 
+#[path = "aws_run/archive.rs"]
+mod archive;
 #[path = "aws_run/bucket.rs"]
 mod bucket;
 #[path = "aws_run/credentials.rs"]

@@ -58,6 +58,7 @@ fn no_default(section: &str, key: &str, value: &Value) -> bool {
         // Who is there, may act.
         "admin" => matches!(key, "operators" | "tls"),
         "journal" => key == "path",
+        "archive" => key == "s3",
         // A section that is there switches something on.
         "tracing" => key == "otlp",
         _ => false,

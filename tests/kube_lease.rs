@@ -86,7 +86,10 @@ async fn of_five_pods_one_speaks_at_a_time_and_their_writes_never_interleave() {
     let (acts, holders) = (acts.await.unwrap(), holders.await.unwrap());
     world.settle().await;
     let writes = world.writers();
-    eprintln!("{acts} acts of operators; {} changes by the pods in the order {writes:?}", world.all_writes().len());
+    eprintln!(
+        "{acts} acts of operators; {} changes by the pods in the order {writes:?}",
+        world.all_writes().len()
+    );
     eprintln!("holders of the Lease: {holders:?}; taken after {took:.1?}");
     // One winner a generation, and one hold after the other.
     let generations: Vec<u64> = world.all_writes().into_iter().map(|(generation, _)| generation).collect();
@@ -107,7 +110,11 @@ async fn at_a_drain_another_pod_takes_over_at_once_and_follows_what_was_measured
     world.pods[first].signal("TERM");
     let next = world.holder(&[first]).await;
     let took = began.elapsed();
-    assert_eq!(get(world.pods[first].address("admin"), "/ready").status, 503, "it is still there, and drains");
+    assert_eq!(
+        get(world.pods[first].address("admin"), "/ready").status,
+        503,
+        "it is still there, and drains"
+    );
     eprintln!("taken {took:.1?} after SIGTERM, of a Lease that lasts 30 s");
     assert!(world.pods[first].metric(HELD) == Some(0.0));
     // All measure through the new one.

@@ -6,15 +6,20 @@ use crate::error_chain::chain;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Region;
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
 use std::error::Error;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// For the content, after the head of the answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// For a whole file on its way there.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Says where a bucket is that was asked for elsewhere. Source: Amazon S3 API reference, HeadBucket.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
@@ -118,6 +123,62 @@ impl Bucket {
             Err(_) => {
                 let detail = format!("the content did not come within {} s", BODY_TIMEOUT.as_secs());
                 Err(ObjectError { action: ACTION, kind: ObjectErrorKind::Unanswered, detail })
+            }
+        }
+    }
+
+    /// Stores a file under a key where nothing is yet; what is there already is left alone.
+    ///
+    /// # Errors
+    /// Any kind but `Missing` of the object and `TooLarge`.
+    pub async fn put(&self, key: &str, file: &Path) -> Result<(), ObjectError> {
+        const ACTION: &str = "PutObject";
+        let ask = async |client: Client| {
+            let body = ByteStream::from_path(file).await.map_err(|error| ObjectError {
+                action: ACTION,
+                kind: ObjectErrorKind::Refused,
+                detail: format!("{}: {}", file.display(), chain(&error)),
+            })?;
+            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(UPLOAD_TIMEOUT).build();
+            let slower = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
+            let call = client.put_object().bucket(&self.name).key(key).if_none_match("*").body(body);
+            Ok::<_, ObjectError>(call.customize().config_override(slower).send().await)
+        };
+        let mut answer = ask(self.client()).await?;
+        if let Some(client) = answer.as_ref().err().and_then(|error| self.elsewhere(error)) {
+            answer = ask(client).await?;
+        }
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 412) => Ok(()),
+            Err(error) => Err(ObjectError::of(ACTION, &error)),
+        }
+    }
+
+    /// Whether objects may be stored under a key: by a content that S3 must refuse, after it has looked at the rights.
+    ///
+    /// # Errors
+    /// `Denied`, and every kind but `TooLarge`.
+    pub async fn may_put(&self, key: &str) -> Result<(), ObjectError> {
+        const ACTION: &str = "PutObject";
+        // The digest of something else: Amazon S3 API reference, PutObject, "BadDigest".
+        const OTHER_DIGEST: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+        let ask = |client: Client| {
+            let call = client.put_object().bucket(&self.name).key(key).if_none_match("*");
+            call.content_md5(OTHER_DIGEST)
+                .body(ByteStream::from_static(b"proxima doctor: to be refused"))
+                .send()
+        };
+        let mut answer = ask(self.client()).await;
+        if let Some(client) = answer.as_ref().err().and_then(|error| self.elsewhere(error)) {
+            answer = ask(client).await;
+        }
+        match answer {
+            Err(error) if error.code() == Some("BadDigest") => Ok(()),
+            Err(error) => Err(ObjectError::of(ACTION, &error)),
+            Ok(_) => {
+                let detail = "the server took a content whose digest is wrong: not S3".to_owned();
+                Err(ObjectError { action: ACTION, kind: ObjectErrorKind::Refused, detail })
             }
         }
     }

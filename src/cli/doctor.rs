@@ -3,6 +3,7 @@
 use super::configuration::{Folder, Found, Refused, find};
 use crate::aws::choice::{Choice, Facts};
 use crate::aws::identity::{Unknown, whoami};
+use crate::aws::object::Bucket;
 use crate::aws::{Session, imds, place};
 use crate::config::{Aws, Config, Environment, Place};
 use crate::dns::api::Api;
@@ -126,6 +127,9 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     let session = Session::open(aws, own_place, &Facts::of_process(), metrics).await;
     let of_aws = credentials(&session).await;
     findings.extend(of_aws.into_iter().map(|finding| if needed { finding } else { finding.optional() }));
+    if let Some(config) = &config {
+        findings.extend(archive(&session, config).await);
+    }
     match config {
         Some(config) => findings.extend(route53(&session, &config, dns_metrics).await),
         None => findings.push(
@@ -211,6 +215,21 @@ async fn credentials(session: &Session) -> Vec<Finding> {
         }
     };
     vec![source, identity]
+}
+
+/// Only where there is one.
+async fn archive(session: &Session, config: &Config) -> Option<Finding> {
+    let archive = config.archive.as_ref()?;
+    let what = format!("PutObject {}", archive.to);
+    if session.choice().is_err() {
+        return Some(Finding::new(what, State::NotTested, "there are no credentials"));
+    }
+    let key = format!("{}/{}/doctor", archive.to.key.trim_end_matches('/'), config.policy.own);
+    Some(match Bucket::of(session.clone(), &archive.to).may_put(&key).await {
+        Ok(()) => Finding::new(what, State::Ok, "allowed"),
+        Err(error) => Finding::new(what, State::Failed, error.to_string())
+            .todo("the role needs s3:PutObject below that prefix, and kms:GenerateDataKey (deploy/iam/archive.json)"),
+    })
 }
 
 async fn route53(session: &Session, config: &Config, metrics: DnsMetrics) -> Vec<Finding> {

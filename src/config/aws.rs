@@ -1,5 +1,6 @@
 //! How AWS is reached: whose credentials are shown.
 
+use crate::config::ObjectUrl;
 use crate::config::file::FromFile;
 use std::time::Duration;
 
@@ -16,6 +17,15 @@ impl Default for Aws {
     fn default() -> Self {
         Self { credentials: None, config_poll: Duration::from_secs(30) }
     }
+}
+
+/// Where closed files of the journal, and the audit log, are kept for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// What the keys begin with.
+    pub to: ObjectUrl,
+    /// The longest that a line of the audit log waits.
+    pub audit_every: Duration,
 }
 
 /// Where credentials for AWS come from.
@@ -63,6 +73,14 @@ impl std::fmt::Display for CredentialSource {
 
 impl FromFile for CredentialSource {
     const RULE: &'static str = r#""pod_identity", "web_identity" (IRSA), "environment", "profile" or "node""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl FromFile for ObjectUrl {
+    const RULE: &'static str = ObjectUrl::RULE;
 
     fn from_text(text: &str) -> Option<Self> {
         Self::parse(text)

@@ -45,6 +45,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let log = observe::log(file);
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
+    let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
     let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
@@ -100,6 +101,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         log,
         access_log,
         journal,
+        archive,
         tracing,
         drain,
         trusted_proxies,
@@ -130,13 +132,15 @@ fn own_region(
 ) -> Option<RegionId> {
     let stated = file.edge.as_ref().and_then(|edge| edge.get_ref().region.as_ref());
     let environment = environment.filter(|text| !text.is_empty());
-    if environment.or(stated.map(|placed| placed.value.as_str())) == Some(INSTANCE) {
-        let problem =
-            Problem::outside("the own region is left to the instance (\"imds\"), which has not said it");
-        report.add(problem.right(
-            "expected an answer of its metadata service, or the region's name in --region or \
-                                  PROXIMA_REGION",
-        ));
+    let in_file = || stated.filter(|placed| placed.value.as_str() == INSTANCE);
+    if environment == Some(INSTANCE) || environment.is_none() && in_file().is_some() {
+        let wrong = "the own region is left to the instance, which has not said it";
+        let outside = environment.map(|_| Problem::outside(format!("--region or PROXIMA_REGION: {wrong}")));
+        let inside = || in_file().map(|placed| Problem::at(&placed.span, wrong).here("left to it here"));
+        if let Some(problem) = outside.or_else(inside) {
+            let right = "expected an answer of its metadata service, or the name of the region in --region or PROXIMA_REGION";
+            report.add(problem.right(right));
+        }
         return None;
     }
     let stated = stated.filter(|placed| placed.value.as_str() != INSTANCE);

@@ -14,7 +14,7 @@ use crate::config::units::{
 };
 use crate::config::{
     ClientTraces, ClusterService, CredentialSource, DnsMode, Form, HostPort, HttpMethod, ListenAddress,
-    Protocol, TlsPolicy, UpstreamProtocol,
+    ObjectUrl, Protocol, TlsPolicy, UpstreamProtocol,
 };
 use crate::domain::limit::concurrency::Priority;
 use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId, Zone};
@@ -69,6 +69,7 @@ sections! {
         log: Option<Section<LogSection>>,
         access_log: Option<Section<AccessLogSection>>,
         journal: Option<Section<JournalSection>>,
+        archive: Option<Section<ArchiveSection>>,
         tracing: Option<Section<TracingSection>>,
     }
     EdgeSection {
@@ -410,6 +411,10 @@ sections! {
         path: Key<FilePath>,
         max_bytes: Key<Bytes>,
         file_bytes: Key<Bytes>,
+    }
+    ArchiveSection {
+        s3: Key<ObjectUrl>,
+        audit_every: Key<Duration>,
     }
     AccessLogSection {
         output: Key<FilePath>,

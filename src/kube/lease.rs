@@ -76,7 +76,9 @@ fn lease_of(config: &Config) -> Option<&Kubernetes> {
 enum Event {
     Draining,
     /// There is another configuration, or none any more.
-    Configured { ended: bool },
+    Configured {
+        ended: bool,
+    },
 }
 
 /// One pod's claim to one Lease.
@@ -120,7 +122,8 @@ impl Contender {
                 Event::Draining => None,
                 Event::Configured { ended } => {
                     let wanted = lease_of(&wiring.config.borrow_and_update()).cloned();
-                    if let Some(wanted) = wanted.filter(|wanted| !ended && same_lease(wanted, &self.settings)) {
+                    if let Some(wanted) = wanted.filter(|wanted| !ended && same_lease(wanted, &self.settings))
+                    {
                         self.claim.last(wanted.lease_duration);
                         self.settings = wanted;
                         continue;

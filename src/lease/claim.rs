@@ -38,7 +38,9 @@ pub enum Ruling {
     #[default]
     Elect,
     /// This pod speaks for the region, before that moment.
-    Hold { until: Time },
+    Hold {
+        until: Time,
+    },
     Follow(Holder),
     /// Nobody is known to hold the lease, or nobody that can be found.
     Wait,

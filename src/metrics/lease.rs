@@ -43,7 +43,10 @@ impl LeaseMetrics {
     /// `prometheus::Error` when a name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
-            Opts::new("proxima_lease_requests_total", "Requests to the Kubernetes API for the Lease, by result."),
+            Opts::new(
+                "proxima_lease_requests_total",
+                "Requests to the Kubernetes API for the Lease, by result.",
+            ),
             &["result"],
         )?;
         registry.register(Box::new(requests.clone()))?;

@@ -141,6 +141,16 @@ impl Audit {
         *self.output.lock().await = output;
     }
 
+    /// Gives the file that lines go to another name; the next line begins it anew. No line is lost between.
+    ///
+    /// # Errors
+    /// Those of the file system, `NotFound` among them when it has moved already.
+    pub async fn set_aside(&self, path: &Path, to: &Path) -> io::Result<()> {
+        // Held while a line is written, too: none is on its way to the old name afterwards.
+        let _output = self.output.lock().await;
+        tokio::fs::rename(path, to).await
+    }
+
     /// Tells an event. A file that takes no line is told in the log, where the line is.
     pub async fn tell(&self, event: &Event<'_>) {
         if ACTS.contains(&event.act) {

@@ -33,13 +33,13 @@ class Policies(World):
         cls.aws("s3api", "create-bucket", "--bucket", "proxima-111122223333",
                 "--create-bucket-configuration", "LocationConstraint=eu-west-1")
         for key in ("config/proxima.toml", "archive/journal"):
-            (cls.folder / "object").write_text("x")
+            (cls.folder / "object").write_text(config.text(cls.zone_id, cls.endpoint))
             cls.aws("s3api", "put-object", "--bucket", "proxima-111122223333", "--key", key, "--body", "object")
 
         # The files name three regions; the third is the one that a test adds and takes away.
         cls.three = config.REGIONS | {"ap-northeast-1": "203.0.113.30"}
         cls.roles = {}
-        for role in ("read", "edge", "operate", "config"):
+        for role in ("read", "edge", "operate", "config", "archive"):
             document = json.loads((IAM / f"{role}.json").read_text().replace("Z0000000000000EXAMPLE", cls.zone_id))
             cls.roles[role] = cls.user(role, document)
         cls.file = cls.folder / "proxima.toml"
@@ -88,6 +88,14 @@ class Policies(World):
         self.says("read", 0, "dns", "show", "--config", str(self.file), "--change",
                   changed["ChangeInfo"]["Id"].removeprefix("/change/"))
         self.assertIn(50, [r.get("Weight") for r in self.records(self.zone_id)])
+
+    def test_4_the_doctor_tells_who_may_write_by_the_names_in_the_policy_and_changes_nothing(self):
+        file, before = self.folder / "act.toml", self.records(self.zone_id)
+        file.write_text(config.text(self.zone_id, self.endpoint, more='mode = "act"'))
+        self.says("edge", 0, "doctor", "--config", str(file), holds="ChangeResourceRecordSets www.example.com  ok")
+        self.says("read", 1, "doctor", "--config", str(file), holds="AccessDenied")
+        self.says("read", 0, "doctor", "--config", str(self.file), holds="(not needed)")
+        self.assertEqual(self.records(self.zone_id), before)
 
     def test_5_a_running_edge_reads_records_and_asks_witnesses(self):
         for role in ("read", "edge"):
@@ -139,6 +147,10 @@ class Policies(World):
             ("config", "read the archive", (*get, "archive/journal", "got")),
             ("config", "change the configuration", ("s3api", "put-object", "--bucket", "proxima-111122223333", "--key", "config/proxima.toml", "--body", "object")),
             ("config", "list the bucket", ("s3api", "list-objects-v2", "--bucket", "proxima-111122223333")),
+            ("archive", "read the archive", (*get, "archive/journal", "got")),
+            ("archive", "overwrite the configuration", ("s3api", "put-object", "--bucket", "proxima-111122223333", "--key", "config/proxima.toml", "--body", "object")),
+            ("archive", "delete what is archived", ("s3api", "delete-object", "--bucket", "proxima-111122223333", "--key", "archive/journal")),
+            ("archive", "list the bucket", ("s3api", "list-objects-v2", "--bucket", "proxima-111122223333")),
             ("config", "read records", ("route53", "list-resource-record-sets", "--hosted-zone-id", self.zone_id)),
         ]
         before = self.records(self.zone_id), self.records(self.other)
@@ -153,10 +165,37 @@ class Policies(World):
         self.aws(*ours, batch(("DELETE", *good[1:])), who=self.roles["edge"])
 
     def test_7_configuration_can_be_read_by_version(self):
+        self.says("config", 0, "check", "s3://proxima-111122223333/config/proxima.toml", holds="ETag")
+        self.says("edge", 1, "check", "s3://proxima-111122223333/config/proxima.toml", holds="denied")
         got = self.aws("s3api", "get-object", "--bucket", "proxima-111122223333", "--key", "config/proxima.toml", "got", who=self.roles["config"])
         self.assertIn("ETag", got)
         self.aws("s3api", "get-object", "--bucket", "proxima-111122223333", "--key", "config/proxima.toml",
                  "--version-id", "null", "got", who=self.roles["config"], code=None)
+
+    def test_7_the_doctor_and_an_edge_store_in_the_archive_and_nowhere_else(self):
+        file = self.folder / "archiving.toml"
+        ports = [free_port() for _ in range(3)]
+        text = config.text(self.zone_id, self.endpoint, {"eu-west-1": "203.0.113.10"}, ports=ports)
+        for prefix, code in (("archive", 0), ("config", 1)):
+            file.write_text(f'{text}[journal]\npath = "journal"\n[archive]\ns3 = "s3://proxima-111122223333/{prefix}"\n')
+            found, said = self.proxima(self.roles["archive"], "doctor", "--config", str(file), "--json")
+            put = next(f for f in json.loads(said)["findings"] if f["what"].startswith("PutObject"))
+            self.assertEqual(put["state"], "failed" if code else "ok", put)
+        file.write_text(f'{text}[journal]\npath = "journal"\n[archive]\ns3 = "s3://proxima-111122223333/archive"\n')
+        # The second start closes the first one's journal.
+        for start in range(2):
+            log = open(self.folder / f"archiving-{start}.log", "wb")
+            self.addCleanup(log.close)
+            edge = subprocess.Popen([PROXIMA, "run", file], env=self.roles["archive"], stdout=log, stderr=log)
+            self.addCleanup(edge.wait)
+            self.addCleanup(edge.kill)
+            wait("an edge with a journal", lambda: listens(ports[2]), edge)
+            if start == 0:
+                wait("its journal", lambda: list((self.folder / "journal").glob("*.journal")), edge)
+                edge.kill()
+                edge.wait()
+        wait("the archive", lambda: "archive/eu-west-1/journal/" in json.dumps(self.aws(
+            "s3api", "list-objects-v2", "--bucket", "proxima-111122223333")), edge)
 
     def test_8_who_operates_gives_everything_up_again(self):
         # Changed since it was made, by an edge, as it may: what is there is deleted.
@@ -166,7 +205,7 @@ class Policies(World):
     def test_9_no_right_is_there_that_nobody_used(self):
         # Not to be seen here: ministack decrypts without asking, and answers UpdateHealthCheck with a document that
         # AWS's SDK cannot read (that test is on our own zone server: tests/dns_plan.rs).
-        elsewhere = {("config", "kms:Decrypt"), ("operate", "route53:UpdateHealthCheck"), ("operate", "route53:GetHealthCheckStatus")}
+        elsewhere = {("config", "kms:Decrypt"), ("archive", "kms:GenerateDataKey"), ("operate", "route53:UpdateHealthCheck"), ("operate", "route53:GetHealthCheckStatus")}
         for role, who in self.roles.items():
             granted = set()
             for statement in json.loads((IAM / f"{role}.json").read_text())["Statement"]:

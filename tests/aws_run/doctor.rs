@@ -6,6 +6,12 @@ use crate::world::{REGION, SUBJECT, bare};
 use serde_json::Value;
 use std::process::Command;
 
+/// All that this configuration needs.
+const ALL: [&str; 7] = {
+    let [a, b, c, d, e, f] = EDGE_MAY;
+    [a, b, c, d, e, f, "s3:PutObject"]
+};
+
 struct Told {
     code: Option<i32>,
     text: String,
@@ -23,7 +29,8 @@ impl Told {
 
 /// With the token that the planet has.
 fn doctor(planet: &Planet, sts: &str, arguments: &[&str]) -> Told {
-    let file = planet.config((REGION, "doctor"), &planet.world.url(), "");
+    let more = "[audit]\noutput = \"audit.log\"\n[archive]\ns3 = \"s3://proxima-archive/a\"";
+    let file = planet.config((REGION, "doctor"), &planet.world.url(), more);
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
     let done = bare(&mut command)
         .args(["doctor", "--config", file.to_str().unwrap()])
@@ -31,6 +38,7 @@ fn doctor(planet: &Planet, sts: &str, arguments: &[&str]) -> Told {
         .env("AWS_WEB_IDENTITY_TOKEN_FILE", planet.folder.path().join("token"))
         .env("AWS_ROLE_ARN", &planet.role)
         .env("AWS_ENDPOINT_URL_STS", sts)
+        .env("AWS_ENDPOINT_URL_S3", planet.world.url())
         .output()
         .unwrap();
     Told { code: done.status.code(), text: String::from_utf8(done.stdout).unwrap() }
@@ -48,6 +56,10 @@ async fn it_says_what_is_there_and_what_is_missing_and_changes_nothing() {
     let Some(planet) = Planet::new().await else { return };
     planet.token(SUBJECT);
     let before = planet.records();
+    let bucket = "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                  <LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    assert_eq!(planet.world.signed("s3", ("PUT", "/proxima-archive"), &[], bucket.as_bytes()).status, 200);
+    planet.world.allow("edge", &policy(&ALL));
     let url = planet.world.url();
     let well = doctor(&planet, &url, &[]);
     assert_eq!(well.code, Some(0), "{}", well.text);
@@ -56,11 +68,11 @@ async fn it_says_what_is_there_and_what_is_missing_and_changes_nothing() {
     }
     assert!(!well.text.contains("FAILED"), "{}", well.text);
 
-    for lost in EDGE_MAY {
-        let left: Vec<&str> = EDGE_MAY.into_iter().filter(|action| *action != lost).collect();
+    for lost in ALL {
+        let left: Vec<&str> = ALL.into_iter().filter(|action| *action != lost).collect();
         planet.world.allow("edge", &policy(&left));
         let told = doctor(&planet, &url, &["--json"]);
-        let action = lost.strip_prefix("route53:").unwrap();
+        let action = lost.split_once(':').unwrap().1;
         let finding = told.finding(action);
         if action == "GetHealthCheckStatus" {
             // This stand-in does not carry it.
@@ -71,8 +83,9 @@ async fn it_says_what_is_there_and_what_is_missing_and_changes_nothing() {
         // A zone's own name is only asked for to say more.
         assert_eq!(told.code, Some(if action == "GetHostedZone" { 0 } else { 1 }), "{lost}: {}", told.text);
     }
-    planet.world.allow("edge", &policy(&EDGE_MAY));
     assert_eq!(planet.records(), before, "the doctor changed records");
+    let listed = planet.world.signed("s3", ("GET", "/proxima-archive"), &[], b"").text;
+    assert!(!listed.contains("<Key>"), "the doctor stored something: {listed}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn answers(edge: &Edge, requests: usize) -> Vec<String> {
     eventually("all three endpoints are known to be well", || {
         let snapshot = edge.snapshot();
         let known = snapshot["services"]["web"]["endpoints"].as_array()?.iter();
-        (known.filter(|endpoint| endpoint["state"] == "Healthy").count() == 3).then_some(())
+        (known.filter(|endpoint| endpoint["state"] == "healthy").count() == 3).then_some(())
     });
     let mut seen: Vec<String> = (0..requests).map(|_| get(edge.address("http"), "/").body).collect();
     seen.sort();

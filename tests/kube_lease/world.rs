@@ -108,7 +108,8 @@ impl World {
             folder.write(&format!("pod-{number}.toml"), &text)
         };
         let files: Vec<PathBuf> = pods.iter().enumerate().map(of_pod).collect();
-        let output = command().args(["dns", "bootstrap", "--yes", "--config"]).arg(&others[0].1).output().unwrap();
+        let output =
+            command().args(["dns", "bootstrap", "--yes", "--config"]).arg(&others[0].1).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let others = others.iter().map(|(_, file)| Edge::ready(file)).collect();
         let pods_run = files.iter().map(|file| Edge::ready(file)).collect();
@@ -136,7 +137,8 @@ impl World {
     /// Waits until one pod, none of those that are gone, holds the lease by its own word and the record's.
     pub async fn holder(&self, gone: &[usize]) -> usize {
         loop {
-            let held = until("one pod holds the lease", || Some(self.held_but(gone)).filter(|held| held.len() == 1));
+            let held =
+                until("one pod holds the lease", || Some(self.held_but(gone)).filter(|held| held.len() == 1));
             if self.recorded().await == Some(held[0]) {
                 return held[0];
             }

@@ -18,9 +18,12 @@ const UNITS: f64 = 1e6;
 /// Requests a second that every entry has at least: one whose demand is zero or not known must still be
 /// split and placed like the others.
 const DEMAND_MIN: f64 = 0.01;
-/// Costs in microseconds. Of staying with a region whose distance is not known (its own edge has
-/// restarted, say) or that is neither up nor down: no reason to move, but home is better.
-const STAY: u64 = 1;
+/// Costs in microseconds. Of staying with a region that is neither up nor down: no reason to move, but home is
+/// better.
+const KEPT: u64 = 1;
+/// Of staying with a receiver whose distance is not known (its own edge has restarted, say): the same, but it draws
+/// nobody off those who keep some.
+const STAY: u64 = 2;
 /// Of a region whose distance is not known: beyond the longest that can be measured, 2^32 microseconds.
 const UNMEASURED: u64 = 1 << 33;
 
@@ -126,7 +129,7 @@ pub fn assign(parts: &[Part<'_>], receivers: &Receivers<'_>) -> Assignment {
         }
         for (k, ((entry, region), _)) in keepers.iter().enumerate() {
             if entry == part.entry {
-                way.push((region, network.add(part_at + n, keeper_at + k, supply, STAY)));
+                way.push((region, network.add(part_at + n, keeper_at + k, supply, KEPT)));
             }
         }
         ways.push(way);

@@ -2,7 +2,7 @@
 What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] last, each with name, port, protocol and proxy),
 `admin` (port, loopback, tls), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
 (a port below 1024), `restart` (settings that a reload does not take), `kubernetes` (null without [kubernetes]; namespaces whose
-EndpointSlices are read, and the lease). Refuses what cannot work, before anything is applied.
+EndpointSlices are read, and the lease), `instance` (whether the zone is left to the instance's metadata). Refuses what cannot work, before anything is applied.
 */}}
 {{- define "proxima.facts" -}}
 {{- $text := required "config: give the text of proxima.toml, by --set-file config=proxima.toml" .Values.config -}}
@@ -57,6 +57,7 @@ EndpointSlices are read, and the lease). Refuses what cannot work, before anythi
 {{- range $config.listeners -}}{{- $fixed = append $fixed (pick . "name" "address" "protocol") -}}{{- end -}}
 {{- $_ := set $facts "restart" (dict "listeners" $fixed "peer" (default dict $config.peer).address "admin" $address "journal" $config.journal) -}}
 {{- $_ := set $facts "kubernetes" (include "proxima.kubernetes" (dict "config" $config "release" .Release.Namespace) | fromJson).is -}}
+{{- $_ := set $facts "instance" (eq (toString (default dict $config.edge).zone) "imds") -}}
 {{- toJson $facts -}}
 {{- end }}
 

@@ -9,7 +9,7 @@ output "bucket" {
 }
 
 output "policy_arns" {
-  description = "IAM policies: read, edge, operate, config."
+  description = "IAM policies: read, edge, operate, config, archive."
   value       = module.global.policy_arns
 }
 

@@ -104,6 +104,23 @@ locals {
         },
       ]
     }
+    archive = {
+      says = "Stores journals and audit logs in the bucket"
+      statements = [
+        {
+          Sid      = "WriteArchive"
+          Effect   = "Allow"
+          Action   = "s3:PutObject"
+          Resource = "${aws_s3_bucket.this.arn}/archive/*"
+        },
+        {
+          Sid      = "EncryptArchive"
+          Effect   = "Allow"
+          Action   = "kms:GenerateDataKey"
+          Resource = aws_kms_key.this.arn
+        },
+      ]
+    }
   }
 }
 

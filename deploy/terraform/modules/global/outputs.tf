@@ -19,7 +19,7 @@ output "key_arn" {
 }
 
 output "policy_arns" {
-  description = "IAM policies: read, edge, operate, config (deploy/iam/README.md says who needs which)."
+  description = "IAM policies: read, edge, operate, config, archive (deploy/iam/README.md says who needs which)."
   value       = { for role, policy in aws_iam_policy.this : role => policy.arn }
 }
 

@@ -212,6 +212,13 @@ fn users_are_not_moved_from_a_region_whose_distance_is_not_known() {
 }
 
 #[test]
+fn a_region_in_doubt_keeps_its_guests_though_nobody_knows_how_far_the_others_are() {
+    let mut case = Case::new(UP, SPLIT, SPLIT).with_set("b", &[("a", 0.5), ("c", 0.5)]);
+    case.a_to_b = None;
+    assert_eq!(case.next(), Ok(None));
+}
+
+#[test]
 fn no_set_is_emptied_when_every_region_is_down() {
     assert_eq!(Case::new(DOWN, DOWN, DOWN).next(), Err(Refusal::MinLive));
 }

@@ -27,6 +27,10 @@ run "the_module_makes_the_policies_of_deploy_iam" {
     condition     = jsondecode(output.policies["config"]) == jsondecode(file("../../../iam/config.json"))
     error_message = "deploy/iam/config.json and the module differ:\n${output.policies["config"]}"
   }
+  assert {
+    condition     = jsondecode(output.policies["archive"]) == jsondecode(file("../../../iam/archive.json"))
+    error_message = "deploy/iam/archive.json and the module differ:\n${output.policies["archive"]}"
+  }
 }
 
 run "an_edge_of_the_simple_form_writes_at_the_name_and_one_of_the_global_form_only_below_it" {
