@@ -193,9 +193,9 @@ impl Remote {
         tracing::info!(%etag, version = id, %sha256, from_disk = version.kept_at.is_some(), "in force: {}", self.url);
         self.metrics.from_disk(version.kept_at.is_some());
         let Some(last_good) = self.last_good.clone().filter(|_| version.kept_at.is_none()) else { return };
-        match spawn_blocking(move || last_good.write(&version, wall_clock())).await {
-            Ok(Err(error)) => tracing::error!("the last good configuration is not kept: {}", chain(&error)),
-            Ok(Ok(())) | Err(_) => {} // Kept, or the process ends.
+        // The outer error: the process ends.
+        if let Ok(Err(error)) = spawn_blocking(move || last_good.write(&version, wall_clock())).await {
+            tracing::error!("the last good configuration is not kept: {}", chain(&error));
         }
     }
 }

@@ -40,9 +40,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let admin = operators::admin(file, folder, report);
-    let audit = operators::audit(file, folder, report);
-    let log = observe::log(file);
+    let (admin, audit) = (operators::admin(file, folder, report), operators::audit(file, folder, report));
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
     let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
@@ -64,8 +62,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_view(file, &names, &region_policies, &services, report);
     let resolver = dns::resolver(file, report);
     let kubernetes = kubernetes::kubernetes(file, folder, report);
-    let drain = edge::drain(file, report);
-    let trusted_proxies = edge::trusted_proxies(file, report);
+    let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
     edge::uncounted(file, own.as_ref(), report);
 
@@ -98,7 +95,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         kubernetes,
         admin,
         audit,
-        log,
+        log: observe::log(file),
         access_log,
         journal,
         archive,
