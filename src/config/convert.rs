@@ -40,11 +40,12 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let (admin, audit) = (operators::admin(file, folder, report), operators::audit(file, folder, report));
+    let admin = operators::admin(file, folder, report);
+    let audit = operators::audit(file, folder, report);
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
     let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
-    let tracing = observe::tracing(file, report);
+    let (log, tracing) = (observe::log(file), observe::tracing(file, report));
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let probes = policy::probes(file, report);
@@ -60,6 +61,8 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
     let kubernetes = kubernetes::kubernetes(file, folder, report);
+    let (aws, resolver) = (aws::aws(file, report), dns::resolver(file, report));
+    let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
     edge::uncounted(file, own.as_ref(), report);
 
@@ -87,18 +90,18 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         rate_limits,
         names,
         dns,
-        aws: aws::aws(file, report),
-        resolver: dns::resolver(file, report),
+        aws,
+        resolver,
         kubernetes,
         admin,
         audit,
-        log: observe::log(file),
+        log,
         access_log,
         journal,
         archive,
         tracing,
-        drain: edge::drain(file, report),
-        trusted_proxies: edge::trusted_proxies(file, report),
+        drain,
+        trusted_proxies,
         siblings,
     })
 }
