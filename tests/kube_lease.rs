@@ -32,9 +32,13 @@ async fn keep_writers_busy(world: Arc<World>, done: Arc<AtomicBool>) -> usize {
         for arguments in [&["drain", "us-east-1", "--reason", "to be moved"][..], &["undrain", "us-east-1"]] {
             let acting = Arc::clone(&world);
             let act = tokio::task::spawn_blocking(move || acting.operate(arguments));
-            // One that comes in the middle of another's change is done again.
-            acts += usize::from(act.await.unwrap());
-            sleep(Duration::from_millis(300)).await;
+            // One that comes in the middle of another's change is refused, and done again in the next round.
+            let acted = act.await.unwrap();
+            acts += usize::from(acted);
+            let home = arguments[0] == "undrain";
+            while acted && !done.load(Ordering::SeqCst) && world.is_home("us-east-1").await != home {
+                sleep(Duration::from_millis(100)).await;
+            }
         }
     }
     acts

@@ -253,7 +253,7 @@ impl Claim {
     pub fn ask(&mut self, now: Time) -> Option<Ask> {
         let mine = self.seen.as_ref().is_some_and(|seen| seen.named.is(self.boot));
         let ask = match self.step {
-            Step::Begun if mine && !self.away(now) => self.write(now)?,
+            Step::Begun if mine && !self.away(now) => self.write(now).unwrap_or(Ask::Look),
             Step::Begun | Step::Refused => Ask::Look,
             Step::Known => self.write(now)?,
             Step::Over => return None,

@@ -5,6 +5,7 @@ use crate::dns_support::{REGIONS, Server};
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, get, loopback};
 use aws_sdk_route53::types::{ChangeAction, ResourceRecord, ResourceRecordSet, RrType};
+use kube::api::{Api, DynamicObject};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,6 +33,7 @@ pub struct World {
     /// By their number, as `holderIdentity` has them.
     peers: Vec<String>,
     others: Vec<Edge>,
+    leases: Api<DynamicObject>,
     folder: Folder,
     _service: Service,
 }
@@ -84,7 +86,7 @@ impl World {
             let dns = server.dns.unwrap();
             text + &format!(
                 "[admin]\naddress = \"127.0.0.1:0\"\n[[admin.operators]]\nname = \"alice\"\ntoken_file = \"token\"\n\
-                 [failover]\nhold_down = \"2s\"\nmax_shift = 1.0\nview_fresh = \"2s\"\n\
+                 [failover]\nhold_down = \"2s\"\nmax_shift = 1.0\nmax_changes_per_hour = 1000\nview_fresh = \"2s\"\n\
                  [probes]\ninterval = \"250ms\"\ntimeout = \"200ms\"\n\
                  [resolver]\nnameservers = [\"{dns}\"]\n{more}"
             )
@@ -112,7 +114,9 @@ impl World {
         let others = others.iter().map(|(_, file)| Edge::ready(file)).collect();
         let pods_run = files.iter().map(|file| Edge::ready(file)).collect();
         let peers = pods.iter().map(|ip| format!("{ip}:18443")).collect();
-        let world = Self { cluster, server, pods: pods_run, peers, others, folder, _service: service };
+        let leases = cluster.api("coordination.k8s.io/v1", "Lease", Some(NAMESPACE)).await;
+        let world =
+            Self { cluster, server, pods: pods_run, peers, others, leases, folder, _service: service };
         for edge in world.pods.iter().chain(&world.others) {
             until("all regions are up", || {
                 let verdicts = &edge.snapshot()["names"]["www.example.test"]["verdicts"];
@@ -145,8 +149,7 @@ impl World {
 
     /// The pod that the record names.
     async fn recorded(&self) -> Option<usize> {
-        let leases = self.cluster.api("coordination.k8s.io/v1", "Lease", Some(NAMESPACE)).await;
-        let lease = leases.get_opt(LEASE).await.unwrap()?;
+        let lease = self.leases.get_opt(LEASE).await.unwrap()?;
         let identity = lease.data["spec"]["holderIdentity"].as_str()?.to_owned();
         self.peers.iter().position(|peer| identity.starts_with(&format!("{peer}_")))
     }
@@ -171,6 +174,13 @@ impl World {
         let mut command = command();
         command.args(arguments).env("PROXIMA_TOKEN_FILE", self.folder.path().join("token"));
         command.env("PROXIMA_ADMIN", admin).output().unwrap().status.success()
+    }
+
+    /// Whether the users of a region's entry are sent there.
+    pub async fn is_home(&self, entry: &str) -> bool {
+        let records = self.server.records().await;
+        let set: Vec<_> = records.iter().filter(|r| r.name == format!("{entry}.www.example.test.")).collect();
+        set.iter().any(|record| record.set_identifier() == Some(entry))
     }
 
     /// Waits until nothing is written any more.
