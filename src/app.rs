@@ -16,20 +16,19 @@ use crate::domain::view::View;
 use crate::error_chain::chain;
 use crate::inquiry::Inquiries;
 use crate::journal::{self, Journal, Texts};
-use crate::kube;
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::journal::JournalMetrics;
 use crate::metrics::kube::KubeMetrics;
+use crate::metrics::lease::LeaseMetrics;
 use crate::metrics::request::RequestMetrics;
 use crate::metrics::snapshot::SnapshotCollector;
 use crate::operators::Desk;
 use crate::operators::audit::Audit;
 use crate::otlp::{self, Exporter};
 use crate::peer::Board;
-use crate::probe::{self, siblings};
+use crate::probe;
 use crate::proxy::{self, Edge, Phase};
-use crate::resolve;
 use crate::trust::TlsError;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
@@ -46,6 +45,7 @@ use tokio::sync::{Notify, mpsc, watch};
 mod cloud;
 mod drain;
 mod last_good;
+mod region;
 mod reload;
 mod remote;
 mod signals;
@@ -163,6 +163,7 @@ struct Parts {
     texts: Texts,
     dns_metrics: Arc<DnsMetrics>,
     kube_metrics: KubeMetrics,
+    lease_metrics: LeaseMetrics,
     cloud: Cloud,
     audit: Arc<Audit>,
 }
@@ -201,6 +202,7 @@ impl Parts {
             request_metrics: Arc::new(RequestMetrics::register(&registry)?),
             dns_metrics: Arc::new(DnsMetrics::register(&registry)?),
             kube_metrics: KubeMetrics::register(&registry)?,
+            lease_metrics: LeaseMetrics::register(&registry)?,
             cloud: Cloud::register(&registry)?,
             access_log,
             audit: Arc::new(Audit::register(&registry)?),
@@ -294,7 +296,7 @@ impl App {
         listeners: Arc<[admin::Bound]>,
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
-        self.spawn_lease(&parts, &input_sender);
+        let ruling = self.spawn_region(&parts, &input_sender);
         parts.cloud.archive(&mut self.tasks, self.config.clone(), &parts.audit);
         let (plan_sender, plans) = mpsc::channel(PLANS);
         let (published_sender, published) = watch::channel(0);
@@ -312,6 +314,7 @@ impl App {
             published: published_sender,
             load: Arc::new(move |snapshot| totals(&load, snapshot)),
             board: Arc::clone(&parts.board),
+            ruling,
             heartbeat: Arc::clone(&parts.heartbeat),
             desk: Arc::clone(&desk),
             metrics: parts.control_metrics.clone(),
@@ -359,34 +362,6 @@ impl App {
         self.tasks.spawn("admin", admin::run(admin, operators, tls));
         let (edge, phase) = (Arc::clone(&self.edge), self.phase.subscribe());
         self.tasks.spawn(PROXY, async move { edge.serve(phase).await });
-    }
-
-    /// Looks names up, follows the cluster, and finds out who among the region's pods speaks for it.
-    fn spawn_lease(&mut self, parts: &Parts, inputs: &mpsc::Sender<Input>) {
-        let (siblings, addresses) = watch::channel(Vec::new());
-        let lease = siblings::Wiring {
-            config: self.config.clone(),
-            addresses,
-            inputs: inputs.clone(),
-            board: Arc::clone(&parts.board),
-            clock: parts.clock,
-            boot: parts.boot,
-            metrics: parts.control_metrics.clone(),
-        };
-        let resolver = resolve::Wiring {
-            config: self.config.clone(),
-            inputs: inputs.clone(),
-            siblings,
-            metrics: parts.control_metrics.clone(),
-        };
-        let slices = kube::slices::Wiring {
-            config: self.config.clone(),
-            inputs: inputs.clone(),
-            metrics: parts.kube_metrics.clone(),
-        };
-        self.tasks.spawn("kube", kube::slices::run(slices));
-        self.tasks.spawn("lease", siblings::run(lease));
-        self.tasks.spawn("resolve", resolve::run(resolver));
     }
 
     /// Serves until a signal or a fault.

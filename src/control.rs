@@ -6,7 +6,7 @@
 //! come from and what becomes of its outputs.
 
 use crate::clock::{Clock, Heartbeat};
-use crate::domain::fleet::{Fleet, Input, OutcomeRun, Output, ServiceLoad, Transition, add_outcome};
+use crate::domain::fleet::{Fleet, Input, Lease, OutcomeRun, Output, ServiceLoad, Transition, add_outcome};
 use crate::domain::name::ServiceId;
 use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
@@ -14,6 +14,7 @@ use crate::domain::time::Time;
 use crate::domain::view::View;
 use crate::inquiry::Inquiry;
 use crate::journal::Journal;
+use crate::lease::claim::Ruling;
 use crate::lease::load::{Load, RegionLoad};
 use crate::metrics::control::ControlMetrics;
 use crate::metrics::request::ServiceTotals;
@@ -54,6 +55,8 @@ pub struct Wiring {
     pub load: Arc<dyn Fn(&Snapshot) -> Totals + Send + Sync>,
     /// Knows what the other pods of the region do.
     pub board: Arc<Board>,
+    /// What the Lease says of this pod.
+    pub ruling: watch::Receiver<Ruling>,
     pub heartbeat: Arc<Heartbeat>,
     /// Told what becomes of operators' acts.
     pub desk: Arc<Desk>,
@@ -102,12 +105,13 @@ pub async fn run(fleet: Fleet, wiring: Wiring) {
     let Wiring { inputs, outcomes, .. } = &wiring;
     tracing::debug!(inputs = inputs.max_capacity(), outcomes = outcomes.max_capacity(), "control starts");
     let measured = (wiring.clock.now(), (wiring.load)(&wiring.snapshot.load()));
-    Control { measured, fleet, wiring }.run().await;
+    Control { measured, fleet, lease: LeaseGate::default(), wiring }.run().await;
 }
 
 struct Control {
     fleet: Fleet,
     wiring: Wiring,
+    lease: LeaseGate,
     /// When the load was last read, and what it was.
     measured: (Time, Totals),
 }
@@ -197,8 +201,25 @@ impl Control {
         self.handle(Input::Load { entered_rps, served_rps, services });
     }
 
+    /// Has the core take an input, after what has become of the lease since the last one.
     fn handle(&mut self, input: Input) {
         let now = self.wiring.clock.now();
+        let permitted = self.wiring.ruling.borrow().permits(now);
+        match input {
+            Input::Lease(Lease { held }) => {
+                let held = self.lease.claimed(held, permitted);
+                self.take(Input::Lease(Lease { held }), now);
+            }
+            input => {
+                if let Some(held) = self.lease.changed(permitted) {
+                    self.take(Input::Lease(Lease { held }), now);
+                }
+                self.take(input, now);
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input, now: Time) {
         self.wiring.heartbeat.beat(now);
         for output in self.turn(input, now) {
             match output {
@@ -229,8 +250,12 @@ impl Control {
         outputs
     }
 
-    fn propose(&self, plan: Plan) {
+    fn propose(&self, mut plan: Plan) {
         let (name, reason) = (plan.name.clone(), plan.reason);
+        // Nothing is written when the hold that it was made under is over.
+        if let Ruling::Hold { until } = *self.wiring.ruling.borrow() {
+            plan.expires_at = plan.expires_at.min(until);
+        }
         let taken = match self.wiring.plans.try_send(plan) {
             Ok(()) => {
                 tracing::info!(%name, ?reason, "plan proposed");
@@ -243,6 +268,39 @@ impl Control {
             }
         };
         self.wiring.metrics.proposed(taken);
+    }
+}
+
+/// Whether the core may believe that this pod speaks for its region.
+///
+/// The word of the siblings' task comes through a queue. A process that was stopped for a while must know
+/// before its next decision that the Lease may be another's by now.
+#[derive(Debug)]
+struct LeaseGate {
+    claimed: bool,
+    /// What the core was told last.
+    held: bool,
+}
+
+impl Default for LeaseGate {
+    /// As the core begins.
+    fn default() -> Self {
+        Self { claimed: true, held: true }
+    }
+}
+
+impl LeaseGate {
+    /// What the core is told of a word of the siblings' task.
+    const fn claimed(&mut self, held: bool, permitted: bool) -> bool {
+        self.claimed = held;
+        self.held = held && permitted;
+        self.held
+    }
+
+    /// What the core must be told before anything else.
+    fn changed(&mut self, permitted: bool) -> Option<bool> {
+        let held = self.claimed && permitted;
+        (std::mem::replace(&mut self.held, held) != held).then_some(held)
     }
 }
 
@@ -287,5 +345,23 @@ fn log(transition: &Transition) {
             tracing::warn!(%name, "gate closed: Route 53 is asked to leave this region");
         }
         Transition::Gate { name, closed: false } => tracing::info!(%name, "gate open"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_that_is_over_is_told_before_anything_else_and_one_that_is_renewed_again() {
+        let mut gate = LeaseGate::default();
+        assert!(!gate.claimed(false, false));
+        assert_eq!(gate.changed(true), None, "nobody claims it");
+        assert!(!gate.claimed(true, false), "a word that was queued before the hold was over");
+        assert_eq!(gate.changed(false), None);
+        assert_eq!(gate.changed(true), Some(true), "renewed before the siblings' task saw it");
+        assert_eq!(gate.changed(true), None);
+        assert_eq!(gate.changed(false), Some(false), "over");
+        assert_eq!(gate.changed(false), None);
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod endpoints;
 mod error;
 
+pub mod lease;
 pub mod rights;
 pub mod slices;
 

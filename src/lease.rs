@@ -7,6 +7,9 @@
 //!
 //! Pure: whom to ask next, and what an answer means. Times and answers are arguments.
 //!
+//! With `kubernetes.lease` a record in the API of the cluster says who holds the lease ([`claim`]); the pods then
+//! ask only the holder, for what it measures. They elect among themselves while that API is away.
+//!
 //! # The rule
 //! A pod follows whoever holds the lease and answers. It looks for another holder when that one has been
 //! silent for `failover.view_fresh`: it asks the siblings in the order of their addresses, until one names a
@@ -21,8 +24,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub mod claim;
 pub mod load;
 
+use claim::Ruling;
 use load::RegionLoad;
 
 /// Siblings whose word is enough to know that there is no holder: a whole region of pods that all ask one
@@ -35,6 +40,9 @@ pub struct SiblingWord {
     /// Random number of its start, as in its view.
     pub boot: u64,
     pub standing: Standing,
+    /// It stands so by the word of the Lease, and no election changes that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ruled: bool,
     /// Only of whoever holds the lease.
     pub shared: Option<Shared>,
     /// The region's load. Only of whoever holds the lease; who says it is told what others do, too.
@@ -64,6 +72,14 @@ pub struct Holder {
 pub struct Said {
     pub boot: u64,
     pub standing: Standing,
+    /// By the word of the Lease.
+    pub ruled: bool,
+}
+
+impl From<&SiblingWord> for Said {
+    fn from(word: &SiblingWord) -> Self {
+        Self { boot: word.boot, standing: word.standing, ruled: word.ruled }
+    }
 }
 
 /// How this pod stands to the lease, and whom it asks about it. One turn of questions in each interval.
@@ -76,6 +92,7 @@ pub struct Election {
     /// This pod's among them, once it has met itself there.
     own: Option<SocketAddr>,
     standing: Standing,
+    ruling: Ruling,
     /// When the holder that is followed last answered as such.
     heard: Time,
     /// The sibling that a holder asks next.
@@ -106,6 +123,7 @@ impl Election {
             siblings: Vec::new(),
             own: None,
             standing: Standing::Seeking,
+            ruling: Ruling::Elect,
             heard: Time::ZERO,
             next: 0,
             turn: Turn::default(),
@@ -114,6 +132,26 @@ impl Election {
 
     pub const fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// What the Lease says now; who is elected counts only while it says nothing.
+    pub fn ruled(&mut self, ruling: Ruling, now: Time) {
+        let before = std::mem::replace(&mut self.ruling, ruling);
+        let standing = match ruling {
+            Ruling::Elect if before == Ruling::Elect => return,
+            // Whoever is followed may hold it on: it has the time of a silent holder to say so.
+            Ruling::Elect => match self.standing {
+                Standing::Holding => Standing::Seeking,
+                standing => standing,
+            },
+            Ruling::Hold { until } if now < until => Standing::Holding,
+            Ruling::Follow(holder) => Standing::Following(holder),
+            Ruling::Hold { .. } | Ruling::Wait => Standing::Seeking,
+        };
+        if standing != self.standing || before != ruling {
+            self.heard = now;
+        }
+        self.standing = standing;
     }
 
     /// How long a silent holder is waited for.
@@ -129,13 +167,17 @@ impl Election {
 
     /// Begins the questions of an interval.
     pub fn begin(&mut self, now: Time) {
+        let elects = self.ruling == Ruling::Elect;
         if let Standing::Following(_) = self.standing
+            && elects
             && now.since(self.heard) > self.patience
         {
             self.standing = Standing::Seeking;
         }
         let ask = match self.standing {
             Standing::Following(holder) => vec![holder.address],
+            // The API knows more than they do.
+            Standing::Seeking | Standing::Holding if !elects => Vec::new(),
             Standing::Seeking => self.siblings.iter().rev().copied().collect(),
             Standing::Holding => {
                 let next = self.siblings.get(self.next % self.siblings.len().max(1)).copied();
@@ -153,7 +195,7 @@ impl Election {
                 return Some(address);
             }
         }
-        if self.standing == Standing::Seeking {
+        if self.standing == Standing::Seeking && self.ruling == Ruling::Elect {
             self.conclude();
         }
         None
@@ -166,14 +208,18 @@ impl Election {
             self.own = Some(address);
             return;
         }
+        if self.ruling != Ruling::Elect {
+            return;
+        }
         match (self.standing, said.standing) {
-            (Standing::Holding, Standing::Holding) if self.own.is_some_and(|own| own < address) => {}
+            (Standing::Holding, Standing::Holding)
+                if !said.ruled && self.own.is_some_and(|own| own < address) => {}
             (_, Standing::Holding) => {
                 self.standing = Standing::Following(Holder { address, boot: said.boot });
                 self.heard = now;
                 self.turn.ask.clear();
             }
-            (_, Standing::Following(holder)) if holder.boot == self.boot => {}
+            (_, Standing::Following(holder)) if holder.boot == self.boot => self.turn.hidden |= said.ruled,
             (_, Standing::Following(holder)) => {
                 self.turn.other();
                 self.turn.hidden = true;
@@ -183,6 +229,8 @@ impl Election {
             }
             (Standing::Seeking, Standing::Seeking) => {
                 self.turn.other();
+                // Of one that goes by the Lease the Lease will make a holder, or of another one.
+                self.turn.hidden |= said.ruled;
                 self.turn.seekers.push(address);
             }
             (Standing::Holding | Standing::Following(_), Standing::Seeking) => {}

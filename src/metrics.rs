@@ -10,6 +10,7 @@ pub mod control;
 pub mod dns;
 pub mod journal;
 pub mod kube;
+pub mod lease;
 pub mod moves;
 pub mod request;
 pub mod snapshot;

@@ -193,6 +193,7 @@ impl Remote {
         tracing::info!(%etag, version = id, %sha256, from_disk = version.kept_at.is_some(), "in force: {}", self.url);
         self.metrics.from_disk(version.kept_at.is_some());
         let Some(last_good) = self.last_good.clone().filter(|_| version.kept_at.is_none()) else { return };
+        // The outer error: the process ends.
         let written = spawn_blocking(move || last_good.write(&version, wall_clock())).await;
         if let Ok(Err(error)) = written {
             tracing::error!("the last good configuration is not kept: {}", chain(&error));

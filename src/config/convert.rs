@@ -40,12 +40,11 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let admin = operators::admin(file, folder, report);
-    let audit = operators::audit(file, folder, report);
+    let (admin, audit) = (operators::admin(file, folder, report), operators::audit(file, folder, report));
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
     let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
-    let (log, tracing) = (observe::log(file), observe::tracing(file, report));
+    let tracing = observe::tracing(file, report);
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let probes = policy::probes(file, report);
@@ -60,7 +59,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
-    let kubernetes = kubernetes::kubernetes(file, folder);
+    let kubernetes = kubernetes::kubernetes(file, folder, report);
     let (aws, resolver) = (aws::aws(file, report), dns::resolver(file, report));
     let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
@@ -95,7 +94,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         kubernetes,
         admin,
         audit,
-        log,
+        log: observe::log(file),
         access_log,
         journal,
         archive,

@@ -371,6 +371,7 @@ sections! {
         kubeconfig: Key<FilePath>,
         namespace: Key<Namespace>,
         lease: Key<ObjectName>,
+        lease_duration: Key<Duration>,
     }
     AdminSection {
         address: Key<SocketAddr>,

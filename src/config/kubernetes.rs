@@ -3,9 +3,10 @@
 use crate::config::file::FromFile;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Kubernetes is on where this is there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubernetes {
     /// How the API is reached from outside of the cluster; `None`: by the pod's service account.
     pub kubeconfig: Option<PathBuf>,
@@ -14,6 +15,15 @@ pub struct Kubernetes {
     /// The Lease, in that namespace, that tells which pod of the region speaks for it; `None`: the
     /// pods find that out among themselves.
     pub lease: Option<String>,
+    /// How long that is held without being renewed. Whole seconds.
+    pub lease_duration: Duration,
+}
+
+impl Default for Kubernetes {
+    /// As an empty section.
+    fn default() -> Self {
+        Self { kubeconfig: None, namespace: None, lease: None, lease_duration: Duration::from_secs(15) }
+    }
 }
 
 /// Where a service's endpoints are told in the region's cluster: a port of a Service.

@@ -32,10 +32,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// For one page of a list, and for the beginning of a watch.
 const ANSWER: Duration = Duration::from_secs(15);
-/// Slices a page. Source: client-go's pager.
-const PAGE: u32 = 500;
+/// Slices a page: some megabytes at most, since the controller puts up to 100 endpoints into one.
+const PAGE: u32 = 100;
 /// Pages of one listing: more is no listing of this world.
-const PAGES_MAX: usize = 200;
+const PAGES_MAX: usize = 1000;
 /// A server ends a watch after so many seconds, which is how one that has fallen silent is noticed: by
 /// the watch that has not ended. Up to a quarter more, so that edges do not all come at once.
 const WATCH_SECONDS: u32 = 60;
@@ -68,11 +68,12 @@ pub async fn run(mut wiring: Wiring) {
     let mut tasks = JoinSet::new();
     loop {
         let wanted = wanted(&wiring.config.borrow_and_update());
-        running.retain(|namespace, (_, task)| {
+        running.retain(|namespace, (current, task)| {
             let keep = wanted.contains_key(namespace);
             if !keep {
                 task.abort();
                 wiring.metrics.forget(namespace);
+                current.borrow().services.keys().for_each(|id| wiring.metrics.forget_service(id.as_str()));
             }
             keep
         });

@@ -15,6 +15,8 @@ fn at(pod: u8) -> SocketAddr {
 struct Region {
     pods: BTreeMap<u8, Election>,
     cut: BTreeSet<(u8, u8)>,
+    /// What the Lease says to pods; of the others it says nothing.
+    rulings: BTreeMap<u8, Ruling>,
     second: u64,
     boots: u64,
     asked: usize,
@@ -49,6 +51,8 @@ impl Region {
         self.asked = 0;
         let now = Time::from_millis(self.second * INTERVAL_MS);
         for pod in self.pods.keys().copied().collect::<Vec<_>>() {
+            let ruling = self.ruling(pod);
+            self.pods.get_mut(&pod).unwrap().ruled(ruling, now);
             self.pods.get_mut(&pod).unwrap().begin(now);
             while let Some(to) = self.pods.get_mut(&pod).unwrap().ask() {
                 self.asked += 1;
@@ -57,9 +61,24 @@ impl Region {
                 let said = heard.map(|other| Said {
                     boot: self.pods[&other].boot,
                     standing: self.pods[&other].standing(),
+                    ruled: self.ruling(other) != Ruling::Elect,
                 });
                 self.pods.get_mut(&pod).unwrap().answered(to, said, now);
             }
+        }
+    }
+
+    fn ruling(&self, pod: u8) -> Ruling {
+        self.rulings.get(&pod).copied().unwrap_or_default()
+    }
+
+    /// The Lease names this pod to these ones, itself perhaps among them.
+    fn lease_names(&mut self, holder: u8, to: &[u8]) {
+        let named = Holder { address: at(holder), boot: self.pods[&holder].boot };
+        let until = Time::from_millis(1_000_000);
+        for pod in to {
+            let ruling = if *pod == holder { Ruling::Hold { until } } else { Ruling::Follow(named) };
+            self.rulings.insert(*pod, ruling);
         }
     }
 
@@ -171,4 +190,61 @@ fn a_pod_that_cannot_reach_a_living_holder_takes_nothing() {
     region.cut.clear();
     region.turns(1);
     assert_eq!(region.followers_of(1), 3);
+}
+
+#[test]
+fn the_lease_says_who_holds_it_whatever_the_addresses_say() {
+    let mut region = Region::of(&[1, 2, 3]);
+    region.lease_names(3, &[1, 2, 3]);
+    region.turn();
+    assert_eq!((region.holders(), region.followers_of(3), region.asked), (vec![3], 2, 2));
+    // A holder that is silent is the Lease's business.
+    region.cut.extend([(1, 3), (2, 3)]);
+    region.turns(20);
+    assert_eq!((region.holders(), region.followers_of(3)), (vec![3], 2));
+    // Nobody holds it, and nobody asks around.
+    region.rulings = [1, 2, 3].map(|pod| (pod, Ruling::Wait)).into();
+    region.turn();
+    assert_eq!((region.holders(), region.asked), (vec![], 0));
+}
+
+#[test]
+fn a_hold_that_is_over_is_none_whatever_it_was() {
+    let mut pod = Election::new(1, PATIENCE);
+    let until = Time::from_millis(5000);
+    pod.ruled(Ruling::Hold { until }, Time::from_millis(4999));
+    assert_eq!(pod.standing(), Standing::Holding);
+    pod.ruled(Ruling::Hold { until }, until);
+    assert_eq!(pod.standing(), Standing::Seeking);
+}
+
+#[test]
+fn a_pod_that_alone_has_lost_the_api_is_not_elected_and_follows_the_lease_s_holder() {
+    let mut region = Region::of(&[1, 2, 3]);
+    // The first address hears nothing of the Lease, while the others wait for it to be taken.
+    region.rulings = [2, 3].map(|pod| (pod, Ruling::Wait)).into();
+    region.turns(20);
+    assert_eq!(region.holders(), Vec::<u8>::new());
+    region.lease_names(3, &[2, 3]);
+    region.turns(2);
+    assert_eq!((region.holders(), region.followers_of(3)), (vec![3], 2));
+    // Cut off from that one, too, it waits all the same.
+    region.cut.insert((1, 3));
+    region.turns(20);
+    assert_eq!((region.holders(), region.pods[&1].standing()), (vec![3], Standing::Seeking));
+}
+
+#[test]
+fn without_the_lease_one_is_elected_and_gives_way_to_a_holder_by_the_lease() {
+    let mut region = Region::of(&[1, 2, 3]);
+    region.lease_names(3, &[1, 2, 3]);
+    region.turns(2);
+    region.rulings.clear();
+    // The others follow the last one to hold it by the Lease, and nobody says otherwise.
+    region.turn();
+    assert_eq!((region.holders(), region.followers_of(3)), (vec![3], 2));
+    // The API is back for one of them, and names it.
+    region.lease_names(2, &[2]);
+    region.turns(4);
+    assert_eq!((region.holders(), region.followers_of(2)), (vec![2], 2));
 }

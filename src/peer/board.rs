@@ -6,6 +6,7 @@ use crate::domain::latency::Rtt;
 use crate::domain::name::RegionId;
 use crate::domain::time::Time;
 use crate::domain::view::View;
+use crate::lease::claim::Ruling;
 use crate::lease::load::{Ledger, Load, PodLoad, RegionLoad};
 use crate::lease::{SiblingWord, Standing};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ pub struct Board {
 #[derive(Debug)]
 struct State {
     standing: Standing,
+    ruling: Ruling,
     regions: BTreeMap<RegionId, Results>,
 }
 
@@ -43,7 +45,7 @@ struct Noted {
 
 impl Default for Board {
     fn default() -> Self {
-        let state = State { standing: Standing::Seeking, regions: BTreeMap::new() };
+        let state = State { standing: Standing::Seeking, ruling: Ruling::Elect, regions: BTreeMap::new() };
         Self { state: Mutex::new(state), ledger: Mutex::default() }
     }
 }
@@ -57,10 +59,18 @@ impl Board {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How this pod stands to the lease from now on.
-    pub fn stand(&self, standing: Standing, now: Time) {
-        self.state().standing = standing;
+    /// How this pod stands to the lease from now on, and by which word of the Lease.
+    pub fn stand(&self, standing: Standing, ruling: Ruling, now: Time) {
+        let mut state = self.state();
+        (state.standing, state.ruling) = (standing, ruling);
+        drop(state);
         self.ledger().stand(standing, now);
+    }
+
+    /// Whether this pod speaks for the region without a word of the Lease.
+    pub fn elected(&self) -> bool {
+        let state = self.state();
+        state.standing == Standing::Holding && state.ruling == Ruling::Elect
     }
 
     /// How many pods the region has, and how long what they say of their load counts.
@@ -123,14 +133,21 @@ impl Board {
 
     /// What a sibling is told; `view` is the own one.
     pub fn word(&self, view: &View, now: Time) -> SiblingWord {
-        let load = self.ledger().sum(now);
+        let sum = self.ledger().sum(now);
         let state = self.state();
-        let shared = (state.standing == Standing::Holding).then(|| Shared {
+        // A process that was stopped for a while may be asked before it looks at its claim itself.
+        let standing = match state.standing {
+            Standing::Holding if !state.ruling.permits(now) => Standing::Seeking,
+            standing => standing,
+        };
+        let holds = standing == Standing::Holding;
+        let load = sum.filter(|_| holds);
+        let shared = holds.then(|| Shared {
             view: view.clone(),
             transit_us: 0,
             regions: state.regions.iter().map(|(region, of)| (region.clone(), of.told(now))).collect(),
         });
-        SiblingWord { boot: view.boot, standing: state.standing, shared, load }
+        SiblingWord { boot: view.boot, standing, ruled: state.ruling != Ruling::Elect, shared, load }
     }
 }
 

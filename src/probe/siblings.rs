@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Question};
 use crate::domain::fleet::{Input, Lease, ProbeFailure, Shared};
 use crate::domain::snapshot::ProbePace;
+use crate::lease::claim::Ruling;
 use crate::lease::load::PodLoad;
 use crate::lease::{Election, Holder, Said, SiblingWord, Standing};
 use crate::metrics::control::ControlMetrics;
@@ -30,6 +31,8 @@ pub struct Wiring {
     pub config: watch::Receiver<Arc<Config>>,
     /// Addresses of all pods of the region, once the name of the siblings is resolved.
     pub addresses: watch::Receiver<Vec<SocketAddr>>,
+    /// What the Lease says; for ever [`Ruling::Elect`] without one.
+    pub ruling: watch::Receiver<Ruling>,
     pub inputs: mpsc::Sender<Input>,
     pub board: Arc<Board>,
     pub clock: Clock,
@@ -85,6 +88,7 @@ struct Siblings<'e> {
     dial: Dial,
     probers: BTreeMap<SocketAddr, Prober>,
     addresses: watch::Receiver<Vec<SocketAddr>>,
+    ruling: watch::Receiver<Ruling>,
     inputs: mpsc::Sender<Input>,
     board: Arc<Board>,
     clock: Clock,
@@ -129,6 +133,7 @@ impl<'e> Siblings<'e> {
             dial,
             probers: BTreeMap::new(),
             addresses: wiring.addresses.clone(),
+            ruling: wiring.ruling.clone(),
             inputs: wiring.inputs.clone(),
             board: Arc::clone(&wiring.board),
             clock: wiring.clock,
@@ -150,13 +155,31 @@ impl<'e> Siblings<'e> {
             if self.dial.trust.is_some() {
                 self.turn().await?;
             }
-            sleep_until(next).await;
+            self.rest(next).await?;
+        }
+    }
+
+    /// Waits for the next turn, or for the Lease to say something else.
+    async fn rest(&mut self, next: Instant) -> Result<(), SendError<Input>> {
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => return Ok(()),
+                changed = self.ruling.changed() => {
+                    if changed.is_err() {
+                        // Nobody says anything any more: the process ends.
+                        sleep_until(next).await;
+                        return Ok(());
+                    }
+                    self.stand().await?;
+                }
+            }
         }
     }
 
     async fn turn(&mut self) -> Result<(), SendError<Input>> {
         let addresses = self.addresses.borrow_and_update().clone();
         self.election.resolved(&addresses);
+        self.stand().await?;
         self.board.known(addresses.len(), self.config.policy.failover.view_fresh);
         self.election.begin(self.clock.now());
         let mut asked = BTreeMap::new();
@@ -165,7 +188,7 @@ impl<'e> Siblings<'e> {
             let answer = self.ask(address, &mut prober).await;
             asked.insert(address, prober);
             self.metrics.sibling_asked(answer.as_ref().map(|_| ()).map_err(|failure| *failure));
-            let said = answer.as_ref().ok().map(|word| Said { boot: word.boot, standing: word.standing });
+            let said = answer.as_ref().ok().map(Said::from);
             self.election.answered(address, said, self.clock.now());
             self.stand().await?;
             let Standing::Following(followed) = self.election.standing() else { continue };
@@ -226,8 +249,10 @@ impl<'e> Siblings<'e> {
 
     /// Shows how this pod stands to the lease: to siblings, the core, the log and the metrics.
     async fn stand(&mut self) -> Result<(), SendError<Input>> {
+        let (ruling, now) = (*self.ruling.borrow_and_update(), self.clock.now());
+        self.election.ruled(ruling, now);
         let standing = self.election.standing();
-        self.board.stand(standing, self.clock.now());
+        self.board.stand(standing, ruling, now);
         let held = standing == Standing::Holding;
         self.metrics.lease_held(held);
         if standing != self.shown {

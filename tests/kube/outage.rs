@@ -152,6 +152,32 @@ async fn a_version_that_the_server_no_longer_has_is_listed_again_without_a_gap()
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a kube-apiserver: make test-kube"]
+async fn a_server_that_falls_silent_is_noticed_by_the_watch_that_does_not_end() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.namespace("shop").await;
+    let (a, b) = (Service::start("a"), Service::start("b"));
+    cluster.slice("web-1", "web", http(a.address.port()), json!([at("ready")])).await;
+    let folder = Folder::new();
+    let text = region(&cluster.admin(), &[("web", "shop/web:http", "/")], "zone-a");
+    let edge = Edge::ready(&folder.write("edge.toml", &text));
+    until_used(&edge, "web", &[a.address]);
+    let load = Load::of(&edge);
+    // Its connections stand, and nothing comes.
+    cluster.signal_api(&Signal::Stop);
+    let began = tokio::time::Instant::now();
+    while edge.metric(&failures("timeout")).unwrap_or_default() < 1.0 {
+        assert!(began.elapsed() < Duration::from_secs(100), "never noticed:\n{}", edge.log());
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!((edge.metric(CONNECTED), used(&edge, "web")), (Some(0.0), vec![a.address.to_string()]));
+    cluster.signal_api(&Signal::Continue);
+    cluster.slice("web-1", "web", http(b.address.port()), json!([at("ready")])).await;
+    until_used(&edge, "web", &[b.address]);
+    load.without_a_failure();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn a_kubeconfig_that_comes_later_is_found() {
     let Some(cluster) = Cluster::start().await else { return };
     cluster.namespace("shop").await;

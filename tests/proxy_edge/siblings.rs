@@ -3,6 +3,7 @@
 use crate::client::{curl, identity};
 use crate::support::{Authority, Files, Plan, Running, SOON, start};
 use proxima::domain::time::Time;
+use proxima::lease::claim::Ruling;
 use proxima::lease::load::Load;
 use proxima::lease::{SiblingWord, Standing};
 
@@ -13,7 +14,7 @@ const FRESH: std::time::Duration = SOON.saturating_mul(100);
 async fn holder(authority: &Authority) -> Running {
     let pod = start(&Plan::default(), authority).await;
     pod.board.known(1, FRESH);
-    pod.board.stand(Standing::Holding, Time::from_millis(1));
+    pod.board.stand(Standing::Holding, Ruling::Elect, Time::from_millis(1));
     pod.board.measured(Load { entered_rps: 10.0, ..Load::default() }, Time::from_millis(1));
     pod
 }

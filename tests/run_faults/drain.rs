@@ -3,13 +3,14 @@
 use crate::handshakes;
 use crate::origin::{Origin, Way};
 use crate::run_support::authority::Authority;
+use crate::run_support::client::until_goaway;
 use crate::run_support::{Edge, Folder, eventually, get, single};
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -17,56 +18,16 @@ use tokio_rustls::TlsConnector;
 const CLIENTS: usize = 64;
 const SOON: Duration = Duration::from_secs(10);
 
-/// Asks over one connection until the server says GOAWAY; an error: a request that failed.
-async fn until_goaway<S>(stream: S, served: &AtomicUsize) -> Result<(), h2::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (client, connection) = h2::client::handshake(stream).await?;
-    let connection = tokio::spawn(connection);
-    let mut asking = client;
-    loop {
-        // No more streams: the GOAWAY came.
-        let Ok(mut client) = asking.ready().await else { break };
-        let request = http::Request::get("http://www.example.com/").body(()).unwrap();
-        let Ok((answer, _)) = client.send_request(request, true) else { break };
-        let answer = match answer.await {
-            // Not processed, as the GOAWAY says: asked again elsewhere.
-            Err(error)
-                if error.is_go_away()
-                    && error.is_remote()
-                    && error.reason() == Some(h2::Reason::NO_ERROR) =>
-            {
-                break;
-            }
-            Err(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => break,
-            answer => answer?,
-        };
-        assert_eq!(answer.status(), 200);
-        let mut body = answer.into_body();
-        while let Some(data) = body.data().await {
-            body.flow_control().release_capacity(data?.len())?;
-        }
-        served.fetch_add(1, Ordering::SeqCst);
-        asking = client;
-    }
-    // Every request was answered, or refused by GOAWAY. What this client has to say after that, such as
-    // the end of a stream that was refused, nobody may be there to hear.
-    match timeout(SOON, connection).await.expect("the connection ends").unwrap() {
-        Err(error) if error.is_io() => Ok(()),
-        ended => ended,
-    }
-}
-
 /// Connects again and again until nobody listens.
 async fn client(at: SocketAddr, tls: Option<TlsConnector>, served: Arc<AtomicUsize>) -> Result<(), String> {
+    let stop = AtomicBool::new(false);
     while let Ok(stream) = TcpStream::connect(at).await {
         let ended = match &tls {
-            None => until_goaway(stream, &served).await,
+            None => until_goaway(stream, &served, &stop).await,
             Some(tls) => {
                 let name = ServerName::try_from("www.example.com").unwrap();
                 let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
-                until_goaway(stream, &served).await
+                until_goaway(stream, &served, &stop).await
             }
         };
         ended.map_err(|error| format!("{error:?}"))?;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod authority;
+pub mod client;
 pub mod nginx;
 pub mod tls;
 
@@ -239,6 +240,13 @@ pub fn until_served(edge: &Edge, path: &str, body: &str) {
     eventually(&format!("{path} is answered by {body}"), || {
         let answer = get(edge.address("http"), path);
         (answer.status == 200 && answer.body == body).then_some(())
+    });
+}
+
+/// Waits until requests are answered with this status.
+pub fn until_status(edge: &Edge, path: &str, status: u16) {
+    eventually(&format!("{path} is answered with {status}"), || {
+        (get(edge.address("http"), path).status == status).then_some(())
     });
 }
 

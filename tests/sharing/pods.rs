@@ -11,6 +11,7 @@ use proxima::domain::name::RegionId;
 use proxima::domain::snapshot::{ProbePace, Snapshot};
 use proxima::domain::time::Time;
 use proxima::domain::view::View;
+use proxima::lease::claim::Ruling;
 use proxima::lease::{Election, Said, Standing};
 use proxima::peer::Board;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +170,7 @@ impl World {
                 let word = serde_json::to_vec(&other.board.word(&other.view, now)).unwrap();
                 serde_json::from_slice::<proxima::lease::SiblingWord>(&word).unwrap()
             });
-            let said = word.as_ref().map(|word| Said { boot: word.boot, standing: word.standing });
+            let said = word.as_ref().map(Said::from);
             let pod = self.pods.get_mut(&n).unwrap();
             pod.election.answered(to, said, now);
             pod.stand(now);
@@ -213,7 +214,7 @@ impl Pod {
 
     fn stand(&mut self, now: Time) {
         let standing = self.election.standing();
-        self.board.stand(standing, now);
+        self.board.stand(standing, Ruling::Elect, now);
         let held = standing == Standing::Holding;
         if self.held.replace(held) != Some(held) {
             self.tell(Input::Lease(Lease { held }), now);

@@ -160,6 +160,16 @@ fn hints_of_endpoints_that_are_not_used_do_not_count() {
 }
 
 #[test]
+fn hints_are_for_the_ready_only() {
+    let mut leaving = [placed("10.0.0.1", Some("a"), &["b"]), placed("10.0.0.2", Some("b"), &["a"])];
+    for endpoint in &mut leaving {
+        endpoint["conditions"] = json!({ "ready": false, "serving": true, "terminating": true });
+    }
+    let found = found(&[web(json!(leaving))], Some("a"));
+    assert_eq!(found.zones.values().map(Zone::as_str).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
 fn more_addresses_than_a_service_may_have_are_counted_and_the_same_everywhere() {
     let many: Vec<Value> = (0..300).map(|n| ready(&format!("10.0.{}.{}", n / 250, n % 250))).collect();
     let (first, second) = many.split_at(150);

@@ -1,0 +1,184 @@
+//! One voice a region: five pods contend for a Lease of a real kube-apiserver, and what they do to the records of
+//! Route 53, as the zone server speaks it.
+//!
+//! Needs `KUBEBUILDER_ASSETS`, a folder with etcd and kube-apiserver; `scripts/setup.sh kube` says how to get one.
+#![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)] // Each test file uses its part.
+#[path = "kube/cluster.rs"]
+mod cluster;
+#[allow(dead_code)]
+mod dns_support;
+mod run_support;
+#[path = "kube_lease/world.rs"]
+mod world;
+
+use cluster::{Signal, until};
+use run_support::{Edge, PATIENCE, get};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use world::{HELD, POD_REGION, RULES, World};
+
+/// The operators of another region, who drain a third one and take that back, for ever: there is always
+/// something that the holder has to write.
+async fn keep_writers_busy(world: Arc<World>, done: Arc<AtomicBool>) -> usize {
+    let mut acts = 0;
+    while !done.load(Ordering::SeqCst) {
+        for arguments in [&["drain", "us-east-1", "--reason", "to be moved"][..], &["undrain", "us-east-1"]] {
+            let acting = Arc::clone(&world);
+            let act = tokio::task::spawn_blocking(move || acting.operate(arguments));
+            // One that comes in the middle of another's change is refused, and done again in the next round.
+            let acted = act.await.unwrap();
+            acts += usize::from(acted);
+            let home = arguments[0] == "undrain";
+            while acted && !done.load(Ordering::SeqCst) && world.is_home("us-east-1").await != home {
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    acts
+}
+
+/// Waits until the holder has written something that it had not before.
+async fn writes(pod: &Edge) {
+    let (before, began) = (world::written(pod).len(), Instant::now());
+    while world::written(pod).len() == before {
+        assert!(began.elapsed() < 2 * PATIENCE, "the holder moves nobody:\n{}", pod.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_five_pods_one_speaks_at_a_time_and_their_writes_never_interleave() {
+    let Some(world) = World::start("3s", "3s").await else { return };
+    let world = Arc::new(world);
+    let done = Arc::new(AtomicBool::new(false));
+    let holders = tokio::spawn(world.clone().watch_holders(Arc::clone(&done)));
+    let acts = tokio::spawn(keep_writers_busy(Arc::clone(&world), Arc::clone(&done)));
+
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        let holder = world.holder(&[]).await;
+        writes(&world.pods[holder]).await;
+        let began = Instant::now();
+        world.pods[holder].signal("STOP");
+        let next = world.holder(&[holder]).await;
+        took.push(("stopped", began.elapsed()));
+        writes(&world.pods[next]).await;
+        world.pods[holder].signal("CONT");
+        until("the one that was stopped knows that it lost", || {
+            (world.pods[holder].metric(HELD) == Some(0.0)).then_some(())
+        });
+        assert_eq!(world.pods[next].metric(HELD), Some(1.0), "and takes nothing from a living one");
+    }
+    let killed = world.holder(&[]).await;
+    let began = Instant::now();
+    world.pods[killed].signal("KILL");
+    let next = world.holder(&[killed]).await;
+    took.push(("killed", began.elapsed()));
+    writes(&world.pods[next]).await;
+
+    done.store(true, Ordering::SeqCst);
+    let (acts, holders) = (acts.await.unwrap(), holders.await.unwrap());
+    world.settle().await;
+    let writes = world.writers();
+    eprintln!(
+        "{acts} acts of operators; {} changes by the pods in the order {writes:?}",
+        world.all_writes().len()
+    );
+    eprintln!("holders of the Lease: {holders:?}; taken after {took:.1?}");
+    // One winner a generation, and one hold after the other.
+    let generations: Vec<u64> = world.all_writes().into_iter().map(|(generation, _)| generation).collect();
+    assert!(generations.windows(2).all(|two| two[0] < two[1]), "{generations:?}");
+    assert!(writes.len() >= 4, "{writes:?}");
+    let mut order = holders.iter();
+    let follows = writes.iter().all(|writer| order.any(|holder| holder == writer));
+    assert!(follows, "writers {writes:?}, holders {holders:?}");
+    world.history_is_whole();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_drain_another_pod_takes_over_at_once_and_follows_what_was_measured() {
+    // Nobody would take it before half a minute without being told, which is longer than anything here waits.
+    let Some(world) = World::start("30s", "4s").await else { return };
+    let first = world.holder(&[]).await;
+    let began = Instant::now();
+    world.pods[first].signal("TERM");
+    let next = world.holder(&[first]).await;
+    let took = began.elapsed();
+    assert_eq!(
+        get(world.pods[first].address("admin"), "/ready").status,
+        503,
+        "it is still there, and drains"
+    );
+    eprintln!("taken {took:.1?} after SIGTERM, of a Lease that lasts 30 s");
+    assert!(world.pods[first].metric(HELD) == Some(0.0));
+    // All measure through the new one.
+    for (n, pod) in world.pods.iter().enumerate().filter(|(n, _)| ![first, next].contains(n)) {
+        until(&format!("pod {n} takes over what pod {next} measures"), || {
+            (pod.metric(r#"proxima_region_probed_sparsely{region="eu-west-1"}"#) == Some(1.0)).then_some(())
+        });
+    }
+}
+
+/// Users of every pod, until told to stop; how many requests failed.
+fn users(world: &World, done: &Arc<AtomicBool>, served: &Arc<AtomicUsize>) -> Vec<JoinHandle<usize>> {
+    let one = |pod: &Edge| {
+        let (at, done, served) = (pod.address("http"), Arc::clone(done), Arc::clone(served));
+        tokio::task::spawn_blocking(move || {
+            let mut failed = 0;
+            while !done.load(Ordering::SeqCst) {
+                let well = get(at, "/").status == 200;
+                failed += usize::from(!well);
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+            failed
+        })
+    };
+    world.pods.iter().map(one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_one_pod_speaks_on_and_no_request_fails() {
+    let Some(world) = World::start("3s", "1s").await else { return };
+    world.holder(&[]).await;
+    let (done, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let users = users(&world, &done, &served);
+    world.cluster.signal_api(&Signal::Kill);
+    until("the pods elect who speaks", || {
+        let ruled = world.pods.iter().filter(|pod| pod.metric(RULES) != Some(0.0)).count();
+        (ruled == 0 && world.held().len() == 1).then_some(())
+    });
+    let elected = world.held();
+    // Longer than a lease lasts: nothing about it depends on the API.
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(world.held(), elected);
+    world.cluster.start_api().await;
+    until("the Lease rules again", || {
+        let ruled = world.pods.iter().filter(|pod| pod.metric(RULES) == Some(1.0)).count();
+        (ruled == world.pods.len()).then_some(())
+    });
+    let holder = world.holder(&[]).await;
+    done.store(true, Ordering::SeqCst);
+    let mut failed = 0;
+    for users in users {
+        failed += users.await.unwrap();
+    }
+    eprintln!("elected {elected:?}, then the Lease's holder {holder}; {served:?} requests");
+    assert_eq!(failed, 0, "of {served:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_the_right_is_told_by_name_and_the_pods_elect() {
+    let Some(world) = World::without_rights("3s", "1s").await else { return };
+    until("one is elected", || (world.held().len() == 1).then_some(()));
+    for pod in &world.pods {
+        let log = pod.log();
+        assert!(log.contains("coordination.k8s.io") && log.contains(POD_REGION), "{log}");
+        assert!(pod.metric(r#"proxima_lease_requests_total{result="denied"}"#) > Some(0.0));
+    }
+}
