@@ -115,7 +115,8 @@ impl World {
         let pods_run = files.iter().map(|file| Edge::ready(file)).collect();
         let peers = pods.iter().map(|ip| format!("{ip}:18443")).collect();
         let leases = cluster.api("coordination.k8s.io/v1", "Lease", Some(NAMESPACE)).await;
-        let world = Self { cluster, server, pods: pods_run, peers, others, leases, folder, _service: service };
+        let world =
+            Self { cluster, server, pods: pods_run, peers, others, leases, folder, _service: service };
         for edge in world.pods.iter().chain(&world.others) {
             until("all regions are up", || {
                 let verdicts = &edge.snapshot()["names"]["www.example.test"]["verdicts"];
