@@ -228,8 +228,8 @@ impl Contender {
                 return Ok(answer);
             }
             Ask::Create(term) => {
-                let mut lease = Lease::default();
-                lease.metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+                let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+                let mut lease = Lease { metadata, ..Lease::default() };
                 fill(lease.spec.get_or_insert_default(), Some(term), now());
                 (Some(term), leases.create(&params, &lease).await?)
             }
