@@ -48,8 +48,8 @@ test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, again
 
 # Some minutes: a watch lives for one, and one test waits for that. PROXIMA_KUBE_AWAY=60 keeps the API away for a minute.
 test-kube: export PROXIMA_REQUIRE_TOOLS := $(if $(KUBEBUILDER_ASSETS),1)
-test-kube: setup-kube ## Endpoints, rights and the chart's objects against a real kube-apiserver (KUBEBUILDER_ASSETS)
-	$(CARGO) test --locked --test kube -- --include-ignored --nocapture
+test-kube: setup-kube ## Endpoints, the Lease, rights and the chart's objects against a real kube-apiserver (KUBEBUILDER_ASSETS)
+	$(CARGO) test --locked --test kube --test kube_lease -- --include-ignored --nocapture
 
 chart: setup-chart ## The Helm chart: golden files, lint, refusals, Kubernetes' schemas, checkov (ARGS=--bless writes the golden files)
 	scripts/chart.sh $(ARGS)

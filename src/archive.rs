@@ -179,9 +179,8 @@ impl Work {
         }
         let parts = path.to_owned();
         // What cannot be removed is tried again at the next part.
-        match spawn_blocking(move || make_room(&parts)).await {
-            Ok(Err(error)) => self.troubled(format!("{}: {error}", path.display())),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = spawn_blocking(move || make_room(&parts)).await {
+            self.troubled(format!("{}: {error}", path.display()));
         }
     }
 

@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 
 pub mod lease;
+pub mod rights;
 pub mod slices;
 
 pub use client::{Access, connect};

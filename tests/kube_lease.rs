@@ -1,7 +1,8 @@
 //! One voice a region: five pods contend for a Lease of a real kube-apiserver, and what they do to the records of
 //! Route 53, as the zone server speaks it.
 //!
-//! Needs `KUBEBUILDER_ASSETS`, a folder with etcd and kube-apiserver; `scripts/setup.sh kube` says how to get one.
+//! `make test-kube`: needs `KUBEBUILDER_ASSETS`, a folder with etcd and kube-apiserver. Plain `cargo test` leaves these
+//! tests out.
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -53,6 +54,7 @@ async fn writes(pod: &Edge) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn of_five_pods_one_speaks_at_a_time_and_their_writes_never_interleave() {
     let Some(world) = World::start("3s", "3s").await else { return };
     let world = Arc::new(world);
@@ -102,6 +104,7 @@ async fn of_five_pods_one_speaks_at_a_time_and_their_writes_never_interleave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn at_a_drain_another_pod_takes_over_at_once_and_follows_what_was_measured() {
     // Nobody would take it before half a minute without being told, which is longer than anything here waits.
     let Some(world) = World::start("30s", "4s").await else { return };
@@ -143,6 +146,7 @@ fn users(world: &World, done: &Arc<AtomicBool>, served: &Arc<AtomicUsize>) -> Ve
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn without_an_api_one_pod_speaks_on_and_no_request_fails() {
     let Some(world) = World::start("3s", "1s").await else { return };
     world.holder(&[]).await;
@@ -173,6 +177,7 @@ async fn without_an_api_one_pod_speaks_on_and_no_request_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
 async fn a_role_without_the_right_is_told_by_name_and_the_pods_elect() {
     let Some(world) = World::without_rights("3s", "1s").await else { return };
     until("one is elected", || (world.held().len() == 1).then_some(()));

@@ -194,7 +194,8 @@ impl Remote {
         self.metrics.from_disk(version.kept_at.is_some());
         let Some(last_good) = self.last_good.clone().filter(|_| version.kept_at.is_none()) else { return };
         // The outer error: the process ends.
-        if let Ok(Err(error)) = spawn_blocking(move || last_good.write(&version, wall_clock())).await {
+        let written = spawn_blocking(move || last_good.write(&version, wall_clock())).await;
+        if let Ok(Err(error)) = written {
             tracing::error!("the last good configuration is not kept: {}", chain(&error));
         }
     }

@@ -9,6 +9,8 @@ use crate::config::{Aws, Config, Environment, Place};
 use crate::dns::api::Api;
 use crate::dns::error::{ApiError, ErrorKind};
 use crate::dns::rights::{Outcome, Right, rights};
+use crate::error_chain::chain;
+use crate::kube;
 use crate::metrics::aws::AwsMetrics;
 use crate::metrics::dns::DnsMetrics;
 use serde::Serialize;
@@ -128,6 +130,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     let of_aws = credentials(&session).await;
     findings.extend(of_aws.into_iter().map(|finding| if needed { finding } else { finding.optional() }));
     if let Some(config) = &config {
+        findings.extend(kubernetes(config).await);
         findings.extend(archive(&session, config).await);
     }
     match config {
@@ -215,6 +218,32 @@ async fn credentials(session: &Session) -> Vec<Finding> {
         }
     };
     vec![source, identity]
+}
+
+/// Only where the configuration asks the cluster.
+async fn kubernetes(config: &Config) -> Vec<Finding> {
+    let Some(settings) = &config.kubernetes else { return Vec::new() };
+    let access = match kube::connect(settings).await {
+        Ok(access) => access,
+        Err(error) => {
+            return vec![
+                Finding::new("Kubernetes", State::Failed, chain(&error))
+                    .todo("run it in a pod with a service account, or set `kubernetes.kubeconfig`"),
+            ];
+        }
+    };
+    let told = |kube::rights::Right { verb, resource, namespace, allowed }| {
+        let what = format!("{verb} {resource} in {namespace}");
+        match allowed {
+            Ok(true) => Finding::new(what, State::Ok, "allowed"),
+            Ok(false) => Finding::new(what, State::Failed, "denied")
+                .todo("the service account needs a Role with it; the chart makes one with `rbac.create`"),
+            Err(error) => Finding::new(what, State::Failed, chain(&error)).todo(
+                "let this pod reach the API server; while it is away, the endpoints that were known stay",
+            ),
+        }
+    };
+    kube::rights::rights(&access, config).await.into_iter().map(told).collect()
 }
 
 /// Only where there is one.

@@ -40,11 +40,12 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let listeners = listeners::listeners(file, folder, report);
     let tls = tls::tls(file, folder, report);
     let peer = edge::peer(file, folder, several, report);
-    let (admin, audit) = (operators::admin(file, folder, report), operators::audit(file, folder, report));
+    let admin = operators::admin(file, folder, report);
+    let audit = operators::audit(file, folder, report);
     let access_log = observe::access_log(file, folder, report);
     let journal = observe::journal(file, folder, report);
     let archive = aws::archive(file, (journal.as_ref(), audit.is_some()), report);
-    let tracing = observe::tracing(file, report);
+    let (log, tracing) = (observe::log(file), observe::tracing(file, report));
     edge::clashes(file, &admin, report);
     let (regions, region_policies) = regions::regions(file, several, report);
     let probes = policy::probes(file, report);
@@ -56,12 +57,11 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
     let (margin, rtt_window) = policy::ranking(file, probes.interval, report);
     let failover = policy::failover(file, &probes, report);
     let dns = dns::dns(file, report);
-    let aws = aws::aws(file, report);
     let (names, name_policies) = names::names(file, own.as_ref(), &regions_known, &services_known, report);
     names::check_failover(file, &failover, (&names, &name_policies), report);
     names::check_view(file, &names, &region_policies, &services, report);
-    let resolver = dns::resolver(file, report);
     let kubernetes = kubernetes::kubernetes(file, folder, report);
+    let (aws, resolver) = (aws::aws(file, report), dns::resolver(file, report));
     let (drain, trusted_proxies) = (edge::drain(file, report), edge::trusted_proxies(file, report));
     let siblings = edge::siblings(file, report);
     edge::uncounted(file, own.as_ref(), report);
@@ -95,7 +95,7 @@ pub(super) fn convert(file: &File, folder: &Path, text: ConfigText, report: &mut
         kubernetes,
         admin,
         audit,
-        log: observe::log(file),
+        log,
         access_log,
         journal,
         archive,

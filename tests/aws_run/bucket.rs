@@ -156,6 +156,11 @@ async fn commands_read_the_bucket_too() {
     let (code, said) = run(&["check", URL]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("ETag"), "{said}");
+    // Asked for in another region, S3 says where the bucket is.
+    let mut far = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    let done =
+        bucket.environment(&mut far).args(["check", URL]).env("AWS_REGION", "us-east-1").output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
     let (code, said) = run(&["explain", "--config", URL, "--path", "/"]);
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = run(&["check", "s3://nothing"]);

@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::{Client, core::ObjectMeta};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::Command;
 
 /// The chart as it is rendered for a configuration with `[kubernetes]`; `make chart` keeps it so.
 const CASE: &str = "deploy/helm/golden/aws.yaml";
@@ -133,6 +134,8 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
     let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
     let edge = Edge::ready(&folder.write("edge.toml", &text));
     until_used(&edge, "web", &[origin.address]);
+    let (code, told) = doctor(&folder);
+    assert!(code == Some(0) && told["watch endpointslices in shop"] == "ok", "{told}");
 
     // No more.
     let client = Cluster::client_of(kubeconfig).await;
@@ -195,6 +198,20 @@ async fn an_edge_without_the_rights_says_which_it_lacks_and_goes_on_when_it_gets
     let log = edge.log();
     assert!(log.contains("cannot list resource") && log.contains("endpointslices"), "{log}");
     assert_eq!(log.matches("waiting for the Kubernetes API").count(), 1, "told once:\n{log}");
+    let (code, told) = doctor(&folder);
+    assert!(code == Some(1) && told["list endpointslices in shop"] == "failed", "{told}");
     install(&cluster).await;
     until_used(&edge, "web", &[origin.address]);
+}
+
+/// What `proxima doctor` finds, by what it looked at: its exit code, and each state.
+fn doctor(folder: &Folder) -> (Option<i32>, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    let file = folder.path().join("edge.toml");
+    let done = command.args(["doctor", "--json", "--config"]).arg(file).output().unwrap();
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let findings = told["findings"].as_array().unwrap().iter();
+    let states =
+        findings.map(|finding| (finding["what"].as_str().unwrap().to_owned(), finding["state"].clone()));
+    (done.status.code(), states.collect::<serde_json::Map<String, Value>>().into())
 }
