@@ -9,7 +9,7 @@ use kube::api::{Api, DynamicObject};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -64,33 +64,8 @@ impl World {
         server.health_port = 18080;
         server.change(vec![(ChangeAction::Create, addresses("pods.example.test", &pods))]).await;
         folder.write("token", TOKEN);
-        let text = |own: &str, ip: &Ipv4Addr, more: &str| {
-            let mut text = server
-                .text(own, &REGIONS, "mode = \"act\"\ninsync_allowance = \"1s\"")
-                .replace("127.0.0.1:8443\"\nserver", "pods.example.test:18443\"\nserver");
-            for (number, ip) in ips.iter().enumerate().skip(1) {
-                let stated = format!("\"127.0.0.1:{}\"\nserver", 8443 + number);
-                text = text.replace(&stated, &format!("\"{ip}:18443\"\nserver"));
-            }
-            let text = text
-                .replace("region = \"", &format!("drain_notice = \"{notice}\"\nregion = \""))
-                .replace("127.0.0.1:8080", &format!("{ip}:18080"))
-                .replace("\"127.0.0.1:8443\"", &format!("\"{ip}:18443\""))
-                .replace("127.0.0.1:8081", &service.address.to_string())
-                .replace("\"peer.pem\"", &format!("\"{own}.pem\""))
-                .replace("\"peer.key\"", &format!("\"{own}.key\""))
-                .replace("\"ca.pem\"", &format!("\"{own}-ca.pem\""))
-                .replace("ttl = \"60s\"", "ttl = \"1s\"")
-                .replace("poll = \"1s\"", "poll = \"500ms\"")
-                .replace("[dns]", "[dns]\nrequests_per_second = 100");
-            let dns = server.dns.unwrap();
-            text + &format!(
-                "[admin]\naddress = \"127.0.0.1:0\"\n[[admin.operators]]\nname = \"alice\"\ntoken_file = \"token\"\n\
-                 [failover]\nhold_down = \"2s\"\nmax_shift = 1.0\nmax_changes_per_hour = 1000\nview_fresh = \"2s\"\n\
-                 [probes]\ninterval = \"250ms\"\ntimeout = \"200ms\"\n\
-                 [resolver]\nnameservers = [\"{dns}\"]\n{more}"
-            )
-        };
+        let texts = Texts { server: &server, ips: &ips, service: service.address, notice };
+        let text = |own: &str, ip: &Ipv4Addr, more: &str| texts.of(own, ip, more);
         let others: Vec<(&str, PathBuf)> = REGIONS
             .iter()
             .zip(&ips)
@@ -229,6 +204,46 @@ impl World {
         }
         assert!(changes.lines().count() >= 4, "{history:#}");
         assert_eq!(history["sets_ever_empty"], 0);
+    }
+}
+
+/// What the configurations of all processes are made of.
+struct Texts<'a> {
+    server: &'a Server,
+    /// One of each region.
+    ips: &'a [Ipv4Addr],
+    service: SocketAddr,
+    notice: &'a str,
+}
+
+impl Texts<'_> {
+    fn of(&self, own: &str, ip: &Ipv4Addr, more: &str) -> String {
+        let mut text = self
+            .server
+            .text(own, &REGIONS, "mode = \"act\"\ninsync_allowance = \"1s\"")
+            .replace("127.0.0.1:8443\"\nserver", "pods.example.test:18443\"\nserver");
+        for (number, ip) in self.ips.iter().enumerate().skip(1) {
+            let stated = format!("\"127.0.0.1:{}\"\nserver", 8443 + number);
+            text = text.replace(&stated, &format!("\"{ip}:18443\"\nserver"));
+        }
+        let text = text
+            .replace("region = \"", &format!("drain_notice = \"{}\"\nregion = \"", self.notice))
+            .replace("127.0.0.1:8080", &format!("{ip}:18080"))
+            .replace("\"127.0.0.1:8443\"", &format!("\"{ip}:18443\""))
+            .replace("127.0.0.1:8081", &self.service.to_string())
+            .replace("\"peer.pem\"", &format!("\"{own}.pem\""))
+            .replace("\"peer.key\"", &format!("\"{own}.key\""))
+            .replace("\"ca.pem\"", &format!("\"{own}-ca.pem\""))
+            .replace("ttl = \"60s\"", "ttl = \"1s\"")
+            .replace("poll = \"1s\"", "poll = \"500ms\"")
+            .replace("[dns]", "[dns]\nrequests_per_second = 100");
+        let dns = self.server.dns.unwrap();
+        text + &format!(
+            "[admin]\naddress = \"127.0.0.1:0\"\n[[admin.operators]]\nname = \"alice\"\ntoken_file = \"token\"\n\
+             [failover]\nhold_down = \"2s\"\nmax_shift = 1.0\nmax_changes_per_hour = 1000\nview_fresh = \"2s\"\n\
+             [probes]\ninterval = \"250ms\"\ntimeout = \"200ms\"\n\
+             [resolver]\nnameservers = [\"{dns}\"]\n{more}"
+        )
     }
 }
 
