@@ -1,7 +1,7 @@
 //! Closed files of the decision journal, and the audit log, to S3.
 //!
 //! A task beside everything: nothing waits for it. What is not uploaded yet stays on
-//! the disk within the journal's own bound (and [`AUDIT_BYTES_MAX`] of audit logs); then
+//! the disk within the journal's own bound (and `AUDIT_BYTES_MAX` of audit logs); then
 //! the oldest makes room, and is counted. Files go oldest first, one at a time, and one
 //! that is there already is left alone, so an upload that was repeated changes nothing.
 

@@ -1,7 +1,7 @@
 //! AWS for all that ask it: one way to credentials, region, timeouts and TLS.
 //!
 //! Where credentials come from is explicit ([`choice`]), they are kept until they end
-//! ([`keeper`]), and nobody but this module makes a client's settings. What is missing
+//! (`keeper`), and nobody but this module makes a client's settings. What is missing
 //! or wrong ends in an error of the call that needed it: traffic needs none of this.
 
 pub mod choice;

@@ -50,7 +50,7 @@ impl Written {
         self.check(environment, NamedFiles::Leave).map(|checked| checked.config)
     }
 
-    /// Like [`super::check`].
+    /// The whole check: the text, and the files that it names as far as they are to be looked at.
     ///
     /// # Errors
     /// Every problem of the text and of the files that it names.

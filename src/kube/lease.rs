@@ -171,7 +171,7 @@ impl Contender {
             Err(error @ Error::Denied(_)) => {
                 let rule = format!(
                     "the role of this pod's service account must allow to get and update the Lease `{}`, \
-                     and to create Leases (coordination.k8s.io); the chart's rbac.lease does",
+                     and to create Leases (coordination.k8s.io); the chart's does where `kubernetes.lease` is set",
                     self.settings.lease.as_deref().unwrap_or_default(),
                 );
                 (LeaseRequest::Denied, Answer::Failed, Some(format!("{}; {rule}", chain(&error))))
