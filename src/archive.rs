@@ -88,8 +88,16 @@ impl Work {
     /// What an earlier process has done.
     async fn recall(&mut self, config: &Config) {
         let Some(journal) = &config.journal else { return };
-        // Nothing there: nothing is done.
-        let text = tokio::fs::read_to_string(journal.path.join(DONE)).await.unwrap_or_default();
+        let path = journal.path.join(DONE);
+        let text = match tokio::fs::read_to_string(&path).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            // Files that went before go again, and are there already.
+            Err(error) => {
+                self.troubled(format!("{}: {error}", path.display()));
+                String::new()
+            }
+        };
         self.shelves.entry(Kind::Journal).or_default().done_before(text.lines().map(str::to_owned));
     }
 
