@@ -14,7 +14,7 @@ use super::record::{Record, Recorder};
 use super::seams::Seams;
 use super::store::Store;
 use super::world::{Active, World};
-use crate::domain::fleet::{Fleet, Input, Lease, Output, Target, Transition};
+use crate::domain::fleet::{Fleet, Input, Output, Target, Transition};
 use crate::domain::plan::Refusal;
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
@@ -37,7 +37,7 @@ pub(super) struct Process {
     /// When it last decided.
     pub(super) decided: Time,
     /// Whether it was told that it holds the lease.
-    holds: Option<bool>,
+    pub(super) holds: Option<bool>,
     wake: Time,
     /// Inputs that wait for a stalled control task.
     backlog: Vec<Input>,
@@ -279,22 +279,6 @@ impl<'a> Run<'a> {
             }
         }
         if self.cast.leased { self.settle_leases() } else { Ok(()) }
-    }
-
-    /// Tells processes who of their region holds the lease.
-    fn settle_leases(&mut self) -> Held {
-        for region in 0..self.cast.regions.len() {
-            let holder = self.cast.edges_of(region).find(|edge| self.edges[*edge].is_some());
-            for edge in self.cast.edges_of(region) {
-                let held = holder == Some(edge);
-                let Some(process) = self.edges[edge].as_mut().filter(|p| p.holds != Some(held)) else {
-                    continue;
-                };
-                process.holds = Some(held);
-                self.feed(edge, Input::Lease(Lease { held }))?;
-            }
-        }
-        Ok(())
     }
 
     /// A new process at an edge, with its names resolved.
