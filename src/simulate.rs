@@ -6,6 +6,7 @@
 //! (`fabric`), the zone (`store`), the DNS side of an edge (`provider`), users and resolvers (`flow`),
 //! faults (`faults`, `world`). It reads no clock and no randomness: a seed gives the same run.
 
+mod aimed;
 mod cast;
 mod coverage;
 mod edge;
@@ -30,8 +31,9 @@ mod svg;
 mod sweep;
 mod world;
 
+pub use aimed::aimed_seed;
 pub use cast::{Cast, NoWorld};
-pub use coverage::{Coverage, Gap, TRANSITIONS, impossible};
+pub use coverage::{Cell, Coverage, Gap, TRANSITIONS, impossible};
 pub use faults::{Expect, Fault, Scenario, Step};
 pub use invariants::{Held, Rule, Violation};
 pub use record::{Record, Tally};

@@ -2,8 +2,8 @@
 
 use crate::domain::hash::fnv1a;
 use crate::simulate::{
-    Cast, Coverage, Failure, Finished, Honest, NoWorld, Report, Scenario, Swept, Writes, load, play, plot,
-    shortest, sweep,
+    Cast, Cell, Coverage, Failure, Finished, Gap, Honest, NoWorld, Report, Scenario, Swept, Writes,
+    aimed_seed, load, play, plot, shortest, sweep,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Fail unless each combination of fault, transition and refusal was seen so often.
     #[arg(long, value_name = "N", requires = "seeds")]
     coverage: Option<u32>,
+    /// After the seeds play up to so many worlds for each combination that was seen too rarely, made to meet it.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "coverage")]
+    aimed: u64,
 }
 
 /// What ends a command early: it was told already, or is to be told.
@@ -139,6 +142,18 @@ struct Progress {
     next: u64,
     seen: BTreeMap<String, u64>,
     coverage: Coverage,
+    /// Worlds that were aimed at a combination, by its place.
+    #[serde(default)]
+    aimed: BTreeMap<usize, u64>,
+}
+
+impl Progress {
+    fn add(&mut self, seen: BTreeMap<String, u64>, coverage: &Coverage) {
+        for (what, times) in seen {
+            *self.seen.entry(what).or_insert(0) += times;
+        }
+        self.coverage.add(coverage);
+    }
 }
 
 fn many(arguments: &Arguments, seeds: u64) -> Result<bool, Stop> {
@@ -160,19 +175,52 @@ fn many(arguments: &Arguments, seeds: u64) -> Result<bool, Stop> {
             println!("{}", shown(arguments, &failure));
             return Ok(false);
         }
-        for (what, times) in seen {
-            *progress.seen.entry(what).or_insert(0) += times;
-        }
-        progress.coverage.add(&coverage);
+        progress.add(seen, &coverage);
         progress.next = until;
         keep(arguments, &progress)?;
     }
     bar.end();
+    if let Some(least) = arguments.coverage.filter(|_| arguments.scenario.is_none())
+        && let Some(failure) = fill(arguments, &mut progress, least)?
+    {
+        println!("{}", shown(arguments, &failure));
+        return Ok(false);
+    }
     println!("{seeds} seeds from {}: every invariant held", arguments.first);
     for (what, times) in &progress.seen {
         println!("  {what:22}{times:12}");
     }
     Ok(arguments.coverage.is_none_or(|least| covered(&progress.coverage, least)))
+}
+
+/// Plays worlds that are aimed at what was seen too rarely; the first failure.
+fn fill(arguments: &Arguments, progress: &mut Progress, least: u32) -> Result<Option<Failure>, Stop> {
+    loop {
+        let (gaps, possible) = progress.coverage.gaps(least);
+        let tries = |gap: &Gap| progress.aimed.get(&gap.cell.place()).copied().unwrap_or(0);
+        let mut open: Vec<(u64, Cell)> = gaps.iter().map(|gap| (tries(gap), gap.cell)).collect();
+        open.retain(|(tries, _)| *tries < arguments.aimed);
+        if open.is_empty() {
+            return Ok(None);
+        }
+        eprintln!("aimed: {} of {possible} combinations are left, {} to be tried", gaps.len(), open.len());
+        open.sort();
+        open.truncate(CHUNK as usize);
+        let make = |nth: u64| {
+            let (tries, cell) = open[nth as usize];
+            Scenario::generate(aimed_seed(cell, tries))
+        };
+        let Swept { seen, coverage, failure } =
+            sweep(0..open.len() as u64, &make, &Honest, &|_| true, &|| {})?;
+        if failure.is_some() {
+            return Ok(failure);
+        }
+        progress.add(seen, &coverage);
+        for (_, cell) in open {
+            *progress.aimed.entry(cell.place()).or_insert(0) += 1;
+        }
+        keep(arguments, progress)?;
+    }
 }
 
 /// Prints what was seen too rarely; whether that is nothing.
@@ -183,7 +231,8 @@ fn covered(coverage: &Coverage, least: u32) -> bool {
         println!("  {transition:22}{refusal:16}{hits:12}");
     }
     for gap in &gaps {
-        println!("  {} x {} x {}: {} times", gap.fault, gap.transition, gap.refusal, gap.hits);
+        let Gap { cell, hits } = gap;
+        println!("  {} x {} x {}: {hits} times", cell.fault(), cell.transition(), cell.refusal());
     }
     println!("{} of {possible} combinations were seen {least} times or more", possible - gaps.len());
     gaps.is_empty()

@@ -121,6 +121,8 @@ pub struct Cast {
     pub names: Vec<NameCast>,
     /// Edge processes of a region, behind one load balancer.
     pub processes: usize,
+    /// One of them holds the region's lease: the first that runs. Else each speaks for the region.
+    pub leased: bool,
     /// Endpoints of each service in a region that has it.
     pub endpoints: usize,
     /// What each region's edges decide by; only `own` differs, and what a file makes differ.
@@ -211,6 +213,7 @@ impl Cast {
             services,
             names,
             processes: 1,
+            leased: false,
             endpoints: 2,
             policies: configs.iter().map(|config| (*config.policy).clone()).collect(),
             steady: capacity.iter().all(Option::is_none),

@@ -91,18 +91,52 @@ fn row(transition: &Transition) -> Option<(usize, Option<&DnsName>)> {
     })
 }
 
-/// A cell with too few hits.
+/// One combination of fault, transition and refusal, by its place among all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell(usize);
+
+/// How many combinations there are, the impossible ones among them.
+pub(super) fn cells() -> usize {
+    Fault::KINDS.len() * TRANSITIONS.len() * refusals()
+}
+
+impl Cell {
+    pub(super) const fn at(place: usize) -> Self {
+        Self(place)
+    }
+
+    fn of(fault: usize, row: usize, column: usize) -> Self {
+        Self((fault * TRANSITIONS.len() + row) * refusals() + column)
+    }
+
+    pub const fn place(self) -> usize {
+        self.0
+    }
+
+    pub fn fault(self) -> &'static str {
+        Fault::KINDS.get(self.0 / (TRANSITIONS.len() * refusals())).copied().unwrap_or_default()
+    }
+
+    pub fn transition(self) -> &'static str {
+        TRANSITIONS[self.0 / refusals() % TRANSITIONS.len()]
+    }
+
+    /// `none`: nothing was held back.
+    pub fn refusal(self) -> &'static str {
+        refusal_name(self.0 % refusals())
+    }
+}
+
+/// A combination with too few hits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gap {
-    pub fault: &'static str,
-    pub transition: &'static str,
-    pub refusal: &'static str,
+    pub cell: Cell,
     pub hits: u32,
 }
 
 impl Coverage {
     pub(super) fn new() -> Self {
-        Self { cells: vec![0; Fault::KINDS.len() * TRANSITIONS.len() * refusals()] }
+        Self { cells: vec![0; cells()] }
     }
 
     /// `refusals`: by name, as they stand after the transition.
@@ -119,8 +153,7 @@ impl Coverage {
         let column = refusal
             .map_or(0, |refusal| 1 + Refusal::ALL.iter().position(|r| *r == refusal).unwrap_or_default());
         for fault in faults {
-            let cell = (fault * TRANSITIONS.len() + row) * refusals() + column;
-            if let Some(hits) = self.cells.get_mut(cell) {
+            if let Some(hits) = self.cells.get_mut(Cell::of(fault, row, column).place()) {
                 *hits = hits.saturating_add(1);
             }
         }
@@ -138,34 +171,20 @@ impl Coverage {
 
     /// Each possible cell with fewer than `least` hits, and how many cells are possible.
     pub fn gaps(&self, least: u32) -> (Vec<Gap>, usize) {
-        let mut gaps = Vec::new();
-        let mut possible = 0;
-        for (fault, kind) in Fault::KINDS.iter().enumerate() {
-            for (row, transition) in TRANSITIONS.iter().enumerate() {
-                for column in 0..refusals() {
-                    let refusal = refusal_name(column);
-                    if impossible(transition, refusal).is_some() {
-                        continue;
-                    }
-                    possible += 1;
-                    let cell = (fault * TRANSITIONS.len() + row) * refusals() + column;
-                    let hits = self.cells.get(cell).copied().unwrap_or_default();
-                    if hits < least {
-                        gaps.push(Gap { fault: kind, transition, refusal, hits });
-                    }
-                }
-            }
-        }
-        (gaps, possible)
+        let all = (0..cells()).map(Cell::at);
+        let possible: Vec<Cell> =
+            all.filter(|cell| impossible(cell.transition(), cell.refusal()).is_none()).collect();
+        let hits = |cell: Cell| self.cells.get(cell.place()).copied().unwrap_or_default();
+        let gaps = possible.iter().map(|cell| Gap { cell: *cell, hits: hits(*cell) });
+        (gaps.filter(|gap| gap.hits < least).collect(), possible.len())
     }
 
     /// Hits by transition and refusal, whatever the fault.
     pub fn pairs(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         let mut pairs = BTreeMap::new();
-        for (cell, hits) in self.cells.iter().enumerate() {
-            let (rest, column) = (cell / refusals(), cell % refusals());
-            let transition = TRANSITIONS[rest % TRANSITIONS.len()];
-            *pairs.entry((transition, refusal_name(column))).or_insert(0) += u64::from(*hits);
+        for (place, hits) in self.cells.iter().enumerate() {
+            let cell = Cell::at(place);
+            *pairs.entry((cell.transition(), cell.refusal())).or_insert(0) += u64::from(*hits);
         }
         pairs
     }
@@ -175,9 +194,14 @@ impl Coverage {
 /// `None`: it can. That a fault is active beside forbids nothing, since faults overlap.
 pub fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
     match (transition, refusal) {
-        ("verdict no_majority", "disagreement" | "no_evidence")
-        | ("verdict disagreement", "no_majority" | "no_evidence") => {
-            Some("these verdicts are about the voter, and all regions have the same one")
+        (_, "never_empty" | "max_shift") => {
+            Some("what is proposed keeps to it, and the rule is asked all the same")
+        }
+        ("verdict no_majority", refusal) if !matches!(refusal, "none" | "foreign" | "no_majority") => {
+            Some("all regions are undecided then: nothing is called for, and this rule is not asked")
+        }
+        ("verdict disagreement", refusal) if !matches!(refusal, "none" | "foreign" | "disagreement") => {
+            Some("all regions are undecided then: nothing is called for, and this rule is not asked")
         }
         (
             "verdict up" | "verdict down" | "verdict isolated" | "verdict split" | "verdict no_evidence",

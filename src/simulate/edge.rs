@@ -4,7 +4,7 @@ use super::event::{Edgewise, Event};
 use super::invariants::Held;
 use super::run::Run;
 use crate::domain::fleet::{
-    EndpointAnswer, Input, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer,
+    EndpointAnswer, Input, Lease, Outcome, OutcomeResult, OutcomeRun, Probe, ProbeFailure, RegionAnswer,
 };
 use crate::domain::latency::Rtt;
 use crate::domain::time::Time;
@@ -174,6 +174,22 @@ impl Run<'_> {
                 result: OutcomeResult::Failure,
             };
             self.feed(edge, Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]))?;
+        }
+        Ok(())
+    }
+
+    /// Tells processes who of their region holds the lease: the first that runs.
+    pub(super) fn settle_leases(&mut self) -> Held {
+        for region in 0..self.cast.regions.len() {
+            let holder = self.cast.edges_of(region).find(|edge| self.edges[*edge].is_some());
+            for edge in self.cast.edges_of(region) {
+                let held = holder == Some(edge);
+                let Some(process) = self.edges[edge].as_mut().filter(|p| p.holds != Some(held)) else {
+                    continue;
+                };
+                process.holds = Some(held);
+                self.feed(edge, Input::Lease(Lease { held }))?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A scenario from a seed: a small world, and faults of every kind that overlap, at a pace at which
 //! hold-downs are seconds.
 
+use super::aimed;
 use super::cast::{Cast, NoWorld, Pace};
 use super::faults::{Expect, Fault, Scenario, Step};
 use super::noise::{Dice, Noise};
@@ -19,12 +20,12 @@ const LAST_MS: u64 = 380_000;
 
 /// The shape of a small world.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    regions: usize,
-    services: usize,
-    names: usize,
-    simple: bool,
-    capacity: Option<u32>,
+pub(super) struct Shape {
+    pub(super) regions: usize,
+    pub(super) services: usize,
+    pub(super) names: usize,
+    pub(super) simple: bool,
+    pub(super) capacity: Option<u32>,
 }
 
 impl Scenario {
@@ -34,18 +35,21 @@ impl Scenario {
     /// Never in a tested build: a test makes many.
     pub fn generate(seed: u64) -> Result<Self, NoWorld> {
         let mut dice = Noise::new(seed).stream(1).dice();
-        let services = dice.pick(&[1, 1, 1, 2]);
-        let shape = Shape {
-            regions: dice.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6]),
-            services,
-            names: if services == 2 { dice.pick(&[1, 2]) } else { 1 },
-            simple: dice.below(5) == 0,
-            capacity: dice.pick(&[None, None, Some(1000), Some(150)]),
+        let aim = aimed::aim(seed);
+        let shape = match aim {
+            Some(aim) => aimed::shape(aim, &mut dice),
+            None => shape(&mut dice),
         };
         let mut cast = Cast::of(&configs(shape)?)?;
         adjust(&mut cast, seed, &mut dice);
+        if let Some(aim) = aim {
+            aimed::tune(&mut cast, aim);
+        }
         let background_loss = dice.pick(&[0, 0, 1, 3]);
-        let steps = steps(&cast, &mut dice);
+        let steps = match aim {
+            Some(aim) => aimed::steps(&cast, aim, &mut dice),
+            None => steps(&cast, &mut dice),
+        };
         let moves = |step: &Step| {
             matches!(step.fault, Fault::SlowLink { .. } | Fault::Surge { .. } | Fault::CapacityLoss { .. })
         };
@@ -53,6 +57,18 @@ impl Scenario {
         let (title, expect) = (String::new(), Expect::default());
         let cast = Arc::new(cast);
         Ok(Self { title, seed, cast, background_loss, length: LENGTH, steps, expect })
+    }
+}
+
+/// Of a random world.
+fn shape(dice: &mut Dice) -> Shape {
+    let services = dice.pick(&[1, 1, 1, 2]);
+    Shape {
+        regions: dice.pick(&[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6]),
+        services,
+        names: if services == 2 { dice.pick(&[1, 2]) } else { 1 },
+        simple: dice.below(5) == 0,
+        capacity: dice.pick(&[None, None, Some(1000), Some(150)]),
     }
 }
 
@@ -181,6 +197,14 @@ fn steps(cast: &Cast, dice: &mut Dice) -> Vec<Step> {
     }
     steps.sort_by_key(|s| s.at);
     steps
+}
+
+/// A fault of this kind: every kind is drawn once in fifty times or more often.
+pub(super) fn of_kind(kind: &str, cast: &Cast, dice: &mut Dice) -> Fault {
+    let first = draw(cast, dice);
+    let drawn = (0..10_000).map(|_| draw(cast, dice));
+    let is = |fault: &Fault| Fault::KINDS.get(fault.kind()) == Some(&kind);
+    std::iter::once(first.clone()).chain(drawn).find(is).unwrap_or(first)
 }
 
 fn draw(cast: &Cast, dice: &mut Dice) -> Fault {

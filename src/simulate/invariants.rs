@@ -146,6 +146,9 @@ impl Truth<'_> {
     }
 }
 
+/// Readers take two claims that are less apart for one: that of a change which leaves all sets as they were.
+const ONE_CLAIM: Duration = Duration::from_secs(1);
+
 /// What rounding to whole points of a hundred may add to a change or hide in it.
 const POINT: f64 = 0.01 + 1e-9;
 
@@ -316,7 +319,7 @@ impl Invariants {
             let pause = previous.map(|at| sent.stamp.since(at));
             let hold_down = truth.cast.failover().hold_down;
             truth.require(
-                pause.is_none_or(|p| p + truth.cast.pace.skew * 2 + self.skew_max >= hold_down),
+                pause.is_none_or(|p| p + ONE_CLAIM + truth.cast.pace.skew * 2 + self.skew_max >= hold_down),
                 Rule::HoldDown,
                 || format!("{pause:?} after the last change: {plan:?}"),
             )?;

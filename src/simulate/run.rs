@@ -36,6 +36,8 @@ pub(super) struct Process {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// When it last decided.
     pub(super) decided: Time,
+    /// Whether it was told that it holds the lease.
+    pub(super) holds: Option<bool>,
     wake: Time,
     /// Inputs that wait for a stalled control task.
     backlog: Vec<Input>,
@@ -276,7 +278,7 @@ impl<'a> Run<'a> {
                 self.feed(edge, input)?;
             }
         }
-        Ok(())
+        if self.cast.leased { self.settle_leases() } else { Ok(()) }
     }
 
     /// A new process at an edge, with its names resolved.
@@ -295,6 +297,7 @@ impl<'a> Run<'a> {
             view: None,
             snapshot: None,
             decided: self.now,
+            holds: None,
             wake: self.now,
             backlog: Vec::new(),
             refusals: vec![None; self.cast.names.len()],
