@@ -42,8 +42,9 @@ conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
 	$(CARGO) test --locked --test conformance -- --include-ignored
 
+# The binary as the tests build it, so that nothing is built twice after `make test`.
 test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, against stand-ins for AWS
-	$(CARGO) build --locked
+	$(CARGO) test --locked --no-run --test aws_run
 	scripts/test-aws.sh
 
 # Some minutes: a watch lives for one, and one test waits for that. PROXIMA_KUBE_AWAY=60 keeps the API away for a minute.

@@ -18,6 +18,7 @@ pub mod demo;
 pub mod dns;
 pub mod domain;
 pub mod error_chain;
+pub mod followers;
 pub mod inquiry;
 pub mod journal;
 pub mod kube;

@@ -16,6 +16,7 @@ use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{ProbePace, ServiceSnapshot, Snapshot};
 use crate::domain::view::View;
 use crate::error_chain::chain;
+use crate::followers::Followers;
 use crate::metrics::control::ControlMetrics;
 use crate::peer::{Board, VIEW_BYTES_MAX, VIEW_PATH};
 use crate::trust::{Speech, Trusts};
@@ -24,7 +25,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 mod exchange;
@@ -60,13 +60,13 @@ pub async fn run(mut wiring: Wiring) {
     let mut trusts = Trusts::default();
     let mut config = wiring.config.borrow_and_update().clone();
     renew(&mut trusts, &config).await;
-    let mut targets = Targets::default();
+    let mut followers = Followers::default();
     let mut seen: Option<Arc<Snapshot>> = None;
     loop {
         wiring.published.borrow_and_update();
         let snapshot = wiring.snapshot.load_full();
         if !seen.is_some_and(|seen| asks_the_same(&seen, &snapshot)) {
-            targets.reconcile(wanted(&config, &snapshot, &trusts), &wiring);
+            reconcile(&mut followers, wanted(&config, &snapshot, &trusts), &wiring);
         }
         seen = Some(snapshot);
         tokio::select! {
@@ -79,13 +79,7 @@ pub async fn run(mut wiring: Wiring) {
                 renew(&mut trusts, &config).await;
                 seen = None;
             }
-            ended = targets.tasks.join_next(), if !targets.tasks.is_empty() => {
-                if let Some(Err(error)) = ended
-                    && error.is_panic()
-                {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
+            never = followers.supervise() => match never {},
         }
     }
 }
@@ -190,49 +184,23 @@ fn authority(service: &Service, address: SocketAddr) -> String {
     service.tls.as_ref().map_or_else(|| at.to_string(), |tls| format!("{}:{}", tls.server_name, at.port()))
 }
 
-/// The running probe tasks; all end when it is dropped.
-#[derive(Default)]
-struct Targets {
-    running: BTreeMap<Target, (watch::Sender<Dial>, AbortHandle)>,
-    tasks: JoinSet<()>,
-}
-
-impl Targets {
-    fn reconcile(&mut self, wanted: BTreeMap<Target, Dial>, wiring: &Wiring) {
-        self.running.retain(|target, (_, task)| {
-            let keep = wanted.contains_key(target);
-            if !keep {
-                if let Target::Region(region) = target {
-                    wiring.board.forget(region);
-                }
-                task.abort();
-            }
-            keep
-        });
-        for (target, dial) in wanted {
-            if let Some((current, _)) = self.running.get(&target) {
-                current.send_if_modified(|current| {
-                    let differs = *current != dial;
-                    if differs {
-                        *current = dial;
-                    }
-                    differs
-                });
-                continue;
-            }
-            let (sender, dials) = watch::channel(dial);
-            let reporter = Reporter {
-                inputs: wiring.inputs.clone(),
-                metrics: wiring.metrics.clone(),
-                board: Arc::clone(&wiring.board),
-                clock: wiring.clock,
-                unfit: None,
-            };
-            let task = self.tasks.spawn(probe(target.clone(), dials, reporter));
-            self.running.insert(target, (sender, task));
+fn reconcile(followers: &mut Followers<Target, Dial>, wanted: BTreeMap<Target, Dial>, wiring: &Wiring) {
+    let begin = |target: &Target, dials| {
+        let reporter = Reporter {
+            inputs: wiring.inputs.clone(),
+            metrics: wiring.metrics.clone(),
+            board: Arc::clone(&wiring.board),
+            clock: wiring.clock,
+            unfit: None,
+        };
+        probe(target.clone(), dials, reporter)
+    };
+    followers.reconcile(wanted, begin, |target, _| {
+        if let Target::Region(region) = target {
+            wiring.board.forget(region);
         }
-        wiring.metrics.probe_targets(self.running.len());
-    }
+    });
+    wiring.metrics.probe_targets(followers.count());
 }
 
 /// Probes one target until it is aborted or nobody listens.

@@ -10,6 +10,7 @@
 use crate::config::{Config, Host, HostPort, Resolver};
 use crate::domain::fleet::{Input, Target};
 use crate::domain::name::{DnsName, Zone};
+use crate::followers::Followers;
 use crate::metrics::control::ControlMetrics;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -22,7 +23,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Most addresses that one service or region may have: more would be probed and carried for nothing.
@@ -54,34 +54,13 @@ enum ResolveError {
 /// When a look-up task panicked: its panic is passed on, so that the process
 /// ends instead of running on with addresses that nobody renews.
 pub async fn run(mut wiring: Wiring) {
-    let mut running: BTreeMap<Owner, (watch::Sender<Spec>, AbortHandle)> = BTreeMap::new();
-    let mut tasks = JoinSet::new();
+    let mut followers = Followers::default();
     loop {
-        let config = wiring.config.borrow_and_update().clone();
-        let wanted = owners(&config);
-        running.retain(|target, (_, task)| {
-            let keep = wanted.contains_key(target);
-            if !keep {
-                task.abort();
-                wiring.metrics.resolve_forgotten(&label(target));
-            }
-            keep
-        });
-        for (target, hosts) in wanted {
-            let spec = Spec { zones: zones(&config, &target), hosts, resolver: config.resolver.clone() };
-            if let Some((current, _)) = running.get(&target) {
-                current.send_if_modified(|current| {
-                    *current != spec && {
-                        *current = spec;
-                        true
-                    }
-                });
-                continue;
-            }
-            let (sender, specs) = watch::channel(spec);
+        let wanted = wanted(&wiring.config.borrow_and_update());
+        let begin = |owner: &Owner, specs| {
             let follower = Follower {
-                label: label(&target),
-                owner: target.clone(),
+                label: label(owner),
+                owner: owner.clone(),
                 names: BTreeMap::new(),
                 sent: None,
                 zoned: BTreeMap::new(),
@@ -89,24 +68,12 @@ pub async fn run(mut wiring: Wiring) {
                 siblings: wiring.siblings.clone(),
                 metrics: wiring.metrics.clone(),
             };
-            running.insert(target, (sender, tasks.spawn(follower.run(specs))));
-        }
-        loop {
-            tokio::select! {
-                changed = wiring.config.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    break;
-                }
-                ended = tasks.join_next(), if !tasks.is_empty() => {
-                    if let Some(Err(error)) = ended
-                        && error.is_panic()
-                    {
-                        std::panic::resume_unwind(error.into_panic());
-                    }
-                }
-            }
+            follower.run(specs)
+        };
+        followers.reconcile(wanted, begin, |owner, _| wiring.metrics.resolve_forgotten(&label(owner)));
+        tokio::select! {
+            changed = wiring.config.changed() => if changed.is_err() { return },
+            never = followers.supervise() => match never {},
         }
     }
 }
@@ -121,7 +88,7 @@ enum Owner {
 }
 
 /// Services with own endpoints, every other region, and the pods of the own one.
-fn owners(config: &Config) -> BTreeMap<Owner, Vec<HostPort>> {
+fn wanted(config: &Config) -> BTreeMap<Owner, Spec> {
     // The others' are told by the cluster.
     let services = config.services.iter().filter(|(_, service)| service.kubernetes.is_none());
     let services = services.map(|(id, service)| (Target::Service(id.clone()), service.endpoints.clone()));
@@ -130,7 +97,12 @@ fn owners(config: &Config) -> BTreeMap<Owner, Vec<HostPort>> {
             Some((Target::Peer(id.clone()), vec![region.peer.as_ref()?.at.clone()]))
         });
     let core = services.chain(peers).map(|(target, hosts)| (Owner::Core(target), hosts));
-    core.chain(config.siblings.iter().map(|at| (Owner::Siblings, vec![at.clone()]))).collect()
+    let all = core.chain(config.siblings.iter().map(|at| (Owner::Siblings, vec![at.clone()])));
+    all.map(|(owner, hosts)| {
+        let spec = Spec { zones: zones(config, &owner), hosts, resolver: config.resolver.clone() };
+        (owner, spec)
+    })
+    .collect()
 }
 
 /// Zones of an owner's endpoints, where they are stated.

@@ -24,6 +24,7 @@ const LEAVES: &[&str] = &[
     "clock",
     "config",
     "error_chain",
+    "followers",
     "inquiry",
     "journal",
     "lease",

@@ -16,6 +16,7 @@ use crate::config::{ClusterService, Config, Kubernetes};
 use crate::domain::fleet::{Input, Target};
 use crate::domain::name::{ServiceId, Zone};
 use crate::error_chain::chain;
+use crate::followers::Followers;
 use crate::metrics::kube::{KubeMetrics, WatchFailure};
 use futures_util::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -27,7 +28,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// For one page of a list, and for the beginning of a watch.
@@ -64,49 +64,19 @@ pub struct Wiring {
 /// When a follower panicked: its panic is passed on, so that the process ends instead of running on with
 /// endpoints that nobody renews.
 pub async fn run(mut wiring: Wiring) {
-    let mut running: BTreeMap<String, (watch::Sender<Arc<Spec>>, AbortHandle)> = BTreeMap::new();
-    let mut tasks = JoinSet::new();
+    let mut followers = Followers::default();
     loop {
         let wanted = wanted(&wiring.config.borrow_and_update());
-        running.retain(|namespace, (current, task)| {
-            let keep = wanted.contains_key(namespace);
-            if !keep {
-                task.abort();
-                wiring.metrics.forget(namespace);
-                current.borrow().services.keys().for_each(|id| wiring.metrics.forget_service(id.as_str()));
-            }
-            keep
-        });
-        for (namespace, spec) in wanted {
-            if let Some((current, _)) = running.get(&namespace) {
-                current.send_if_modified(|current| {
-                    **current != spec && {
-                        *current = Arc::new(spec);
-                        true
-                    }
-                });
-                continue;
-            }
-            let (sender, specs) = watch::channel(Arc::new(spec));
-            let follower = Follower::new(namespace.clone(), &wiring);
-            running.insert(namespace, (sender, tasks.spawn(follower.run(specs))));
-        }
-        loop {
-            tokio::select! {
-                changed = wiring.config.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    break;
-                }
-                ended = tasks.join_next(), if !tasks.is_empty() => {
-                    if let Some(Err(error)) = ended
-                        && error.is_panic()
-                    {
-                        std::panic::resume_unwind(error.into_panic());
-                    }
-                }
-            }
+        let wanted = wanted.into_iter().map(|(namespace, spec)| (namespace, Arc::new(spec))).collect();
+        let begin = |namespace: &String, specs| Follower::new(namespace.clone(), &wiring).run(specs);
+        let forget = |namespace: &String, spec: &Arc<Spec>| {
+            wiring.metrics.forget(namespace);
+            spec.services.keys().for_each(|id| wiring.metrics.forget_service(id.as_str()));
+        };
+        followers.reconcile(wanted, begin, forget);
+        tokio::select! {
+            changed = wiring.config.changed() => if changed.is_err() { return },
+            never = followers.supervise() => match never {},
         }
     }
 }

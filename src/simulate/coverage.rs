@@ -5,13 +5,14 @@ use super::faults::Fault;
 use crate::domain::fleet::Transition;
 use crate::domain::health::{State, Word};
 use crate::domain::name::DnsName;
-use crate::domain::plan::Refusal;
+use crate::domain::plan::{Check, CheckOutcome, Refusal};
+use crate::domain::snapshot::Snapshot;
 use crate::domain::votes::{Undecided, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How often each (fault, transition, refusal) was seen: while the fault was active, an edge's state
-/// made the transition, and after it that refusal held back (or none did) a change of the name.
+/// made the transition, and after it that rule refused a change of the name, maybe with others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     cells: Vec<u32>,
@@ -38,7 +39,7 @@ pub const TRANSITIONS: [&str; 17] = [
     "gate open",
 ];
 
-/// `None` first: nothing was held back.
+/// And one for nothing refused, which is the first.
 fn refusals() -> usize {
     Refusal::ALL.len() + 1
 }
@@ -49,6 +50,13 @@ fn refusal_name(column: usize) -> &'static str {
         0 => "none",
         nth => Refusal::ALL.get(nth - 1).map_or("", |r| r.as_str()),
     }
+}
+
+/// The columns of the rules that refuse.
+fn columns(checks: &[Check]) -> Vec<usize> {
+    let refuses = |check: &&Check| matches!(check.outcome, CheckOutcome::Refused(_));
+    let column = |check: &Check| Refusal::ALL.iter().position(|rule| *rule == check.rule).map(|nth| nth + 1);
+    checks.iter().filter(refuses).filter_map(column).collect()
 }
 
 /// The row of a transition, and the name that it is about, if it is about one.
@@ -121,7 +129,7 @@ impl Cell {
         TRANSITIONS[self.0 / refusals() % TRANSITIONS.len()]
     }
 
-    /// `none`: nothing was held back.
+    /// `none`: nothing was refused.
     pub fn refusal(self) -> &'static str {
         refusal_name(self.0 % refusals())
     }
@@ -139,22 +147,24 @@ impl Coverage {
         Self { cells: vec![0; cells()] }
     }
 
-    /// `refusals`: by name, as they stand after the transition.
+    /// `snapshot`: what the edge published after the transition.
     pub(super) fn note(
         &mut self,
         cast: &Cast,
         transition: &Transition,
         faults: impl Iterator<Item = usize>,
-        refusals_now: &[Option<Refusal>],
+        snapshot: Option<&Snapshot>,
     ) {
         let Some((row, name)) = row(transition) else { return };
-        let name = name.map_or(Some(0), |name| cast.name(name));
-        let refusal = name.and_then(|name| refusals_now.get(name)).copied().flatten();
-        let column = refusal
-            .map_or(0, |refusal| 1 + Refusal::ALL.iter().position(|r| *r == refusal).unwrap_or_default());
+        let name = name.or_else(|| cast.names.first().map(|first| &first.name));
+        let status = name.and_then(|name| snapshot?.names.get(name));
+        let refused = status.map(|status| columns(&status.checks)).unwrap_or_default();
+        let refused = if refused.is_empty() { vec![0] } else { refused };
         for fault in faults {
-            if let Some(hits) = self.cells.get_mut(Cell::of(fault, row, column).place()) {
-                *hits = hits.saturating_add(1);
+            for column in &refused {
+                if let Some(hits) = self.cells.get_mut(Cell::of(fault, row, *column).place()) {
+                    *hits = hits.saturating_add(1);
+                }
             }
         }
     }

@@ -8,12 +8,12 @@ use super::fabric::Fabric;
 use super::store::{Sent, Store, Stored};
 use super::world::{Trouble, World};
 use crate::domain::name::{EntryId, RegionId};
-use crate::domain::plan::{Plan, Reason};
+use crate::domain::plan::{HOUR, Plan, Reason};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -166,6 +166,8 @@ pub struct Applied<'a> {
 pub struct Invariants {
     /// By name: when the last change was sent, by its writer's clock.
     last_stamp: Vec<Option<Time>>,
+    /// By name: when changes were applied, those of the last hour.
+    changes: Vec<VecDeque<Time>>,
     /// By edge: plans that Route 53 refused to it, and when it was told.
     refused: Vec<BTreeMap<u64, Time>>,
     /// By name: when a hand moved users.
@@ -185,6 +187,7 @@ impl Invariants {
     pub fn new(cast: &Cast) -> Self {
         Self {
             last_stamp: vec![None; cast.names.len()],
+            changes: vec![VecDeque::new(); cast.names.len()],
             refused: vec![BTreeMap::new(); cast.edges()],
             edited: vec![Time::ZERO; cast.names.len()],
             started: vec![Time::ZERO; cast.edges()],
@@ -200,6 +203,13 @@ impl Invariants {
         self.started[edge] = now;
         self.knows_demand[edge] = false;
         self.latched[edge].fill(None);
+    }
+
+    /// Whether a name has had all the changes that it may have in an hour.
+    pub fn spent(&self, truth: &Truth<'_>) -> bool {
+        let recent =
+            |changes: &VecDeque<Time>| changes.iter().filter(|at| truth.now.since(**at) < HOUR).count();
+        self.changes.iter().any(|changes| recent(changes) >= truth.cast.failover().max_changes_per_hour)
     }
 
     pub fn skewed(&mut self, by: Duration) {
@@ -314,6 +324,9 @@ impl Invariants {
                 self.moved(truth, applied, entry, (&change.from, &change.to), region)?;
             }
         }
+        let changes = &mut self.changes[*name];
+        changes.retain(|at| truth.now.since(*at) < HOUR);
+        changes.push_back(truth.now);
         let previous = self.last_stamp[*name].replace(sent.stamp);
         if plan.reason == Reason::Ramp {
             let pause = previous.map(|at| sent.stamp.since(at));

@@ -15,7 +15,6 @@ use super::seams::Seams;
 use super::store::Store;
 use super::world::{Active, World};
 use crate::domain::fleet::{Fleet, Input, Output, Target, Transition};
-use crate::domain::plan::Refusal;
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
@@ -41,8 +40,6 @@ pub(super) struct Process {
     wake: Time,
     /// Inputs that wait for a stalled control task.
     backlog: Vec<Input>,
-    /// By name: the rule that holds a change back.
-    refusals: Vec<Option<Refusal>>,
     pub(super) provider: Provider,
 }
 
@@ -300,7 +297,6 @@ impl<'a> Run<'a> {
             holds: None,
             wake: self.now,
             backlog: Vec::new(),
-            refusals: vec![None; self.cast.names.len()],
             provider: Provider::default(),
         });
         for service in 0..self.cast.services.len() {
@@ -376,14 +372,14 @@ impl<'a> Run<'a> {
                 self.write(edge, plan)
             }
             Output::Moved(transition) => {
-                self.transition(edge, transition);
+                self.transition(transition);
                 Ok(())
             }
             Output::Operated { .. } => Ok(()),
         }
     }
 
-    fn transition(&mut self, edge: usize, transition: Transition) {
+    fn transition(&mut self, transition: Transition) {
         use crate::domain::votes::Verdict;
         match &transition {
             Transition::Verdict { to: Verdict::Isolated, .. } => self.count("isolated"),
@@ -391,15 +387,7 @@ impl<'a> Run<'a> {
                 self.count("verdicts down");
                 self.recorder.down(self.now, self.cast.region(region));
             }
-            Transition::Refused { name, refusal } => {
-                if let Some(refusal) = refusal {
-                    self.count(refusal.as_str());
-                }
-                let name = self.cast.name(name);
-                if let (Some(process), Some(name)) = (&mut self.edges[edge], name) {
-                    process.refusals[name] = *refusal;
-                }
-            }
+            Transition::Refused { refusal: Some(refusal), .. } => self.count(refusal.as_str()),
             Transition::Gate { closed: true, .. } => self.count("gates closed"),
             _ => {}
         }
@@ -411,10 +399,10 @@ impl<'a> Run<'a> {
     /// Notes which transitions met which faults and refusals.
     fn cover(&mut self, edge: usize) {
         let Some(coverage) = &mut self.coverage else { return };
-        let refusals = self.edges[edge].as_ref().map(|p| p.refusals.as_slice()).unwrap_or_default();
+        let snapshot = self.edges[edge].as_ref().and_then(|process| process.snapshot.as_deref());
         let active = self.active.iter().map(|active| self.scenario.steps[active.step].fault.kind());
         for transition in self.moved.drain(..) {
-            coverage.note(&self.cast, &transition, active.clone(), refusals);
+            coverage.note(&self.cast, &transition, active.clone(), snapshot);
         }
     }
 
@@ -457,7 +445,8 @@ impl<'a> Run<'a> {
             return Ok(now >= self.scenario.length);
         };
         if calm > self.recovery_max() {
-            if self.tight || self.cast.users.iter().any(|u| u.swing > 0.0) {
+            let held_back = self.tight || self.invariants.spent(&self.truth());
+            if held_back || self.cast.users.iter().any(|u| u.swing > 0.0) {
                 return Ok(now >= self.scenario.length);
             }
             let text = format!("{why}, {calm:?} after the last fault");

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// A service with less than this of all requests bounds nothing: its share is noise.
 const SHARE_MIN: f64 = 0.01;
 
+/// Sets that were read within this part of a hold-down are those that users follow: a change since has led few away.
+const READ_WITHIN: u32 = 4;
+
 /// What users ask of the regions now.
 pub(super) struct Entering {
     /// Requests a second, of every region that is heard.
@@ -42,8 +45,9 @@ impl Fleet {
         let hold_down = self.policy.failover.hold_down;
         let Some(record) = self.names.get_mut(name) else { return };
         record.demand.entered(&entering.rps, hold_down, now);
-        // Users must have followed the last change.
-        if now.since(record.sets_since) < hold_down {
+        // Users must have followed the last change, and there must be none that was not read yet.
+        let read = record.read_at.is_some_and(|at| now.since(at) <= hold_down / READ_WITHIN);
+        if !read || now.since(record.sets_since) < hold_down {
             return;
         }
         let counts = |region: &RegionId| entering.rps.contains_key(region) && !entering.left.contains(region);

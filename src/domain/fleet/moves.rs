@@ -39,7 +39,7 @@ pub(super) struct NameRecord {
     pub(super) parting: Option<Parting>,
     last: Option<LastChange>,
     /// When the records were last read.
-    read_at: Option<Time>,
+    pub(super) read_at: Option<Time>,
     /// Since when the sets are as they are: by the control record, or since a hand has edited them.
     pub(super) sets_since: Time,
     /// When their last writer claims to have changed them.

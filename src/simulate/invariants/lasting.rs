@@ -84,7 +84,8 @@ impl Invariants {
             let well = (0..n).filter(|r| !truth.any(name, *r, |t| t.now)).count();
             let enough = (n == 2 && well == 1) || well > n / 2;
             let plain = truth.world.plain && !stored.frozen && stored.drains.is_empty();
-            if !plain || !enough || well < truth.cast.failover().min_live {
+            let least = truth.cast.failover().min_live.max(truth.cast.failover().require_operator_below);
+            if !plain || !enough || well < least {
                 continue;
             }
             let calm = truth.world.changed_at.max(self.edited[name]);
