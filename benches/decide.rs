@@ -327,7 +327,14 @@ fn judged() -> f64 {
         sets: home.clone(),
     };
     let now = Time::from_millis(1_000_000);
-    let turn = Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, read: true, holds: true };
+    let turn = Turn {
+        rank: 0,
+        waiting_since: None,
+        awake_since: Time::ZERO,
+        read: true,
+        read_at: Some(now),
+        holds: true,
+    };
     let (name, failover) = (DnsName::parse("www.example.com").unwrap(), FailoverPolicy::default());
     let policy = NamePolicy { entries: home, services: BTreeSet::new() };
     let situation = Situation {

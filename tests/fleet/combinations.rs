@@ -365,15 +365,17 @@ fn run(world: &World) -> (Outcome, Option<Time>, [Time; 2]) {
     let ahead = Duration::from_millis(world.ahead_ms().unsigned_abs());
     let claimed = if world.ahead_ms() < 0 { moment.before(ahead) } else { moment + ahead };
     run.fated = true;
-    run.read(2, world.fate == Fate::Returning, claimed);
-    run.seconds(18);
+    for _ in 0..18 / POLL.as_secs() {
+        run.read(2, world.fate == Fate::Returning, claimed);
+        run.seconds(POLL.as_secs());
+    }
     let status = run.edge.snapshot.as_ref().unwrap().names[&www()].clone();
     let moved = run.first_plan.is_some();
     let outcome = Outcome { verdicts: status.verdicts.clone(), moved, refusal: status.refusal };
     let held_until = world.held_until(claimed, read_at);
     // Who starts again needs some seconds to hear of everyone and to see that it is awake.
     let awake = if world.conditions.contains(&OwnRestart) { moment + 3 * FRESH } else { Time::ZERO };
-    (outcome, run.first_plan, [held_until, held_until.max(awake) + Duration::from_millis(500)])
+    (outcome, run.first_plan, [held_until, held_until.max(awake) + POLL + Duration::from_millis(500)])
 }
 
 /// All worlds of so many regions in which at most two things are wrong.

@@ -146,6 +146,9 @@ fn a_writer_whose_clock_is_a_year_ahead_freezes_no_name() {
     assert_eq!(refusal(&edge), Some("hold_down"), "it counts from the first reading");
     read(&mut edge);
     edge.second(4, Edge::all_well);
+    assert_eq!(edge.plans.len(), 0, "users are counted first, at the next reading");
+    read(&mut edge);
+    edge.second(1, Edge::all_well);
     assert_eq!(edge.plans.len(), 1, "{:?}", refusal(&edge));
 }
 

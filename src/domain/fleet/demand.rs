@@ -15,9 +15,6 @@ use std::sync::Arc;
 /// A service with less than this of all requests bounds nothing: its share is noise.
 const SHARE_MIN: f64 = 0.01;
 
-/// Sets that were read within this part of a hold-down are those that users follow: a change since has led few away.
-const READ_WITHIN: u32 = 4;
-
 /// What users ask of the regions now.
 pub(super) struct Entering {
     /// Requests a second, of every region that is heard.
@@ -40,18 +37,26 @@ impl Fleet {
         }
     }
 
-    /// Measures what each entry sends, as long as everyone who holds users can tell.
+    /// Measures what each entry sends, when everyone who holds users could tell for so long that all users go where
+    /// the sets lead; only when the records were just read: whoever counts on between two readings takes users whom
+    /// a new change leads for users of other entries.
     pub(super) fn measure_demand(&mut self, name: &DnsName, entering: &Entering, now: Time) {
         let hold_down = self.policy.failover.hold_down;
         let Some(record) = self.names.get_mut(name) else { return };
         record.demand.entered(&entering.rps, hold_down, now);
-        // Users must have followed the last change, and there must be none that was not read yet.
-        let read = record.read_at.is_some_and(|at| now.since(at) <= hold_down / READ_WITHIN);
-        if !read || now.since(record.sets_since) < hold_down {
-            return;
+        let drained = record.drained(now);
+        let counts = |region: &RegionId| {
+            entering.rps.contains_key(region) && !entering.left.contains(region) && !drained.contains(region)
+        };
+        let tells = record.is_measurable(counts);
+        // Who has just started takes what it sees first: better than nothing.
+        if !tells && record.demand.is_known() {
+            record.led_since = now;
         }
-        let counts = |region: &RegionId| entering.rps.contains_key(region) && !entering.left.contains(region);
-        if record.is_measurable(counts)
+        let followed = now.since(record.led_since) >= hold_down;
+        if std::mem::take(&mut record.just_read)
+            && tells
+            && followed
             && let Some(state) = &record.state
         {
             record.demand.measure(&state.sets);
@@ -109,7 +114,7 @@ impl Fleet {
 }
 
 impl NameRecord {
-    /// Whether everyone who holds users is well and counts them.
+    /// Whether everyone who holds users is well and counts them, and no health check leads them elsewhere.
     fn is_measurable(&self, counts: impl Fn(&RegionId) -> bool) -> bool {
         let mut holders = self.state.iter().flat_map(|state| state.sets.values()).flat_map(|set| set.iter());
         holders.all(|(region, _)| self.verdicts.get(region) == Some(&Verdict::Up) && counts(region))

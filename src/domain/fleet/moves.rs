@@ -39,9 +39,12 @@ pub(super) struct NameRecord {
     pub(super) parting: Option<Parting>,
     last: Option<LastChange>,
     /// When the records were last read.
-    pub(super) read_at: Option<Time>,
-    /// Since when the sets are as they are: by the control record, or since a hand has edited them.
-    pub(super) sets_since: Time,
+    read_at: Option<Time>,
+    /// Since when users are led as they are: by the control record, since a hand has edited the sets, or since
+    /// something else has led them (a drain, a health check that fails).
+    pub(super) led_since: Time,
+    /// The records were read since demand was last looked at.
+    pub(super) just_read: bool,
     /// When their last writer claims to have changed them.
     claimed: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
@@ -85,7 +88,8 @@ impl Default for NameRecord {
             parting: None,
             last: None,
             read_at: None,
-            sets_since: Time::ZERO,
+            led_since: Time::ZERO,
+            just_read: false,
             claimed: None,
             changes: Vec::new(),
             drift: Vec::new(),
@@ -124,8 +128,9 @@ impl NameRecord {
         self.date(&mut state, unmoved, now);
         self.count(&state, unmoved, hold_down, now);
         let edited = self.state.as_ref().is_some_and(|before| before.sets != state.sets);
-        self.sets_since =
-            if edited { now } else { self.sets_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
+        self.led_since =
+            if edited { now } else { self.led_since.max(state.changed_at.unwrap_or(Time::ZERO)) };
+        self.just_read = true;
         self.drift.clear();
         if let Some(before) = &self.state
             && before.fence != state.fence
@@ -279,6 +284,7 @@ impl Fleet {
                     awake_since: self.awake_since,
                     holds: self.sharing.lease.held,
                     read,
+                    read_at: record.read_at,
                 },
                 now,
             });

@@ -69,6 +69,11 @@ impl Demand {
         }
     }
 
+    /// Whether anything was measured.
+    pub fn is_known(&self) -> bool {
+        !self.counted.is_empty()
+    }
+
     /// What plans count with.
     pub fn current(&self) -> BTreeMap<EntryId, f64> {
         self.counted.clone()

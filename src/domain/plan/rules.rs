@@ -173,13 +173,12 @@ fn above_capacity(question: &Question<'_>) -> Answer {
     }
 }
 
-/// Users have followed the last change before the next step of a ramp. Evacuations do not wait.
+/// Users have followed the last change, and were counted, before the next step of a ramp. Evacuations do not wait.
 fn hold_down(question: &Question<'_>) -> Answer {
     if question.step.reason == Reason::Evacuation {
         return NotApplicable;
     }
-    let until = question.situation.held_until(question.situation.state.changed_at);
-    until.map_or(Fine, |until| Against(Detail::Until(until)))
+    question.situation.ramp_held_until().map_or(Fine, |until| Against(Detail::Until(until)))
 }
 
 /// An hour sees so many changes. Evacuations count and are not held back: whoever flaps is not brought

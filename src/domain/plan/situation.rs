@@ -47,6 +47,8 @@ pub struct Turn {
     pub holds: bool,
     /// Whether the records were read since the last plan of this edge failed.
     pub read: bool,
+    /// When the records were last read.
+    pub read_at: Option<Time>,
 }
 
 /// A change of a name's sets, as the difference of two reads.
@@ -108,6 +110,14 @@ impl Situation<'_> {
     /// Share of an entry's users whose home the region is.
     pub(super) fn home(&self, entry: &EntryId, region: &RegionId) -> f64 {
         self.policy.entries.get(entry).map_or(0.0, |set| set.share(region))
+    }
+
+    /// Until when the last change holds back a step of a ramp: until users have followed it, and the records were
+    /// read after that, since demand is measured then.
+    pub(super) fn ramp_held_until(&self) -> Option<Time> {
+        let until = self.state.changed_at? + self.failover.hold_down;
+        let read = self.turn.read_at.is_some_and(|at| until <= at);
+        (self.now < until || !read).then_some(until)
     }
 
     /// Until when a change made at that moment holds others back.

@@ -70,7 +70,10 @@ pub(super) fn capacity(truth: &Truth<'_>, plan: &Plan, snapshot: Option<&Snapsho
     // measured until the truth leaves a band.
     let rounding = whole * (0.02 + BAND);
     truth.require(over <= rounding || spare <= rounding, Rule::Capacity, || {
-        format!("{over:.0}/s too much for who gains, {spare:.0}/s of room elsewhere: {plan:?}")
+        let counted = &status.loads.demand;
+        format!(
+            "{over:.0}/s too much for who gains, {spare:.0}/s of room elsewhere, by demands of {counted:?}: {plan:?}"
+        )
     })
 }
 

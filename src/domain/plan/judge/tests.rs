@@ -48,6 +48,7 @@ fn home() -> BTreeMap<EntryId, WeightedSet> {
 
 impl Case {
     fn new(a: Verdict, b: Verdict, c: Verdict) -> Self {
+        let now = Time::from_millis(10_000_000);
         Self {
             home: home(),
             verdicts: BTreeMap::from([(region("a"), a), (region("b"), b), (region("c"), c)]),
@@ -63,9 +64,16 @@ impl Case {
             changes: Vec::new(),
             room: Room::default(),
             content: None,
-            turn: Turn { rank: 0, waiting_since: None, awake_since: Time::ZERO, holds: true, read: true },
+            turn: Turn {
+                rank: 0,
+                waiting_since: None,
+                awake_since: Time::ZERO,
+                holds: true,
+                read: true,
+                read_at: Some(now),
+            },
             a_to_b: Some(10),
-            now: Time::from_millis(10_000_000),
+            now,
         }
     }
 
