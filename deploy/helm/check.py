@@ -57,6 +57,7 @@ REFUSALS = [
     ("minimal", {"network": "hostPort", "hostPorts": {"web": 80}}, [], 'hostPorts: "web" is no listener'),
     ("minimal", {"service": {"ports": {"web": 80}}}, [], 'service.ports: "web" is no listener'),
     ("minimal", {"service": {"ports": {"http": 0}}}, [], "minimum"),
+    ("minimal", {"service": {"healthCheck": {"intervalSeconds": 5, "timeoutSeconds": 6}}}, [], "which the load balancer refuses"),
     ("minimal", {"image": {"tag": "latest"}}, [], "image"),
     ("minimal", {"replicas": 3}, [], "additional properties 'replicas' not allowed"),
     ("minimal", {"network": "hostNetwork"}, [], "no NetworkPolicy holds"),
