@@ -2,7 +2,7 @@
 
 Every folder of `cases` is rendered and compared with its file in `golden`, linted, read by `proxima check`,
 validated against the API of Kubernetes 1.28 to the newest that the validator knows, and scanned by checkov.
-`REFUSALS` are values that must not render, with what the chart says then.
+`REFUSALS` and `BEHIND_SCHEMA` are values that must not render, with what the chart says then.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,7 @@ REFUSALS = [
     ("minimal", {"network": "hostPort", "hostPorts": {"web": 80}}, [], 'hostPorts: "web" is no listener'),
     ("minimal", {"service": {"ports": {"web": 80}}}, [], 'service.ports: "web" is no listener'),
     ("minimal", {"service": {"ports": {"http": 0}}}, [], "minimum"),
+    ("minimal", {"service": {"healthCheck": {"intervalSeconds": 5, "timeoutSeconds": 6}}}, [], "which the load balancer refuses"),
     ("minimal", {"image": {"tag": "latest"}}, [], "image"),
     ("minimal", {"replicas": 3}, [], "additional properties 'replicas' not allowed"),
     ("minimal", {"network": "hostNetwork"}, [], "no NetworkPolicy holds"),
@@ -70,6 +72,24 @@ REFUSALS = [
     ("host-network", {}, [("0.0.0.0:8080", "0.0.0.0:80")], "listen at 8080 and let the load balancer"),
     ("host-network", {"podMonitor": {"enabled": True}}, [], "where Prometheus cannot reach it"),
     ("host-network", {"service": {"subnets": []}}, [], "1 for 0 subnets; one for each is needed"),
+    ("bucket", {"config": "[edge]"}, [], "at '/config': value must be ''"),
+    ("bucket", {"onConfigChange": "restart"}, [], "at '/onConfigChange': value must be 'reload'"),
+    ("bucket", {"configFrom": {"outline": ""}}, [], "give the text that is at configFrom.s3"),
+    ("bucket", {"configFrom": {"s3": ""}, "config": "[edge]"}, [], "configFrom.outline: only with configFrom.s3"),
+    ("bucket", {"configFrom": {"s3": "s3://Bucket/key"}}, [], "at '/configFrom/s3'"),
+    ("bucket", {"configFrom": {"s3": "s3://bucket/"}}, [], "at '/configFrom/s3'"),
+    ("bucket", {"aws": {"identity": "none"}}, [], "aws.identity: the configuration is in a bucket, which needs credentials"),
+    ("bucket", {}, [("[admin]", "[admin")], "configFrom.outline is not TOML"),
+    ("bucket", {}, [("0.0.0.0:9901", "127.0.0.1:9901")], "the kubelet's probes cannot reach it"),
+    ("bucket", {"stateDir": {"hostPath": "var/lib"}}, [], "at '/stateDir/hostPath'"),
+    ("bucket", {"stateDir": {"sizeLimit": "16MB"}}, [], "at '/stateDir/sizeLimit'"),
+    ("minimal", {"stateDir": {"hostPath": "/var/lib/proxima"}}, [], "stateDir.hostPath: only with configFrom.s3"),
+]
+
+# The same, where the schema refuses them first: what the chart says with `--skip-schema-validation`, or by a tool that knows no schema.
+BEHIND_SCHEMA = [
+    ("bucket", {"config": "[edge]"}, [], "the pods run either this text or what is at configFrom.s3"),
+    ("bucket", {"onConfigChange": "restart"}, [], "edges follow it by themselves: leave it at reload"),
 ]
 
 
@@ -83,7 +103,16 @@ def merged(base, changes):
 
 def values_of(case):
     values = helm.values_from_yaml((HERE / "cases" / case / "values.yaml").read_text())
-    return merged(values, {"config": (HERE / "cases" / case / "proxima.toml").read_text()})
+    return with_text(values, (HERE / "cases" / case / "proxima.toml").read_text())
+
+
+def with_text(values, text):
+    """The text where the chart reads it: of a configuration in a bucket it is the outline."""
+    return merged(values, {"configFrom": {"outline": text}} if values.get("configFrom") else {"config": text})
+
+
+def text_of(values):
+    return values["configFrom"]["outline"] if values.get("configFrom") else values["config"]
 
 
 def render(chart, values):
@@ -168,13 +197,13 @@ def scan(texts):
     return problems + [f"checkov: {one[0]} is in SKIPPED, but nothing fails it any more" for one in SKIPPED if one not in used]
 
 
-def refusals(chart):
+def refusals(chart, cases):
     problems = []
-    for case, changes, edits, said in REFUSALS:
+    for case, changes, edits, said in cases:
         values = merged(values_of(case), changes)
         for old, new in edits:
-            assert old in values["config"], f"{case}: {old}"
-            values["config"] = values["config"].replace(old, new, 1)
+            assert old in text_of(values), f"{case}: {old}"
+            values = with_text(values, text_of(values).replace(old, new, 1))
         try:
             chart.validate_schema(values)
             render(chart, values)
@@ -199,14 +228,18 @@ def main():
             texts[case] = render(chart, values)
             problems += golden(case, texts[case], arguments.bless) + lint(case, values) + validate(case, texts[case])
             problems += configuration(case, arguments.proxima) if arguments.proxima else []
-        problems += refusals(chart)
+        problems += refusals(chart, REFUSALS)
+    with tempfile.TemporaryDirectory() as folder:
+        without_schema = shutil.copytree(CHART, pathlib.Path(folder) / CHART.name, ignore=shutil.ignore_patterns("values.schema.json"))
+        with helm.Chart.load(without_schema) as chart:
+            problems += refusals(chart, BEHIND_SCHEMA)
     if not arguments.proxima:
         print("chart: SKIPPED: `proxima check` of the cases: no binary; build one, or give --proxima FILE")
     problems += scan(texts)
     for one in problems:
         print(f"chart: {one}", file=sys.stderr)
     known = versions()
-    print(f"chart: {len(cases)} cases, {len(REFUSALS)} refusals, Kubernetes {known[0]} to {known[-1]}, Helm {helm.helm_sdk_version()}: {len(problems)} problems")
+    print(f"chart: {len(cases)} cases, {len(REFUSALS) + len(BEHIND_SCHEMA)} refusals, Kubernetes {known[0]} to {known[-1]}, Helm {helm.helm_sdk_version()}: {len(problems)} problems")
     return 1 if problems else 0
 
 

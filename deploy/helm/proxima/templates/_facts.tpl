@@ -5,9 +5,8 @@ What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] l
 EndpointSlices are read, and the lease), `instance` (whether the zone is left to the instance's metadata). Refuses what cannot work, before anything is applied.
 */}}
 {{- define "proxima.facts" -}}
-{{- $text := required "config: give the text of proxima.toml, by --set-file config=proxima.toml" .Values.config -}}
-{{- $config := fromToml $text -}}
-{{- if hasKey $config "Error" -}}{{- fail (printf "config is not TOML: %s" $config.Error) -}}{{- end -}}
+{{- $config := include "proxima.text" . | fromToml -}}
+{{- if hasKey $config "Error" -}}{{- fail (printf "%s is not TOML: %s" (.Values.configFrom.s3 | empty | ternary "config" "configFrom.outline") $config.Error) -}}{{- end -}}
 {{- $region := required "region: say which of [regions] this cluster is in" .Values.region -}}
 {{- if not (hasKey (default dict $config.regions) $region) -}}
 {{- fail (printf "region: %q is none of [regions] of the configuration: %s" $region (keys (default dict $config.regions) | sortAlpha | join ", ")) -}}
@@ -48,6 +47,9 @@ EndpointSlices are read, and the lease), `instance` (whether the zone is left to
 {{- if and .Values.service.enabled (lt $notice (int .Values.service.noticeSeconds)) -}}
 {{- fail (printf "config: edge.drain_notice is %d s, but the load balancer sends new connections for up to service.noticeSeconds (%d s) to a pod that is leaving: set drain_notice = \"%ds\"" $notice (int .Values.service.noticeSeconds) (int .Values.service.noticeSeconds)) -}}
 {{- end -}}
+{{- if and .Values.configFrom.s3 (eq .Values.aws.identity "none") -}}
+{{- fail "aws.identity: the configuration is in a bucket, which needs credentials: podIdentity, irsa or secret (the node's own role is never used)" -}}
+{{- end -}}
 {{- if and $config.dns (eq .Values.aws.identity "none") -}}
 {{- fail "aws.identity: the configuration has [dns], which needs credentials: podIdentity, irsa or secret (the node's own role is never used)" -}}
 {{- end -}}
@@ -59,6 +61,23 @@ EndpointSlices are read, and the lease), `instance` (whether the zone is left to
 {{- $_ := set $facts "kubernetes" (include "proxima.kubernetes" (dict "config" $config "release" .Release.Namespace) | fromJson).is -}}
 {{- $_ := set $facts "instance" (eq (toString (default dict $config.edge).zone) "imds") -}}
 {{- toJson $facts -}}
+{{- end }}
+
+{{/*
+The text that the facts are read from. With `configFrom.s3` the pods run what is in the bucket, which no template can read: the chart
+then goes by `configFrom.outline`, and what only a text in the chart can do is refused.
+*/}}
+{{- define "proxima.text" -}}
+{{- $from := .Values.configFrom -}}
+{{- if $from.s3 -}}
+{{- if .Values.config -}}{{- fail "config: the pods run either this text or what is at configFrom.s3; leave one of the two out (as configFrom.outline the chart reads the text, and no pod runs it)" -}}{{- end -}}
+{{- if eq .Values.onConfigChange "restart" -}}{{- fail "onConfigChange: what is at configFrom.s3 changes without Helm, and edges follow it by themselves: leave it at reload" -}}{{- end -}}
+{{- required "configFrom.outline: give the text that is at configFrom.s3, by --set-file configFrom.outline=proxima.toml; the chart reads ports, drain times and rights from it" $from.outline -}}
+{{- else -}}
+{{- if $from.outline -}}{{- fail "configFrom.outline: only with configFrom.s3; the text that the pods run is `config`" -}}{{- end -}}
+{{- if .Values.stateDir.hostPath -}}{{- fail "stateDir.hostPath: only with configFrom.s3; there is no last good configuration to keep otherwise" -}}{{- end -}}
+{{- required "config: give the text of proxima.toml, by --set-file config=proxima.toml, or say where it is by configFrom.s3" .Values.config -}}
+{{- end -}}
 {{- end }}
 
 {{/* What is asked of the API server: (dict "config" … "release" its namespace) -> { is: null, or namespaces and lease }. */}}

@@ -39,6 +39,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
+{{/* Where the configuration is, as `proxima run` and every other command take it. */}}
+{{- define "proxima.place" -}}
+{{- default "/etc/proxima/proxima.toml" .Values.configFrom.s3 -}}
+{{- end }}
+
+{{/* Where AWS is asked, and as whom. */}}
+{{- define "proxima.awsEnv" -}}
+{{- $facts := include "proxima.facts" . | fromJson -}}
+- { name: AWS_REGION, value: {{ .Values.region | quote }} }
+- { name: AWS_STS_REGIONAL_ENDPOINTS, value: regional }
+# Credentials come from where `aws.identity` says or from nowhere: never the node's role. The zone may.
+- { name: AWS_EC2_METADATA_DISABLED, value: {{ not $facts.instance | quote }} }
+{{- if eq .Values.aws.identity "secret" }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom: { secretKeyRef: { name: {{ required "aws.secretName: say which secret holds the keys" $.Values.aws.secretName }}, key: {{ . }} } }
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Of every container: nothing but the process itself. */}}
 {{- define "proxima.containerSecurity" -}}
 allowPrivilegeEscalation: false
