@@ -11,6 +11,7 @@ use crate::domain::name::DnsName;
 use crate::domain::plan::{Generation, Plan};
 use crate::error_chain::chain;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -52,6 +53,7 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
         }
         Written::Conflict(why) => {
             warn!(%name, "conflict, nothing written: {why}");
+            provider.conflicts.fetch_add(1, Ordering::AcqRel);
             DnsReport::Conflict { name }
         }
         Written::Expired(why) => {

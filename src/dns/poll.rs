@@ -17,6 +17,7 @@ use crate::error_chain::chain;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -40,7 +41,13 @@ pub async fn names(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
         doubt = false;
         for layout in provider.layouts() {
             let what = format!("records of {}", layout.name);
-            match provider.read(layout).await {
+            let conflicts = provider.conflicts.load(Ordering::Acquire);
+            let read = provider.read(layout).await;
+            if conflicts != provider.conflicts.load(Ordering::Acquire) {
+                // What was read may be what a plan of this edge found changed: it is read again, at once.
+                continue;
+            }
+            match read {
                 Ok(reading) => {
                     troubles.working(&what);
                     let read = DnsReport::Read { name: layout.name.clone(), state: reading.state };

@@ -19,6 +19,7 @@ use crate::error_chain::chain;
 use crate::metrics::dns::DnsMetrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -37,6 +38,8 @@ pub struct Provider {
     seen: Mutex<Seen>,
     /// Asks the poll to read at once.
     pub nudge: Notify,
+    /// Plans that were found to rest on old records: a reading that began before is older than that.
+    pub conflicts: AtomicU64,
 }
 
 impl Provider {
@@ -66,6 +69,7 @@ impl Provider {
             checks: ArcSwap::default(),
             seen: Mutex::default(),
             nudge: Notify::new(),
+            conflicts: AtomicU64::new(0),
         })
     }
 

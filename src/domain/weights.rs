@@ -75,9 +75,15 @@ impl WeightedSet {
         self.get(region).map_or(0.0, |w| f64::from(w.get()) / f64::from(total.max(1)))
     }
 
+    /// Each region's share; they add up to 1.
+    pub fn each_share(&self) -> impl Iterator<Item = (&RegionId, f64)> {
+        let total: u32 = self.0.values().map(|w| u32::from(w.get())).sum();
+        self.0.iter().map(move |(region, w)| (region, f64::from(w.get()) / f64::from(total.max(1))))
+    }
+
     /// The set as shares that add up to 1.
     pub fn shares(&self) -> BTreeMap<RegionId, f64> {
-        self.0.keys().map(|region| (region.clone(), self.share(region))).collect()
+        self.each_share().map(|(region, share)| (region.clone(), share)).collect()
     }
 
     /// Whether both have the same regions, each with the same share but for a hundredth at most:

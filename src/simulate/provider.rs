@@ -47,6 +47,8 @@ pub(super) struct Provider {
     /// The loop's call, and whether it shall read again at once.
     reading: Option<u64>,
     nudged: bool,
+    /// A conflict was told since the call: its answer may be older than that.
+    outdated: bool,
     /// Plans under way, by the number of the call or pause that they wait for.
     tasks: BTreeMap<u64, Task>,
 }
@@ -246,7 +248,7 @@ impl Run<'_> {
         if provider.reading.is_some() {
             return;
         }
-        provider.nudged = false;
+        (provider.nudged, provider.outdated) = (false, false);
         let call = self.call(edge, ApiEvent::Read);
         if let Some(provider) = self.provider(edge) {
             provider.reading = Some(call);
@@ -272,7 +274,8 @@ impl Run<'_> {
             let region = self.cast.regions[index].clone();
             self.report(edge, DnsReport::Witness { region, witness: *witness })?;
         }
-        for (index, stored) in reading.names.iter().enumerate() {
+        let outdated = self.provider(edge).is_some_and(|p| p.outdated);
+        for (index, stored) in reading.names.iter().enumerate().filter(|_| !outdated) {
             let name = self.cast.names[index].name.clone();
             let state = self.name_state(edge, stored);
             self.report(edge, DnsReport::Read { name, state })?;
@@ -415,6 +418,9 @@ impl Run<'_> {
                     let batch = task.batch.or(Some(sent));
                     let again = Task { plan, batch, stage: Stage::Pausing, ..*task };
                     return self.pause(edge, again);
+                }
+                if let Some(provider) = self.provider(edge) {
+                    provider.outdated = true;
                 }
                 self.report(edge, DnsReport::Conflict { name })?;
             }

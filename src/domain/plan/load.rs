@@ -1,6 +1,7 @@
 //! What regions are predicted to carry: demand by entry, over sets.
 
 use super::assign::demand;
+use super::moves::Wanted;
 use super::shift::Room;
 use super::{Change, Situation};
 use crate::domain::name::{EntryId, RegionId};
@@ -38,8 +39,11 @@ pub(super) fn carried(room: &Room, sets: &Sets) -> BTreeMap<RegionId, f64> {
     let mut carried = BTreeMap::new();
     for (entry, set) in sets {
         let rps = demand(room, entry);
-        for (region, share) in set.shares() {
-            *carried.entry(region).or_insert(0.0) += rps * share;
+        for (region, share) in set.each_share() {
+            match carried.get_mut(region) {
+                Some(load) => *load += rps * share,
+                None => _ = carried.insert(region.clone(), rps * share),
+            }
         }
     }
     carried
@@ -51,11 +55,24 @@ pub(super) fn changed(sets: &Sets, changes: &BTreeMap<EntryId, Change>) -> Sets 
     sets.iter().map(|(entry, set)| (entry.clone(), set.clone())).chain(to).collect()
 }
 
-/// The first region that changes would send more than it can serve, and more than now.
+/// What each region may be sent on the way to what is wanted: what it can serve, or, where not all users have
+/// room anywhere, what it gets in the end.
+pub(super) fn bounds(situation: &Situation<'_>, wanted: &Wanted) -> BTreeMap<RegionId, f64> {
+    let mut bounds = situation.room.capacity.clone();
+    if wanted.overload_rps > 0.0 {
+        for (region, load) in carried(situation.room, &wanted.sets) {
+            bounds.entry(region).and_modify(|bound| *bound = bound.max(load));
+        }
+    }
+    bounds
+}
+
+/// The first region that changes would send more than its bound, and more than now.
 ///
 /// What rounding to weights may add is not counted: a part of each changed entry's demand.
 pub(super) fn breach(
     situation: &Situation<'_>,
+    bounds: &BTreeMap<RegionId, f64>,
     changes: &BTreeMap<EntryId, Change>,
 ) -> Option<(RegionId, f64, f64)> {
     let room = situation.room;
@@ -66,10 +83,10 @@ pub(super) fn breach(
         here.map(|(entry, _)| demand(room, entry) * ERROR_MAX).sum()
     };
     after.into_iter().find_map(|(region, load)| {
-        let capacity = *room.capacity.get(&region)?;
+        let bound = *bounds.get(&region)?;
         let slack = rounding(&region);
         let grows = load > before.get(&region).copied().unwrap_or(0.0) + slack;
-        (load > capacity + slack && grows).then_some((region, load, capacity))
+        (load > bound + slack && grows).then_some((region, load, bound))
     })
 }
 
@@ -82,13 +99,17 @@ impl Loads {
     ) -> Self {
         let room = situation.room;
         let sets = &situation.state.sets;
-        let [now, next, end] =
-            [sets, &changed(sets, changes), wanted].map(|sets| tenths(carried(room, sets)));
-        let of =
-            |loads: &BTreeMap<RegionId, f64>, region: &RegionId| loads.get(region).copied().unwrap_or(0.0);
+        let loads = |sets: &Sets| tenths(carried(room, sets));
+        let now = loads(sets);
+        // Most of the time nothing is to be changed.
+        let next = (!changes.is_empty()).then(|| loads(&changed(sets, changes)));
+        let end = (wanted != sets).then(|| loads(wanted));
+        let of = |loads: &Option<BTreeMap<RegionId, f64>>, region: &RegionId| {
+            loads.as_ref().unwrap_or(&now).get(region).copied().unwrap_or(0.0)
+        };
         let load = |region: &RegionId| RegionLoad {
             capacity_rps: room.capacity.get(region).copied(),
-            now_rps: of(&now, region),
+            now_rps: of(&None, region),
             next_rps: of(&next, region),
             wanted_rps: of(&end, region),
         };

@@ -1,7 +1,7 @@
 //! What the verdicts call for, and the next step of it.
 
 use super::assign::{Part, Receivers, assign, demand};
-use super::load::{Sets, breach};
+use super::load::{Sets, bounds, breach};
 use super::shift::{Shares, step};
 use super::{Change, Reason, Refusal, Situation};
 use crate::domain::name::{EntryId, RegionId};
@@ -197,21 +197,21 @@ const HALVINGS: i32 = 3;
 ///
 /// A step that would send a region more than it can serve, though the end does not, goes on with those
 /// entries that fit now, the others follow; or with a smaller one. Where nothing fits, the rule that
-/// forbids it says so.
+/// forbids it says so; where there is no room for all anywhere, it does not, and the smallest one is made.
 fn ramp(situation: &Situation<'_>, wanted: &Wanted) -> BTreeMap<EntryId, Change> {
     let most = if situation.overridden(Refusal::MaxShift) { 1.0 } else { situation.failover.max_shift };
     let whole = steps(situation, wanted, most);
-    if wanted.overload_rps > 0.0
-        || situation.overridden(Refusal::AboveCapacity)
-        || breach(situation, &whole).is_none()
-    {
+    let bounds = bounds(situation, wanted);
+    if situation.overridden(Refusal::AboveCapacity) || breach(situation, &bounds, &whole).is_none() {
         return whole;
     }
+    let smaller = |halvings: i32| steps(situation, wanted, most / f64::from(1 << halvings));
     let fitting = |halvings: i32| {
-        let fits = fitting(situation, steps(situation, wanted, most / f64::from(1 << halvings)));
+        let fits = fitting(situation, &bounds, smaller(halvings));
         (!fits.is_empty()).then_some(fits)
     };
-    (0..=HALVINGS).find_map(fitting).unwrap_or(whole)
+    let least = || if wanted.overload_rps > 0.0 { smaller(HALVINGS) } else { whole };
+    (0..=HALVINGS).find_map(fitting).unwrap_or_else(least)
 }
 
 /// Each entry's own step.
@@ -227,13 +227,17 @@ fn steps(situation: &Situation<'_>, wanted: &Wanted, most: f64) -> BTreeMap<Entr
 }
 
 /// As many of the changes as overload nobody, by name; those that make room for others first.
-fn fitting(situation: &Situation<'_>, mut left: BTreeMap<EntryId, Change>) -> BTreeMap<EntryId, Change> {
+fn fitting(
+    situation: &Situation<'_>,
+    bounds: &BTreeMap<RegionId, f64>,
+    mut left: BTreeMap<EntryId, Change>,
+) -> BTreeMap<EntryId, Change> {
     let mut fits = BTreeMap::new();
     loop {
         let before = left.len();
         for (entry, change) in std::mem::take(&mut left) {
             fits.insert(entry.clone(), change);
-            if breach(situation, &fits).is_some()
+            if breach(situation, bounds, &fits).is_some()
                 && let Some(change) = fits.remove(&entry)
             {
                 left.insert(entry, change);

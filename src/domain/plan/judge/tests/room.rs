@@ -82,3 +82,22 @@ fn a_step_that_cannot_but_overload_a_region_is_refused_by_name() {
     assert_eq!((full, load_rps), (region("a"), 97.0));
     assert!(case.overriding(Refusal::AboveCapacity).next().unwrap().is_some());
 }
+
+#[test]
+fn where_there_is_no_room_for_all_no_step_sends_a_region_much_more_than_it_gets_in_the_end() {
+    // c is down and its users are spread. Those of a and b have changed places: each step that leads some of them
+    // home and no others away would send one region 25/s more.
+    let mut case = Case::new(UP, UP, DOWN)
+        .with_set("a", &[("b", 1.0)])
+        .with_set("b", &[("a", 0.5), ("b", 0.5)])
+        .with_set("c", &[("a", 1.0)])
+        .with_room([100.0, 100.0, 100.0], [100.0, 100.0, 100.0]);
+    case.failover.max_shift = 0.25;
+    let judgement = case.judge();
+    assert!(judgement.plan.is_some(), "it goes on all the same");
+    for name in ["a", "b"] {
+        let load = judgement.loads.regions[&region(name)];
+        assert!((load.wanted_rps - 150.0).abs() < 2.0, "{name}: {load:?}");
+        assert!(load.next_rps < 155.0, "{name}: {load:?}");
+    }
+}
