@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -222,6 +222,34 @@ async fn observes(server: Server) {
     provider.read().await;
     provider.plans.send(a_plan(&server).await).await.unwrap();
     provider.next("submitted", |report| matches!(report, DnsReport::Submitted { .. }).then_some(())).await;
+    provider.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_that_began_before_a_conflict_is_not_told() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    let mut provider = Provider::start(&watched, watched.config("us-east-1"));
+    provider.read().await;
+    let old = a_plan(&server).await;
+    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    front.next(For::Listings, Fate::HoldAnswer { reached: Arc::clone(&reached), go: Arc::clone(&go) });
+    timeout(PATIENCE, reached.notified()).await.expect("the next reading begins");
+    // What it will tell is old by the time that the plan is found to be.
+    let other = server.edge("us-east-1").await;
+    other.submit(&other.plan(&other.read().await, "eu-west-1", &[("us-east-1", 100)])).await;
+    provider.plans.send(old).await.unwrap();
+    provider
+        .next("a conflict", |report| match report {
+            DnsReport::Conflict { .. } => Some(()),
+            DnsReport::Witness { .. } => None,
+            other => panic!("{other:?}"),
+        })
+        .await;
+    go.notify_one();
+    assert_eq!(provider.read().await.fence.generation.get(), 2);
     provider.stop().await;
 }
 

@@ -35,6 +35,11 @@ pub enum Fate {
         reached: Arc<Notify>,
         go: Arc<Notify>,
     },
+    /// Carried out; the answer waits likewise.
+    HoldAnswer {
+        reached: Arc<Notify>,
+        go: Arc<Notify>,
+    },
 }
 
 /// Which requests a fate is for.
@@ -168,6 +173,10 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         }
         server.write_all(&request.bytes).await.unwrap();
         let Some(mut answer) = message(&mut server).await else { return };
+        if let Fate::HoldAnswer { reached, go } = &fate {
+            reached.notify_one();
+            go.notified().await;
+        }
         if let Fate::ThenStatus(status) = fate {
             answer.bytes = answered(status, "<html>unavailable</html>").into_bytes();
         }
