@@ -116,12 +116,12 @@ impl LastGood {
             accepted: wall.as_secs(),
         };
         let path = self.path();
-        let draft = path.with_extension("draft");
+        // Of its own each time: during an update two pods may share the folder, and each is process 1 of its own.
+        let draft = path.with_extension(format!("{:016x}.draft", rand::random::<u64>()));
         let written = || -> io::Result<()> {
             fs::create_dir_all(&self.folder)?;
             // For the user of the process alone: the text may hold what others need not know.
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
             writeln!(file, "{MARK}{}", serde_json::to_string(&head)?)?;
             file.write_all(version.text.as_bytes())?;
             file.sync_all()?;
@@ -129,7 +129,11 @@ impl LastGood {
             // The renaming itself, for a machine that loses its power.
             File::open(&self.folder)?.sync_all()
         };
-        written().map_err(|source| LastGoodError::Io { path: path.clone(), source })
+        written().map_err(|source| {
+            // Not an error beside that one: most likely it could not be made.
+            fs::remove_file(&draft).ok();
+            LastGoodError::Io { path: path.clone(), source }
+        })
     }
 }
 
@@ -150,6 +154,14 @@ mod tests {
         kept.write(&version("old"), wall).unwrap();
         kept.write(&version(text), wall).unwrap();
         assert_eq!(kept.read().unwrap(), Version { kept_at: Some(wall), ..version(text) });
+
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| (0..25).for_each(|_| kept.write(&version(text), wall).unwrap()));
+            }
+        });
+        assert_eq!(kept.read().unwrap().text.as_ref(), text, "several pods at once");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
 
         let other = LastGood::new(&folder, &ObjectUrl::parse("s3://bucket/other.toml").unwrap());
         assert!(other.read().unwrap_err().to_string().contains("another object"));

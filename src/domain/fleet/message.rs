@@ -202,10 +202,10 @@ pub enum DnsReport {
     Submitted { name: DnsName, generation: Generation },
     /// The change reached all of Route 53's servers.
     InSync { name: DnsName, generation: Generation },
-    /// Someone else changed the records first; nothing was written.
-    Conflict { name: DnsName },
+    /// Someone else changed the records first; nothing was written. `generation`: what the plan would have made.
+    Conflict { name: DnsName, generation: Generation },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
-    Failed { name: DnsName },
+    Failed { name: DnsName, generation: Generation },
     /// The control record holds an operator's act from this generation on.
     Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.

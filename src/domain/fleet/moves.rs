@@ -201,9 +201,9 @@ impl NameRecord {
         self.changes.drain(..surplus);
     }
 
-    /// Nothing is resubmitted as it was: read first, then think again.
-    fn rejected(&mut self) {
-        self.pending = None;
+    /// Nothing is resubmitted as it was: read first, then think again. A later plan may be under way meanwhile.
+    fn rejected(&mut self, generation: Generation) {
+        self.pending.take_if(|pending| pending.generation <= generation);
         self.must_read = true;
     }
 
@@ -228,9 +228,9 @@ impl Fleet {
                     record.drift = records;
                 }
             }
-            DnsReport::Conflict { name } | DnsReport::Failed { name } => {
+            DnsReport::Conflict { name, generation } | DnsReport::Failed { name, generation } => {
                 if let Some(record) = self.names.get_mut(&name) {
-                    record.rejected();
+                    record.rejected(generation);
                 }
             }
             // The next read shows the new generation; until then the plan stays pending.

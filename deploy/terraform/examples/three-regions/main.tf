@@ -10,9 +10,10 @@ locals {
     ap-northeast-1 = module.ap_northeast_1
   }
 
-  edge_policy_arns = {
-    dns = var.edges_may_write ? module.global.policy_arns["edge"] : module.global.policy_arns["read"]
-  }
+  edge_policy_arns = merge(
+    { dns = var.edges_may_write ? module.global.policy_arns["edge"] : module.global.policy_arns["read"] },
+    var.edges_read_bucket ? { config = module.global.policy_arns["config"] } : {},
+  )
 }
 
 module "global" {

@@ -37,6 +37,12 @@ variable "edges_may_write" {
   default     = false
 }
 
+variable "edges_read_bucket" {
+  description = "Whether edges may read their configuration in the bucket (`proxima run s3://...`, the chart's configFrom)."
+  type        = bool
+  default     = false
+}
+
 variable "nat" {
   description = "\"per_zone\" or \"one\" NAT gateway in all (cheaper)."
   type        = string
@@ -58,5 +64,5 @@ variable "nodes" {
 variable "kubernetes_version" {
   description = "Of all clusters."
   type        = string
-  default     = "1.33"
+  default     = "1.35"
 }

@@ -44,11 +44,11 @@ variable "nat" {
 variable "kubernetes_version" {
   description = "Of the cluster. Raised one minor version at a time."
   type        = string
-  default     = "1.33"
+  default     = "1.35"
 
   validation {
     condition     = can(regex("^1\\.(2[89]|[3-9][0-9])$", var.kubernetes_version))
-    error_message = "kubernetes_version: \"1.28\" or newer, without a patch; such as \"1.33\"."
+    error_message = "kubernetes_version: \"1.28\" or newer, without a patch; such as \"1.35\"."
   }
 }
 

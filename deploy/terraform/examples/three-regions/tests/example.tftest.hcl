@@ -37,8 +37,19 @@ run "three_regions_from_a_domain_alone" {
 
 run "edges_begin_without_the_right_to_write" {
   assert {
-    condition     = strcontains(output.configuration, "mode = \"observe\"") && local.edge_policy_arns.dns == module.global.policy_arns["read"]
+    condition     = !contains(keys(local.edge_policy_arns), "config") && strcontains(output.configuration, "mode = \"observe\"") && local.edge_policy_arns.dns == module.global.policy_arns["read"]
     error_message = "edges could write before anyone has watched them"
+  }
+}
+
+run "edges_read_the_bucket_only_when_asked_to" {
+  variables {
+    edges_read_bucket = true
+  }
+
+  assert {
+    condition     = local.edge_policy_arns.config == module.global.policy_arns["config"]
+    error_message = "edges that shall read their configuration there may not"
   }
 }
 
