@@ -144,7 +144,7 @@ fn a_conflict_is_read_again_before_anything_is_proposed() {
     edge.records(1, home());
     edge.second(12, Edge::own_down);
     assert_eq!(edge.plans.len(), 1, "proposed once");
-    edge.tell(Input::Dns(DnsReport::Conflict { name: www(), generation: Generation::new(2) }));
+    edge.conflict();
     edge.second(3, Edge::own_down);
     assert_eq!(edge.plans.len(), 1, "not before the records were read");
     edge.records(2, home());
@@ -161,11 +161,11 @@ fn a_conflict_of_an_earlier_plan_lets_nobody_send_the_later_one_twice() {
     edge.records(2, home());
     edge.second(1, Edge::own_down);
     assert_eq!(edge.plans.len(), 2, "someone else has written, and the first plan is still on its way");
-    edge.tell(Input::Dns(DnsReport::Conflict { name: www(), generation: Generation::new(2) }));
+    edge.conflict();
     edge.records(2, home());
     edge.second(2, Edge::own_down);
     assert_eq!(edge.plans.len(), 2, "the second one is on its way");
-    edge.tell(Input::Dns(DnsReport::Conflict { name: www(), generation: Generation::new(3) }));
+    edge.tell(Input::Dns(DnsReport::Conflict { name: www(), expires_at: edge.plans[1].expires_at }));
     edge.records(3, home());
     edge.second(2, Edge::own_down);
     assert_eq!(edge.plans.len(), 3);
@@ -373,7 +373,7 @@ fn a_plan_that_met_a_conflict_is_held_back_by_name_until_the_records_were_read()
     let mut edge = Edge::steady(policy());
     edge.records(1, home());
     edge.second(12, Edge::own_down);
-    edge.tell(Input::Dns(DnsReport::Conflict { name: www(), generation: Generation::new(2) }));
+    edge.conflict();
     edge.second(1, Edge::own_down);
     assert_eq!(edge.snapshot.as_ref().unwrap().names[&www()].refusal, Some("unread"));
     edge.records(2, home());

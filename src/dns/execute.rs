@@ -32,7 +32,7 @@ pub struct Pending {
 
 /// Carries out or shows one plan and tells the core; the change to follow, if there is one.
 pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<Input>) -> Option<Pending> {
-    let (name, generation) = (plan.name.clone(), plan.fence.generation.next());
+    let (name, expires_at) = (plan.name.clone(), plan.expires_at);
     let what = shown(&plan);
     if provider.dns.mode == DnsMode::Observe {
         provider.api.metrics().observed();
@@ -54,15 +54,15 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
         Written::Conflict(why) => {
             warn!(%name, "conflict, nothing written: {why}");
             provider.conflicts.fetch_add(1, Ordering::AcqRel);
-            DnsReport::Conflict { name, generation }
+            DnsReport::Conflict { name, expires_at }
         }
         Written::Expired(why) => {
             warn!(%name, "the plan expired before it could be written: {why}");
-            DnsReport::Failed { name, generation }
+            DnsReport::Failed { name, expires_at }
         }
         Written::Gone(why) | Written::Failed(why) => {
             warn!(%name, "not written: {why}");
-            DnsReport::Failed { name, generation }
+            DnsReport::Failed { name, expires_at }
         }
     };
     // The core waits for a reading after each of these; failures wait for the next poll.

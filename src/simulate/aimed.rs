@@ -98,9 +98,15 @@ impl Round<'_> {
 
     /// What makes the transition happen in the round's region, around its middle.
     fn trigger(&mut self, transition: &str, dice: &mut Dice) {
-        let region = self.region;
+        let (region, other) = (self.region, self.other(0));
         let at = dice.between(6_000, 9_000).as_millis() as u64;
         match transition {
+            "service unknown" => {
+                // Whoever starts while a region is drained, and does not reach it, knows nothing of it in the end.
+                self.add(at - 5_000, 6_000, Fault::Drain { name: 0, region: other });
+                self.add(at - 4_000, 9_000, Fault::Cut { from: region, to: other });
+                self.add(at - 3_500, 1_000, Fault::EdgeStopped { region });
+            }
             "service draining" => self.add(at, 8_000, Fault::Drain { name: 0, region }),
             "gate closed" | "gate open" if dice.below(3) == 0 => {
                 self.add(at, 6_000, Fault::Drain { name: 0, region });

@@ -399,10 +399,11 @@ impl Run<'_> {
     }
 
     fn finish(&mut self, edge: usize, task: &Task, written: Written) -> Held {
-        let (name, generation) = (task.plan.name.clone(), task.plan.fence.generation.next());
+        let (name, expires_at) = (task.plan.name.clone(), task.plan.expires_at);
         self.note_dns(edge, || format!("{written:?}, told to the fleet"));
         match written {
             Written::Accepted => {
+                let generation = task.plan.fence.generation.next();
                 let (from, to) = self.cast.pace.insync_ms;
                 let after = self.dice[edge].between(from, to);
                 self.of(edge, after, Edgewise::Dns(ApiEvent::InSync(name.clone(), generation)));
@@ -421,11 +422,11 @@ impl Run<'_> {
                 if let Some(provider) = self.provider(edge) {
                     provider.outdated = true;
                 }
-                self.report(edge, DnsReport::Conflict { name, generation })?;
+                self.report(edge, DnsReport::Conflict { name, expires_at })?;
             }
             Written::Expired => {
                 self.count("expired plans");
-                return self.report(edge, DnsReport::Failed { name, generation });
+                return self.report(edge, DnsReport::Failed { name, expires_at });
             }
         }
         // The core waits for a reading after each of these; failures wait for the next poll.

@@ -183,6 +183,12 @@ impl Edge {
         self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
     }
 
+    /// The first plan met a conflict.
+    pub fn conflict(&mut self) {
+        let expires_at = self.plans[0].expires_at;
+        self.tell(Input::Dns(DnsReport::Conflict { name: www(), expires_at }));
+    }
+
     pub fn outcome(&mut self, name: &str, address: SocketAddr, result: OutcomeResult) {
         let outcome = Outcome { service: web(), region: region(name), address, result };
         self.tell(Input::Outcomes(vec![OutcomeRun::one(outcome, Duration::ZERO)]));

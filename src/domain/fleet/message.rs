@@ -10,6 +10,7 @@ use crate::domain::operator::{ActRefusal, OperatorAct};
 use crate::domain::plan::{Generation, NameState, Plan, Refusal};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
+use crate::domain::time::Time;
 use crate::domain::view::View;
 use crate::domain::votes::{Verdict, Witness};
 use serde::{Deserialize, Serialize};
@@ -202,10 +203,10 @@ pub enum DnsReport {
     Submitted { name: DnsName, generation: Generation },
     /// The change reached all of Route 53's servers.
     InSync { name: DnsName, generation: Generation },
-    /// Someone else changed the records first; nothing was written. `generation`: what the plan would have made.
-    Conflict { name: DnsName, generation: Generation },
+    /// Someone else changed the records first; nothing was written. The expiry tells which plan it is about.
+    Conflict { name: DnsName, expires_at: Time },
     /// Not written: the API failed, or the plan expired first. Nothing is known to have changed.
-    Failed { name: DnsName, generation: Generation },
+    Failed { name: DnsName, expires_at: Time },
     /// The control record holds an operator's act from this generation on.
     Operated { name: DnsName, id: u64, generation: Generation },
     /// What Route 53's checkers say of a region's `/health/edge`.

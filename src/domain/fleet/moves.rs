@@ -202,8 +202,8 @@ impl NameRecord {
     }
 
     /// Nothing is resubmitted as it was: read first, then think again. A later plan may be under way meanwhile.
-    fn rejected(&mut self, generation: Generation) {
-        self.pending.take_if(|pending| pending.generation <= generation);
+    fn rejected(&mut self, expires_at: Time) {
+        self.pending.take_if(|pending| pending.until <= expires_at);
         self.must_read = true;
     }
 
@@ -228,9 +228,9 @@ impl Fleet {
                     record.drift = records;
                 }
             }
-            DnsReport::Conflict { name, generation } | DnsReport::Failed { name, generation } => {
+            DnsReport::Conflict { name, expires_at } | DnsReport::Failed { name, expires_at } => {
                 if let Some(record) = self.names.get_mut(&name) {
-                    record.rejected(generation);
+                    record.rejected(expires_at);
                 }
             }
             // The next read shows the new generation; until then the plan stays pending.
