@@ -8,7 +8,7 @@ use proxima::domain::plan::{Assignment, Distances, Part, Receivers, Room, assign
 use proxima::domain::selection::Margin;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A world in which users are to be placed.
@@ -89,7 +89,7 @@ impl Instance {
                 distances: &self.distances,
                 room: &self.room,
                 taken: BTreeMap::new(),
-                held: BTreeSet::new(),
+                held: BTreeMap::new(),
                 keepers: BTreeMap::new(),
                 margin: Margin::default(),
             },

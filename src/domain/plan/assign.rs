@@ -21,8 +21,8 @@ const DEMAND_MIN: f64 = 0.01;
 /// Costs in microseconds. Of staying with a region that is neither up nor down: no reason to move, but home is
 /// better.
 const KEPT: u64 = 1;
-/// Of staying with a receiver whose distance is not known (its own edge has restarted, say): the same, but it draws
-/// nobody off those who keep some.
+/// Of staying with a receiver whose distance is not known (its own edge has restarted, say): the same for as many as
+/// are there, but it draws nobody off those who keep some.
 const STAY: u64 = 2;
 /// Of a region whose distance is not known: beyond the longest that can be measured, 2^32 microseconds.
 const UNMEASURED: u64 = 1 << 33;
@@ -44,8 +44,8 @@ pub struct Receivers<'a> {
     pub room: &'a Room,
     /// Requests a second of the capacities that are taken by users who stay where they are.
     pub taken: BTreeMap<RegionId, f64>,
-    /// Who holds displaced users of an entry already.
-    pub held: BTreeSet<(EntryId, RegionId)>,
+    /// Who holds displaced users of an entry already, and how large a share of them.
+    pub held: BTreeMap<(EntryId, RegionId), f64>,
     /// Regions that take nobody new but may keep so large a share of an entry.
     pub keepers: BTreeMap<(EntryId, RegionId), f64>,
     pub margin: Margin,
@@ -84,13 +84,20 @@ impl Receivers<'_> {
         if home == to {
             return 0;
         }
-        let holds = self.held.contains(&(entry.clone(), to.clone()));
+        let holds = self.held.contains_key(&(entry.clone(), to.clone()));
         match self.distances.cost(home, to) {
             Some(rtt) if holds => micros(self.margin.defended(rtt)).max(STAY),
             Some(rtt) => micros(rtt).max(STAY),
-            None if holds => STAY,
             None => UNMEASURED,
         }
+    }
+
+    /// The share of an entry's users that a receiver may keep though nobody knows how far it is.
+    fn stays(&self, part: &Part<'_>, at: &RegionId) -> Option<f64> {
+        if part.home == at || self.distances.cost(part.home, at).is_some() {
+            return None;
+        }
+        self.held.get(&(part.entry.clone(), at.clone())).copied()
     }
 }
 
@@ -124,6 +131,10 @@ pub fn assign(parts: &[Part<'_>], receivers: &Receivers<'_>) -> Assignment {
         network.add(source, part_at + n, supply, 0);
         let mut way = Vec::with_capacity(regions.len());
         for (r, region) in regions.iter().enumerate() {
+            if let Some(share) = receivers.stays(part, region) {
+                let kept = units(demand(receivers.room, part.entry) * share).min(supply);
+                way.push((*region, network.add(part_at + n, region_at + r, kept, STAY)));
+            }
             let cost = receivers.cost(part.entry, part.home, region);
             way.push((*region, network.add(part_at + n, region_at + r, supply, cost)));
         }

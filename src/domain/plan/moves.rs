@@ -109,7 +109,7 @@ fn receivers<'a>(situation: &'a Situation<'_>) -> Receivers<'a> {
             if situation.unconfirmed(region) {
                 receivers.keepers.insert(key, guests);
             } else {
-                receivers.held.insert(key);
+                receivers.held.insert(key, guests);
             }
         }
     }

@@ -213,10 +213,12 @@ fn displaced_users_are_not_moved_between_regions_that_are_about_as_far() {
 }
 
 #[test]
-fn users_are_not_moved_from_a_region_whose_distance_is_not_known() {
-    let mut case = Case::new(DOWN, UP, UP).with_set("a", &[("b", 1.0)]);
-    case.a_to_b = None;
-    assert_eq!(case.next(), Ok(None));
+fn users_are_moved_neither_from_nor_to_a_region_whose_distance_is_not_known() {
+    for guests in [&[("b", 1.0)] as &[_], &[("b", 0.5), ("c", 0.5)], &[("b", 0.1), ("c", 0.9)]] {
+        let mut case = Case::new(DOWN, UP, UP).with_set("a", guests);
+        case.a_to_b = None;
+        assert_eq!(case.next(), Ok(None), "{guests:?}");
+    }
 }
 
 #[test]
