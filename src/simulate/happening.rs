@@ -4,6 +4,7 @@ use super::event::Event;
 use super::faults::Fault;
 use super::invariants::Held;
 use super::run::Run;
+use super::store::Stored;
 use super::world::Active;
 use crate::domain::fleet::Input;
 use crate::domain::weights::WeightedSet;
@@ -18,11 +19,11 @@ impl Run<'_> {
         match *fault {
             Fault::Drain { name, region } => {
                 let region = self.cast.regions[region].clone();
-                self.store.operate(name, |s| {
+                self.operate(name, |s| {
                     s.drains.insert(region);
                 });
             }
-            Fault::Freeze { name } => self.store.operate(name, |s| s.frozen = true),
+            Fault::Freeze { name } => self.operate(name, |s| s.frozen = true),
             Fault::HandEdit { name, entry, to } | Fault::TwoWriters { name, entry, to, .. } => {
                 self.hand_edit(name, entry, to);
             }
@@ -64,12 +65,12 @@ impl Run<'_> {
         let still = self.active.iter().any(|a| scenario.steps[a.step].fault == *fault);
         match *fault {
             Fault::Drain { name, region } => {
-                let region = &self.cast.regions[region];
-                self.store.operate(name, |s| {
-                    s.drains.retain(|r| still || r != region);
+                let region = self.cast.regions[region].clone();
+                self.operate(name, |s| {
+                    s.drains.retain(|r| still || *r != region);
                 });
             }
-            Fault::Freeze { name } => self.store.operate(name, |s| s.frozen = still),
+            Fault::Freeze { name } => self.operate(name, |s| s.frozen = still),
             Fault::EntryLost { name, entry } if !still => {
                 let home = self.cast.names[name].home.iter().nth(entry);
                 let sets = &mut self.store.names[name].sets;
@@ -94,6 +95,12 @@ impl Run<'_> {
             self.count("hand edits");
             self.edited(name);
         }
+    }
+
+    /// An operator's act.
+    fn operate(&mut self, name: usize, edit: impl FnOnce(&mut Stored)) {
+        self.store.operate(name, edit);
+        self.invariants.changed(name, self.now);
     }
 
     fn edited(&mut self, name: usize) {

@@ -166,7 +166,7 @@ pub struct Applied<'a> {
 pub struct Invariants {
     /// By name: when the last change was sent, by its writer's clock.
     last_stamp: Vec<Option<Time>>,
-    /// By name: when changes were applied, those of the last hour.
+    /// By name: when its control record was changed, in the last hour.
     changes: Vec<VecDeque<Time>>,
     /// By edge: plans that Route 53 refused to it, and when it was told.
     refused: Vec<BTreeMap<u64, Time>>,
@@ -203,6 +203,14 @@ impl Invariants {
         self.started[edge] = now;
         self.knows_demand[edge] = false;
         self.latched[edge].fill(None);
+    }
+
+    /// Counts a change of a name's control record; an operator's act may count, too, for who reads it together
+    /// with other news.
+    pub fn changed(&mut self, name: usize, now: Time) {
+        let changes = &mut self.changes[name];
+        changes.retain(|at| now.since(*at) < HOUR);
+        changes.push_back(now);
     }
 
     /// Whether a name has had all the changes that it may have in an hour.
@@ -324,9 +332,7 @@ impl Invariants {
                 self.moved(truth, applied, entry, (&change.from, &change.to), region)?;
             }
         }
-        let changes = &mut self.changes[*name];
-        changes.retain(|at| truth.now.since(*at) < HOUR);
-        changes.push_back(truth.now);
+        self.changed(*name, truth.now);
         let previous = self.last_stamp[*name].replace(sent.stamp);
         if plan.reason == Reason::Ramp {
             let pause = previous.map(|at| sent.stamp.since(at));
