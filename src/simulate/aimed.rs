@@ -102,8 +102,9 @@ impl Round<'_> {
         let at = dice.between(6_000, 9_000).as_millis() as u64;
         match transition {
             "service unknown" => {
-                // Whoever starts while a region is drained, and does not reach it, knows nothing of it in the end.
-                self.add(at - 5_000, 6_000, Fault::Drain { name: 0, region: other });
+                // Whoever starts while a region is drained, and does not reach it, knows nothing of it when the drain
+                // ends, until enough probes have failed: the records are read once before and once after that.
+                self.add(at - 5_000, 3_400, Fault::Drain { name: 0, region: other });
                 self.add(at - 4_000, 9_000, Fault::Cut { from: region, to: other });
                 self.add(at - 3_500, 1_000, Fault::EdgeStopped { region });
             }
@@ -119,7 +120,14 @@ impl Round<'_> {
                 let side = (1 << (self.cast.regions.len() / 2)) - 1;
                 self.add(at, 7_000, Fault::Split { side });
             }
-            "verdict disagreement" => self.add(at, 5_000, Fault::BadPush { region }),
+            "verdict disagreement" => {
+                self.add(at, 5_000, Fault::BadPush { region });
+                if dice.below(2) == 0 {
+                    // Nobody refuses anything before the records were read once.
+                    self.add(at - 3_500, 9_000, Fault::ApiDown { region: other });
+                    self.add(at - 2_000, 1_000, Fault::EdgeStopped { region: other });
+                }
+            }
             "verdict no_evidence" => {
                 self.everywhere(at, 8_500, |region| Fault::WitnessBlind { region });
                 self.add(at, 8_000, Fault::RegionSilent { region });
