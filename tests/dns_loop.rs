@@ -124,6 +124,13 @@ impl Provider {
     }
 }
 
+/// A front before a server, and the server behind it.
+async fn fronted(server: &Server) -> (Front, Server) {
+    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+    let watched = server.behind(&front.address.to_string());
+    (front, watched)
+}
+
 async fn a_plan(server: &Server) -> Plan {
     let edge = server.edge("us-east-1").await;
     let mut plan = edge.plan(&edge.read().await, "eu-west-1", &[("eu-west-1", 75), ("us-east-1", 25)]);
@@ -205,8 +212,7 @@ async fn in_observe_mode_nothing_is_written_on_ministack() {
 
 async fn observes(server: Server) {
     server.bootstrap().await;
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let watched = server.behind(&front.address.to_string());
+    let (front, watched) = fronted(&server).await;
     let records = server.records().await;
     let mut provider =
         Provider::start(&watched, watched.config_with("us-east-1", &REGIONS, "mode = \"observe\""));
@@ -229,8 +235,7 @@ async fn observes(server: Server) {
 async fn a_reading_that_began_before_a_conflict_is_not_told() {
     let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let watched = server.behind(&front.address.to_string());
+    let (front, watched) = fronted(&server).await;
     let mut provider = Provider::start(&watched, watched.config("us-east-1"));
     provider.read().await;
     let old = a_plan(&server).await;
@@ -259,8 +264,7 @@ async fn a_reading_that_began_before_a_conflict_is_not_told() {
 async fn after_a_reload_names_are_read_though_the_health_checks_cannot_be_listed() {
     let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let watched = server.behind(&front.address.to_string());
+    let (front, watched) = fronted(&server).await;
     let mut provider = Provider::start(&watched, watched.config("us-east-1"));
     provider.read().await;
     front.every(For::Checks, Fate::Refuse("Throttling"));
@@ -278,8 +282,7 @@ async fn after_a_reload_names_are_read_though_the_health_checks_cannot_be_listed
 async fn a_move_is_done_when_the_servers_of_the_zone_answer_by_it() {
     let server = Server::zone_server().await.unwrap();
     server.bootstrap().await;
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let watched = server.behind(&front.address.to_string());
+    let (front, watched) = fronted(&server).await;
     let verify = format!("mode = \"act\"\nverify = true\nservers = [\"{}\"]", server.dns.unwrap());
     let mut provider = Provider::start(&watched, watched.config_with("us-east-1", &REGIONS, &verify));
     provider.read().await;
@@ -425,8 +428,7 @@ async fn witnessed(provider: &mut Provider, wanted: &[(&str, Witness)]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_reading_reports_nothing_and_recovers_on_our_zone_server() {
     let server = Server::zone_server().await.unwrap();
-    let front = Front::before(server.endpoint.as_deref().unwrap()).await;
-    let watched = server.behind(&front.address.to_string());
+    let (front, watched) = fronted(&server).await;
     // Not bootstrapped, then throttled: neither is a state of the name.
     for _ in 0..4 {
         front.next(For::Listings, Fate::Refuse("Throttling"));

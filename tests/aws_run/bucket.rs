@@ -62,6 +62,14 @@ impl Bucket {
         let state = self.folder.path().join("state");
         self.start(&["--state-dir", state.to_str().unwrap()]).bound_all()
     }
+
+    /// The configuration in force is kept a moment after it is: waits until this one is.
+    fn until_kept(&self, text: &str) {
+        let path = self.folder.path().join("state/last-good.toml");
+        eventually("the last good one is kept", || {
+            std::fs::read_to_string(&path).is_ok_and(|kept| kept.ends_with(text)).then_some(())
+        });
+    }
 }
 
 #[tokio::test]
@@ -93,8 +101,7 @@ async fn new_versions_are_followed_bad_ones_refused_and_a_deleted_one_changes_no
     assert_eq!(edge.log().matches("NoSuchKey").count(), 1, "told once: {}", edge.log());
     bucket.put(&bucket.leading_to(0));
     until_served(&edge, "/", "one");
-    let kept = std::fs::read_to_string(bucket.folder.path().join("state/last-good.toml")).unwrap();
-    assert!(kept.ends_with(&bucket.leading_to(0)), "{kept}");
+    bucket.until_kept(&bucket.leading_to(0));
 }
 
 #[tokio::test]
@@ -104,6 +111,7 @@ async fn a_bucket_that_is_away_at_the_start_costs_nothing_where_a_last_good_one_
     let edge = bucket.edge();
     until_served(&edge, "/", "one");
     assert_eq!(edge.metric("proxima_config_from_disk"), Some(0.0));
+    bucket.until_kept(&bucket.leading_to(0));
     drop(edge);
     bucket.gate.turn(Door::Shut);
 
@@ -132,7 +140,9 @@ async fn a_bucket_that_is_away_at_the_start_costs_nothing_where_a_last_good_one_
 async fn an_edge_that_starts_while_the_bucket_holds_a_bad_one_starts_with_the_last_good_one() {
     let Some(bucket) = Bucket::new().await else { return };
     bucket.put(&bucket.leading_to(0));
-    drop(bucket.edge());
+    let edge = bucket.edge();
+    bucket.until_kept(&bucket.leading_to(0));
+    drop(edge);
     bucket.put(&bucket.leading_to(1).replace("[admin]", "[admn]"));
     let edge = bucket.edge();
     until_served(&edge, "/", "one");
