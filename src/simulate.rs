@@ -33,7 +33,7 @@ mod world;
 
 pub use aimed::aimed_seed;
 pub use cast::{Cast, NoWorld};
-pub use coverage::{Cell, Coverage, Gap, TRANSITIONS, impossible};
+pub use coverage::{Cell, Coverage, Gap, TRANSITIONS};
 pub use faults::{Expect, Fault, Scenario, Step};
 pub use invariants::{Held, Rule, Violation};
 pub use record::{Record, Tally};

@@ -223,7 +223,7 @@ fn fill(arguments: &Arguments, progress: &mut Progress, least: u32) -> Result<Op
     }
 }
 
-/// Prints what was seen too rarely; whether that is nothing.
+/// Prints what was seen too rarely, and what should not be seen; whether that is nothing.
 fn covered(coverage: &Coverage, least: u32) -> bool {
     let (gaps, possible) = coverage.gaps(least);
     println!("transitions by refusal, whatever the fault:");
@@ -234,8 +234,13 @@ fn covered(coverage: &Coverage, least: u32) -> bool {
         let Gap { cell, hits } = gap;
         println!("  {} x {} x {}: {hits} times", cell.fault(), cell.transition(), cell.refusal());
     }
+    let wrong = coverage.contradictions();
+    for (Gap { cell, hits }, why) in &wrong {
+        let (fault, transition, refusal) = (cell.fault(), cell.transition(), cell.refusal());
+        println!("  {fault} x {transition} x {refusal}: {hits} times, which was taken for impossible: {why}");
+    }
     println!("{} of {possible} combinations were seen {least} times or more", possible - gaps.len());
-    gaps.is_empty()
+    gaps.is_empty() && wrong.is_empty()
 }
 
 fn shown(arguments: &Arguments, failure: &Failure) -> String {

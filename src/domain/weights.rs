@@ -94,9 +94,10 @@ impl WeightedSet {
     }
 
     /// The shares in whole parts of `TOTAL`; a region whose share is under a part may be left out.
-    pub fn points(&self) -> BTreeMap<RegionId, i32> {
+    pub fn points(&self) -> BTreeMap<RegionId, u32> {
         let shares = self.shares();
-        points(&shares).into_iter().filter(|(_, p)| *p > 0).map(|(r, p)| (r.clone(), p as i32)).collect()
+        let points = apportioned(&shares, TOTAL);
+        points.into_iter().filter(|(_, p)| *p > 0).map(|(r, p)| (r.clone(), p)).collect()
     }
 
     /// Rounds shares to weights, by largest remainder: each is off by less than [`ERROR_MAX`].
@@ -104,28 +105,29 @@ impl WeightedSet {
     /// A positive share never rounds to nothing unless it is under a part of `TOTAL`. `None` when no share
     /// is positive.
     pub fn from_shares(shares: &BTreeMap<RegionId, f64>) -> Option<Self> {
-        let points = points(shares);
+        let points = apportioned(shares, TOTAL);
         let whole = if points.values().all(|points| points % 2 == 0) { 2 } else { 1 };
         let weight = |points: u32| Weight::new(u8::try_from(points / whole).ok()?);
         Self::new(points.into_iter().filter_map(|(r, points)| Some((r.clone(), weight(points)?))).collect())
     }
 }
 
-/// Positive shares in whole parts that add up to `TOTAL`; none when no share is positive.
-fn points(shares: &BTreeMap<RegionId, f64>) -> BTreeMap<&RegionId, u32> {
+/// Positive shares in whole parts that add up to `total`, each less than one part off, by largest remainder; none when
+/// no share is positive.
+pub(super) fn apportioned(shares: &BTreeMap<RegionId, f64>, total: u32) -> BTreeMap<&RegionId, u32> {
     let sum: f64 = shares.values().filter(|s| **s > 0.0).sum();
     if sum <= 0.0 || !sum.is_finite() {
         return BTreeMap::new();
     }
     // What is whole but for the noise of sums is whole.
-    let exact = |share: f64| (share / sum * f64::from(TOTAL) * 1e6).round() / 1e6;
+    let exact = |share: f64| (share / sum * f64::from(total) * 1e6).round() / 1e6;
     let mut points: BTreeMap<&RegionId, u32> =
         shares.iter().filter(|(_, s)| **s > 0.0).map(|(r, s)| (r, exact(*s).floor() as u32)).collect();
     let mut by_remainder: Vec<&RegionId> = points.keys().copied().collect();
     let remainder = |region: &RegionId| exact(shares[region]).fract();
     // Ties fall to the first name: the order of the keys, kept by the stable sort.
     by_remainder.sort_by(|a, b| remainder(b).total_cmp(&remainder(a)));
-    let missing = TOTAL.saturating_sub(points.values().sum()) as usize;
+    let missing = total.saturating_sub(points.values().sum()) as usize;
     for region in by_remainder.into_iter().cycle().take(missing) {
         *points.entry(region).or_insert(0) += 1;
     }

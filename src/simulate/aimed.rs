@@ -30,8 +30,7 @@ pub(super) fn aim(seed: u64) -> Option<Cell> {
 
 /// A world in which the combination may be met.
 pub(super) fn shape(aim: Cell, dice: &mut Dice) -> Shape {
-    let loaded = matches!(aim.refusal(), "above_capacity")
-        || matches!(aim.fault(), "surge" | "capacity-loss" | "checks-under-load");
+    let loaded = matches!(aim.fault(), "surge" | "capacity-loss" | "checks-under-load");
     let capacity = if loaded { Some(dice.pick(&[110, 120, 150])) } else { dice.pick(&[None, Some(150)]) };
     Shape { regions: dice.pick(&[3, 4, 4, 5]), services: 1, names: 1, simple: dice.below(4) == 0, capacity }
 }
@@ -175,7 +174,7 @@ impl Round<'_> {
                 self.add(3_000, 14_000, Fault::TwoWriters { name: 0, entry, to: other, every });
                 self.add(3_000, 14_000, Fault::ApiThrottled { percent: 60 });
             }
-            "hold_down" | "not_writer" | "not_holder" | "max_changes_per_hour" | "above_capacity" => {
+            "hold_down" | "not_writer" | "not_holder" | "max_changes_per_hour" => {
                 self.add(2_000, 0, by_hand);
                 if dice.below(2) == 0 {
                     self.add(3_000, 0, Fault::HandEdit { name: 0, entry: 0, to: third });

@@ -135,7 +135,7 @@ impl Cell {
     }
 }
 
-/// A combination with too few hits.
+/// A combination, and how often it was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gap {
     pub cell: Cell,
@@ -189,6 +189,16 @@ impl Coverage {
         (gaps.filter(|gap| gap.hits < least).collect(), possible.len())
     }
 
+    /// What was seen though it was taken for impossible, and why it was.
+    pub fn contradictions(&self) -> Vec<(Gap, &'static str)> {
+        let hits = self.cells.iter().enumerate().filter(|(_, hits)| **hits > 0);
+        let gap = |(place, hits): (usize, &u32)| {
+            let cell = Cell::at(place);
+            Some((Gap { cell, hits: *hits }, impossible(cell.transition(), cell.refusal())?))
+        };
+        hits.filter_map(gap).collect()
+    }
+
     /// Hits by transition and refusal, whatever the fault.
     pub fn pairs(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         let mut pairs = BTreeMap::new();
@@ -202,9 +212,9 @@ impl Coverage {
 
 /// Why a refusal cannot stand right after a transition in a world of three regions or more;
 /// `None`: it can. That a fault is active beside forbids nothing, since faults overlap.
-pub fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
+fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
     match (transition, refusal) {
-        (_, "never_empty" | "max_shift") => {
+        (_, "never_empty" | "max_shift" | "above_capacity") => {
             Some("what is proposed keeps to it, and the rule is asked all the same")
         }
         ("verdict no_majority", refusal) if !matches!(refusal, "none" | "foreign" | "no_majority") => {

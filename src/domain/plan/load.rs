@@ -69,7 +69,8 @@ pub(super) fn bounds(situation: &Situation<'_>, wanted: &Wanted) -> BTreeMap<Reg
 
 /// The first region that changes would send more than its bound, and more than now.
 ///
-/// What rounding to weights may add is not counted: a part of each changed entry's demand.
+/// What rounding to weights may add is not counted: of each entry there three parts, for what it has now (someone else
+/// may have written it), for what is wanted in the end, and for the step.
 pub(super) fn breach(
     situation: &Situation<'_>,
     bounds: &BTreeMap<RegionId, f64>,
@@ -77,10 +78,11 @@ pub(super) fn breach(
 ) -> Option<(RegionId, f64, f64)> {
     let room = situation.room;
     let before = carried(room, &situation.state.sets);
-    let after = carried(room, &changed(&situation.state.sets, changes));
+    let sets = changed(&situation.state.sets, changes);
+    let after = carried(room, &sets);
     let rounding = |region: &RegionId| -> f64 {
-        let here = changes.iter().filter(|(_, change)| change.to.get(region).is_some());
-        here.map(|(entry, _)| demand(room, entry) * ERROR_MAX).sum()
+        let here = sets.iter().filter(|(_, set)| set.get(region).is_some());
+        here.map(|(entry, _)| demand(room, entry) * 3.0 * ERROR_MAX).sum()
     };
     after.into_iter().find_map(|(region, load)| {
         let bound = *bounds.get(&region)?;

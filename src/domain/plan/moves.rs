@@ -2,7 +2,7 @@
 
 use super::assign::{Part, Receivers, assign, demand};
 use super::load::{Sets, bounds, breach};
-use super::shift::{Shares, step};
+use super::shift::{Shares, Way, points_in};
 use super::{Change, Reason, Refusal, Situation};
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::votes::Verdict;
@@ -190,61 +190,35 @@ fn homes<'a>(
         .collect()
 }
 
-/// How often a step that does not fit is halved before it is given up.
-const HALVINGS: i32 = 3;
-
-/// One bounded step of every entry that is not as wanted.
+/// One bounded step of every entry that is not as wanted: each as far as `max_shift` lets it.
 ///
-/// A step that would send a region more than it can serve, though the end does not, goes on with those
-/// entries that fit now, the others follow; or with a smaller one. Where nothing fits, the rule that
-/// forbids it says so; where there is no room for all anywhere, it does not, and the smallest one is made.
+/// Where that would send a region more than it can serve on the way, though the end does not, all entries go the same
+/// part of their ways instead. What lies between a state and one that fits never asks more of a region than the
+/// greater of the two: such a step fits, but for rounding, and the last entry arrives no later.
 fn ramp(situation: &Situation<'_>, wanted: &Wanted) -> BTreeMap<EntryId, Change> {
     let most = if situation.overridden(Refusal::MaxShift) { 1.0 } else { situation.failover.max_shift };
-    let whole = steps(situation, wanted, most);
-    let bounds = bounds(situation, wanted);
-    if situation.overridden(Refusal::AboveCapacity) || breach(situation, &bounds, &whole).is_none() {
-        return whole;
+    let most = points_in(most);
+    let ways = ways(situation, wanted);
+    let own = stepped(&ways, |_| most);
+    let fits = || breach(situation, &bounds(situation, wanted), &own).is_none();
+    if situation.overridden(Refusal::AboveCapacity) || fits() {
+        return own;
     }
-    let smaller = |halvings: i32| steps(situation, wanted, most / f64::from(1 << halvings));
-    let fitting = |halvings: i32| {
-        let fits = fitting(situation, &bounds, smaller(halvings));
-        (!fits.is_empty()).then_some(fits)
+    let longest = ways.values().map(|way| way.length).fold(most, u32::max);
+    stepped(&ways, |way| way.length * most / longest)
+}
+
+/// The way of every entry that is not as wanted.
+fn ways<'a>(situation: &Situation<'_>, wanted: &'a Wanted) -> BTreeMap<&'a EntryId, Way> {
+    let way = |(entry, to)| {
+        let from = situation.state.sets.get(entry).filter(|from| !from.agrees(to))?;
+        Some((entry, Way::new(from, to)))
     };
-    let least = || if wanted.overload_rps > 0.0 { smaller(HALVINGS) } else { whole };
-    (0..=HALVINGS).find_map(fitting).unwrap_or_else(least)
+    wanted.sets.iter().filter_map(way).collect()
 }
 
-/// Each entry's own step.
-fn steps(situation: &Situation<'_>, wanted: &Wanted, most: f64) -> BTreeMap<EntryId, Change> {
-    let mut changes = BTreeMap::new();
-    for (entry, to) in &wanted.sets {
-        let Some(from) = situation.state.sets.get(entry).filter(|from| !from.agrees(to)) else { continue };
-        if let Some(next) = step(from, to, most) {
-            changes.insert(entry.clone(), Change { from: from.clone(), to: next });
-        }
-    }
-    changes
-}
-
-/// As many of the changes as overload nobody, by name; those that make room for others first.
-fn fitting(
-    situation: &Situation<'_>,
-    bounds: &BTreeMap<RegionId, f64>,
-    mut left: BTreeMap<EntryId, Change>,
-) -> BTreeMap<EntryId, Change> {
-    let mut fits = BTreeMap::new();
-    loop {
-        let before = left.len();
-        for (entry, change) in std::mem::take(&mut left) {
-            fits.insert(entry.clone(), change);
-            if breach(situation, bounds, &fits).is_some()
-                && let Some(change) = fits.remove(&entry)
-            {
-                left.insert(entry, change);
-            }
-        }
-        if left.is_empty() || left.len() == before {
-            return fits;
-        }
-    }
+/// What a step of so many points on each way changes.
+fn stepped(ways: &BTreeMap<&EntryId, Way>, points: impl Fn(&Way) -> u32) -> BTreeMap<EntryId, Change> {
+    let step = |(entry, way): (&&EntryId, &Way)| Some(((*entry).clone(), way.step(points(way))?));
+    ways.iter().filter_map(step).collect()
 }

@@ -118,11 +118,14 @@ fn min_live(question: &Question<'_>) -> Answer {
     }
 }
 
-/// No entry loses its last region that may live.
+/// No change takes the last region that may live from an entry. (Where none is left that could receive users, what is
+/// called for is to leave them, and `min_live` refuses that.)
 fn never_empty(question: &Question<'_>) -> Answer {
     let situation = question.situation;
     let lives = |region: &RegionId| situation.verdict(region) != Verdict::Down;
-    let emptied = |(_, change): &(&_, &super::Change)| !change.to.iter().any(|(region, _)| lives(region));
+    let emptied = |(_, change): &(&_, &super::Change)| {
+        change.to != change.from && !change.to.iter().any(|(region, _)| lives(region))
+    };
     let found = question.step.changes.iter().find(emptied);
     found.map_or(Fine, |(entry, _)| Against(Detail::Entry(entry.clone())))
 }

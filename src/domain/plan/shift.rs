@@ -1,8 +1,9 @@
 //! The arithmetic of moving users: how far regions are, what they can carry, and how far one step may go.
 
+use super::Change;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{EntryId, RegionId};
-use crate::domain::weights::{TOTAL, WeightedSet};
+use crate::domain::weights::{TOTAL, WeightedSet, apportioned};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,29 +52,55 @@ pub struct Room {
 /// Shares of one entry, 0..=1 in sum 1.
 pub type Shares = BTreeMap<RegionId, f64>;
 
-/// One step from `from` toward `to` that moves at most `max_shift` (0..=1) of the users.
-///
-/// Counted in whole points of `TOTAL`, at least one, so that ramps end. Losers
-/// give in name order and gainers take in name order; both ends are exact.
-pub fn step(from: &WeightedSet, to: &WeightedSet, max_shift: f64) -> Option<WeightedSet> {
-    let (mut now, goal) = (from.points(), to.points());
-    let budget = ((f64::from(TOTAL) * max_shift).floor() as i32).max(1);
-    let mut gains = budget;
-    let mut given = 0;
-    for (region, want) in &goal {
-        let have = now.entry(region.clone()).or_insert(0);
-        let takes = (want - *have).clamp(0, gains);
-        *have += takes;
-        gains -= takes;
-        given += takes;
+/// From what an entry's set is to what is wanted, in whole points of [`TOTAL`].
+#[derive(Debug)]
+pub(super) struct Way {
+    from: WeightedSet,
+    /// What each region gains in the end, and what it loses.
+    gains: Shares,
+    losses: Shares,
+    /// How many points move in all.
+    pub(super) length: u32,
+}
+
+impl Way {
+    pub(super) fn new(from: &WeightedSet, to: &WeightedSet) -> Self {
+        let (now, goal) = (from.points(), to.points());
+        let more = |these: &BTreeMap<RegionId, u32>, those: &BTreeMap<RegionId, u32>| -> Shares {
+            let than = |region: &RegionId| f64::from(those.get(region).copied().unwrap_or(0));
+            these
+                .iter()
+                .map(|(r, p)| (r.clone(), f64::from(*p) - than(r)))
+                .filter(|(_, p)| *p > 0.0)
+                .collect()
+        };
+        let gains = more(&goal, &now);
+        // Sums of whole numbers.
+        let length = gains.values().sum::<f64>() as u32;
+        Self { from: from.clone(), losses: more(&now, &goal), gains, length }
     }
-    for (region, have) in &mut now {
-        let gives = (*have - goal.get(region).copied().unwrap_or(0)).clamp(0, given);
-        *have -= gives;
-        given -= gives;
+
+    /// So many points of it, or all: each region gains and loses its part, less than a point off. The end is exact.
+    ///
+    /// `None` where that changes nothing.
+    pub(super) fn step(&self, points: u32) -> Option<Change> {
+        let points = points.min(self.length);
+        let mut shares: Shares =
+            self.from.points().into_iter().map(|(region, points)| (region, f64::from(points))).collect();
+        for (region, points) in apportioned(&self.gains, points) {
+            *shares.entry(region.clone()).or_insert(0.0) += f64::from(points);
+        }
+        for (region, points) in apportioned(&self.losses, points) {
+            *shares.entry(region.clone()).or_insert(0.0) -= f64::from(points);
+        }
+        let to = WeightedSet::from_shares(&shares).filter(|to| *to != self.from)?;
+        Some(Change { from: self.from.clone(), to })
     }
-    let shares = now.into_iter().map(|(region, points)| (region, f64::from(points))).collect();
-    WeightedSet::from_shares(&shares)
+}
+
+/// The whole points of [`TOTAL`] in a share of users, rounded down; one at least, so that ramps end.
+pub(super) fn points_in(share: f64) -> u32 {
+    ((f64::from(TOTAL) * share).floor() as u32).max(1)
 }
 
 #[cfg(test)]
@@ -89,17 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_never_moves_more_than_max_shift_and_ends_at_the_goal() {
-        let goal = set(&[("a", 1.0)]);
+    fn steps_on_a_way_are_as_long_as_said_and_end_at_the_goal() {
+        let goal = set(&[("a", 0.9), ("d", 0.1)]);
         let mut now = set(&[("b", 0.6), ("c", 0.4)]);
-        let mut steps = 0;
-        while now != goal {
-            let next = step(&now, &goal, 0.25).unwrap();
-            let gained = next.share(&region("a")) - now.share(&region("a"));
-            assert!(gained > 0.0 && gained <= 0.25 + 1e-9, "step {steps}: {gained}");
-            now = next;
-            steps += 1;
+        for step in 1..=4 {
+            let way = Way::new(&now, &goal);
+            assert_eq!(way.length, 200 - 50 * (step - 1));
+            now = way.step(points_in(0.25)).unwrap().to;
+            let part = f64::from(step) / 4.0;
+            for (name, share) in [("a", 0.9 * part), ("b", 0.6 * (1.0 - part)), ("c", 0.4 * (1.0 - part))] {
+                assert!((now.share(&region(name)) - share).abs() < 0.0051 * f64::from(step), "{now:?}");
+            }
         }
-        assert_eq!(steps, 4);
+        assert_eq!(now, goal);
+        assert_eq!(Way::new(&now, &goal).step(50), None);
     }
 }
