@@ -205,9 +205,9 @@ async fn provider(
         CredentialSource::Environment => {
             SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
         }
-        CredentialSource::PodIdentity => {
-            SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(&config).build())
-        }
+        CredentialSource::PodIdentity => SharedCredentialsProvider::new(Agent(
+            EcsCredentialsProvider::builder().configure(&config).build(),
+        )),
         CredentialSource::WebIdentity => SharedCredentialsProvider::new(
             WebIdentityTokenCredentialsProvider::builder().configure(&config).build(),
         ),
@@ -223,6 +223,29 @@ async fn provider(
         CredentialSource::Node => {
             SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().configure(&config).build())
         }
+    }
+}
+
+/// Credentials from the agent of the node, of which only the status of an answer is told.
+#[derive(Debug)]
+struct Agent(EcsCredentialsProvider);
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "none from the Pod Identity agent; is the service account associated with a role? The agent says why: \
+     kubectl -n kube-system logs daemonset/eks-pod-identity-agent"
+)]
+struct AgentRefused(#[source] CredentialsError);
+
+impl ProvideCredentials for Agent {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let provided = self.0.provide_credentials();
+        future::ProvideCredentials::new(async {
+            provided.await.map_err(|error| CredentialsError::provider_error(AgentRefused(error)))
+        })
     }
 }
 

@@ -18,5 +18,7 @@ mod gate;
 mod instance;
 #[path = "dns_support/ministack.rs"]
 mod ministack;
+#[path = "aws_run/pod_identity.rs"]
+mod pod_identity;
 #[path = "aws_run/world.rs"]
 mod world;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 const NAME: &str = "www.example.test";
-const FAR: &str = "us-east-1";
+pub const FAR: &str = "us-east-1";
 /// What an edge calls, by deploy/iam/edge.json.
 pub const EDGE_MAY: [&str; 6] = [
     "route53:GetHostedZone",
@@ -22,9 +22,9 @@ pub const EDGE_MAY: [&str; 6] = [
     "route53:GetHealthCheckStatus",
     "route53:ChangeResourceRecordSets",
 ];
-const READ_WELL: &str = r#"proxima_dns_reads_total{result="good"}"#;
-const NO_CREDENTIALS: &str = r#"proxima_dns_api_errors_total{kind="credentials"}"#;
-const RENEWED: &str = r#"proxima_aws_credentials_renewals_total{result="renewed"}"#;
+pub const READ_WELL: &str = r#"proxima_dns_reads_total{result="good"}"#;
+pub const NO_CREDENTIALS: &str = r#"proxima_dns_api_errors_total{kind="credentials"}"#;
+pub const RENEWED: &str = r#"proxima_aws_credentials_renewals_total{result="renewed"}"#;
 
 /// A service that is well until it is told to be ill.
 struct Web {
@@ -156,18 +156,49 @@ requests_per_second = 100
         self.folder.write(&format!("{file}.toml"), &text)
     }
 
+    /// Writes a token for a service account where edges look for theirs.
     pub fn token(&self, subject: &str) -> String {
-        self.folder.write("token", &token(subject)).to_str().unwrap().to_owned()
+        self.folder.write("token", &token(subject));
+        self.token_file()
+    }
+
+    pub fn token_file(&self) -> String {
+        self.folder.path().join("token").to_str().unwrap().to_owned()
+    }
+
+    /// Users of the far region are led to the near one: its service is ill from now on.
+    pub fn evacuate(&self) {
+        let before = self.shown();
+        assert!(before.contains(&format!("{FAR}=100")), "{before}");
+        self.web[1].ill.store(true, Ordering::SeqCst);
+        eventually("the far region's users are led here", || {
+            let shown = self.shown();
+            let entry = shown.lines().find(|line| line.contains(FAR) && line.contains('='))?;
+            (entry.contains(&format!("{REGION}=100")) && !entry.contains(&format!("{FAR}=100"))).then_some(())
+        });
     }
 
     /// An edge of `own` with a token as IRSA gives one, which it changes for credentials at `sts`.
     fn edge(&self, own: &str, route53: &str, sts: &Gate) -> Edge {
-        let mut command =
-            Edge::command(&self.config((own, own), route53, "[aws]\ncredentials = \"web_identity\""), &[]);
-        bare(&mut command)
-            .env("AWS_WEB_IDENTITY_TOKEN_FILE", self.folder.path().join("token"))
-            .env("AWS_ROLE_ARN", &self.role)
-            .env("AWS_ENDPOINT_URL_STS", sts.url());
+        let variables = [
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", self.token_file()),
+            ("AWS_ROLE_ARN", self.role.clone()),
+            ("AWS_ENDPOINT_URL_STS", sts.url()),
+        ];
+        self.edge_by("web_identity", own, route53, &variables)
+    }
+
+    /// An edge that takes its credentials from this source, with what tells it where that is.
+    pub fn edge_by(
+        &self,
+        source: &str,
+        own: &str,
+        route53: &str,
+        variables: &[(&'static str, String)],
+    ) -> Edge {
+        let aws = format!("[aws]\ncredentials = \"{source}\"");
+        let mut command = Edge::command(&self.config((own, own), route53, &aws), &[]);
+        bare(&mut command).envs(variables.iter().map(|(name, value)| (name, value)));
         Edge::of(command).bound_all()
     }
 
@@ -185,7 +216,7 @@ requests_per_second = 100
     }
 }
 
-fn serves(edge: &Edge) {
+pub fn serves(edge: &Edge) {
     eventually("users are served", || (get(edge.address("http"), "/").status == 200).then_some(()));
 }
 
@@ -201,17 +232,10 @@ async fn a_region_is_evacuated_with_the_role_of_the_service_account_while_sts_is
         edge.until_metric(READ_WELL, 3.0);
         edge.until_metric("proxima_aws_credentials_expiry_timestamp_seconds", 1.0);
     }
-    let before = planet.shown();
-    assert!(before.contains(&format!("{FAR}=100")), "{before}");
     // What they have is good for an hour: nobody asks, nobody notices.
     sts.turn(Door::Shut);
     let knocks = sts.knocks();
-    planet.web[1].ill.store(true, Ordering::SeqCst);
-    eventually("the far region's users are led here", || {
-        let shown = planet.shown();
-        let entry = shown.lines().find(|line| line.contains(FAR) && line.contains('='))?;
-        (entry.contains(&format!("{REGION}=100")) && !entry.contains(&format!("{FAR}=100"))).then_some(())
-    });
+    planet.evacuate();
     assert_eq!(sts.knocks(), knocks, "STS was asked again");
     for edge in &edges {
         serves(edge);

@@ -73,9 +73,8 @@ impl World {
     }
 
     fn iam(&self, parameters: &[(&str, &str)]) {
-        let pairs = parameters.iter().chain(&[("Version", "2010-05-08")]);
-        let body: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", escaped(value))).collect();
-        let answer = self.signed("iam", ("POST", "/"), &[], body.join("&").as_bytes());
+        let body = form(&[parameters, &[("Version", "2010-05-08")]].concat());
+        let answer = self.signed("iam", ("POST", "/"), &[], body.as_bytes());
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
@@ -118,6 +117,37 @@ impl World {
         }
         ask(at, &format!("{request}\r\n"), body)
     }
+}
+
+/// What STS gives for a token of the role's service account: a key, its secret and its session; else what it says.
+pub fn assume(sts: SocketAddr, role: &str, token: &str) -> Result<[String; 3], String> {
+    let parameters = [
+        ("Action", "AssumeRoleWithWebIdentity"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", role),
+        ("RoleSessionName", "agent"),
+        ("WebIdentityToken", token),
+    ];
+    let body = form(&parameters);
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: sts.{REGION}.amazonaws.com\r\nconnection: close\r\ncontent-length: {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n",
+        body.len()
+    );
+    let answer = ask(sts, &head, body.as_bytes());
+    let part =
+        |name: &str| Some(answer.text.split_once(&format!("<{name}>"))?.1.split('<').next()?.to_owned());
+    let parts = ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(part);
+    if let (200, [Some(key), Some(secret), Some(session)]) = (answer.status, parts) {
+        return Ok([key, secret, session]);
+    }
+    Err(answer.text)
+}
+
+fn form(parameters: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> =
+        parameters.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
+    pairs.join("&")
 }
 
 fn ask(at: SocketAddr, head: &str, body: &[u8]) -> Answer {
