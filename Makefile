@@ -47,7 +47,8 @@ test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, again
 	$(CARGO) test --locked --no-run --test aws_run
 	scripts/test-aws.sh
 
-# Some minutes: a watch lives for one, and one test waits for that. PROXIMA_KUBE_AWAY=60 keeps the API away for a minute.
+# Some minutes: a watch lives for one, the API is away for one, and tests wait for that. PROXIMA_KUBE_AWAY=5: for five seconds.
+test-kube: export PROXIMA_KUBE_AWAY ?= 60
 test-kube: export PROXIMA_REQUIRE_TOOLS := $(if $(KUBEBUILDER_ASSETS),1)
 test-kube: setup-kube ## Endpoints, the Lease, rights and the chart's objects against a real kube-apiserver (KUBEBUILDER_ASSETS)
 	$(CARGO) test --locked --test kube --test kube_lease -- --include-ignored --nocapture

@@ -193,8 +193,11 @@ python_environment() {
     say "Python test tools into target/$name"
     rm -rf "target/$name"
     python3 -m venv "target/$name"
-    "target/$name/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+    "target/$name/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" || {
+        # Half of it would be taken for the whole.
+        rm -rf "target/$name"
         die "pip could not install $requirements into target/$name; see above"
+    }
     mkdir -p "$stamps"
     printf '%s\n' "$key" >"$stamps/$name"
 }

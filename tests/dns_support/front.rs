@@ -54,6 +54,19 @@ pub enum For {
     Progress,
 }
 
+impl For {
+    /// By the first line of a request.
+    fn of(first: &str) -> Option<Self> {
+        match (first.starts_with("POST"), first) {
+            (true, path) if path.contains("/rrset") => Some(Self::Changes),
+            (false, path) if path.contains("/rrset") => Some(Self::Listings),
+            (false, path) if path.contains("/healthcheck?") => Some(Self::Checks),
+            (false, path) if path.contains("/change/") => Some(Self::Progress),
+            _ => None,
+        }
+    }
+}
+
 /// A running front.
 pub struct Front {
     pub address: SocketAddr,
@@ -66,6 +79,7 @@ struct Shared {
     /// After the queue: the fate of all further requests of a kind.
     rest: Mutex<Vec<(For, Fate)>>,
     seen: Mutex<Vec<String>>,
+    changes: Mutex<Vec<(String, u16)>>,
 }
 
 struct Message {
@@ -104,21 +118,20 @@ impl Front {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Each change as it was sent, and the status that the server gave it.
+    pub fn changes_answered(&self) -> Vec<(String, u16)> {
+        self.shared.changes.lock().unwrap().clone()
+    }
+
     pub fn changes_seen(&self) -> usize {
-        self.seen().iter().filter(|line| line.starts_with("POST") && line.contains("/rrset")).count()
+        self.seen().iter().filter(|line| For::of(line) == Some(For::Changes)).count()
     }
 }
 
 impl Shared {
     fn fate(&self, first: &str) -> Fate {
         self.seen.lock().unwrap().push(first.to_owned());
-        let kind = match (first.starts_with("POST"), first) {
-            (true, path) if path.contains("/rrset") => For::Changes,
-            (false, path) if path.contains("/rrset") => For::Listings,
-            (false, path) if path.contains("/healthcheck?") => For::Checks,
-            (false, path) if path.contains("/change/") => For::Progress,
-            _ => return Fate::Pass,
-        };
+        let Some(kind) = For::of(first) else { return Fate::Pass };
         let mut fates = self.fates.lock().unwrap();
         if let Some(at) = fates.iter().position(|(k, _)| *k == kind) {
             return fates.remove(at).unwrap().1;
@@ -173,6 +186,11 @@ async fn serve(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         }
         server.write_all(&request.bytes).await.unwrap();
         let Some(mut answer) = message(&mut server).await else { return };
+        if For::of(&request.first) == Some(For::Changes) {
+            let status = answer.first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+            let sent = String::from_utf8_lossy(&request.bytes).into_owned();
+            shared.changes.lock().unwrap().push((sent, status));
+        }
         if let Fate::HoldAnswer { reached, go } = &fate {
             reached.notify_one();
             go.notified().await;

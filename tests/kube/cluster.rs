@@ -16,7 +16,9 @@ use std::sync::Mutex;
 /// etcd and kube-apiserver, in the layout of envtest; `None`, said aloud, where there is none.
 fn assets() -> Option<PathBuf> {
     let found = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let found = found.filter(|folder| folder.join("kube-apiserver").is_file());
+    let whole =
+        |folder: &PathBuf| ["etcd", "kube-apiserver"].iter().all(|program| folder.join(program).is_file());
+    let found = found.filter(whole);
     if found.is_none() {
         let required = std::env::var("PROXIMA_REQUIRE_TOOLS").is_ok_and(|v| v == "1");
         assert!(!required, "no KUBEBUILDER_ASSETS: `scripts/setup.sh kube` says how to get it");

@@ -1,11 +1,13 @@
 //! The chart's objects at a real API server: it takes them, and the rights are enough and no more.
 
-use crate::cluster::{Cluster, dynamic, slice};
-use crate::run_support::{Edge, Folder, Service};
+use crate::cluster::{Cluster, dynamic};
+use crate::run_support::authority::Authority;
+use crate::run_support::{Edge, Folder, Service, loopback};
 use crate::{at, http, region, until_used};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchParams};
-use kube::{Client, core::ObjectMeta};
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -80,44 +82,41 @@ async fn token(cluster: &Cluster) -> String {
     answer["status"]["token"].as_str().unwrap().to_owned()
 }
 
-/// Whether the answer was that it may: an object that is not there, or a wrong one, is no denial.
-fn allowed<T>(result: Result<T, kube::Error>) -> bool {
-    match result {
-        Ok(_) => true,
-        Err(kube::Error::Api(status)) => {
-            assert_ne!(status.code, 401, "the token is not taken: {status:?}");
-            status.code != 403
+/// All that a client may do in a namespace, by the API server's own word: verb, group, resource, and name if it is one
+/// object's. But for what everybody may: to ask for one's own rights.
+async fn rights(client: &Client, namespace: &str) -> BTreeSet<String> {
+    let body = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": { "namespace": namespace },
+    });
+    let request = http::Request::post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews");
+    let request = request.header("content-type", "application/json").body(body.to_string().into_bytes());
+    let answer: Value = client.request(request.unwrap()).await.unwrap();
+    assert_eq!(answer["status"]["incomplete"], false, "{answer}");
+    let words = |rule: &Value, key: &str| -> Vec<String> {
+        let words = rule[key].as_array().into_iter().flatten();
+        words.map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in answer["status"]["resourceRules"].as_array().unwrap() {
+        let mut names = words(rule, "resourceNames");
+        if names.is_empty() {
+            names.push("*".to_owned());
         }
-        Err(other) => panic!("{other}"),
+        for (verb, group) in words(rule, "verbs")
+            .iter()
+            .flat_map(|v| words(rule, "apiGroups").into_iter().map(move |g| (v, g)))
+        {
+            for resource in words(rule, "resources").iter().filter(|_| group != "authorization.k8s.io") {
+                rights.extend(names.iter().map(|name| format!("{verb} {group}/{resource}/{name}")));
+            }
+        }
     }
+    rights
 }
 
-fn lease(name: &str) -> DynamicObject {
-    let mut lease = dynamic_lease();
-    lease.metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    lease
-}
-
-fn dynamic_lease() -> DynamicObject {
-    serde_json::from_value(json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {}, "spec": {},
-    }))
-    .unwrap()
-}
-
-async fn may_on_slices(client: &Client, namespace: &str) -> [(&'static str, bool); 6] {
-    let slices: Api<DynamicObject> =
-        dynamic(client.clone(), "discovery.k8s.io/v1", "EndpointSlice", Some(namespace));
-    let made: DynamicObject = serde_json::from_value(slice("made", "web", json!([]), json!([]))).unwrap();
-    let apply = Patch::Apply(slice("web-1", "web", json!([]), json!([])));
-    [
-        ("list", allowed(slices.list(&ListParams::default()).await)),
-        ("watch", allowed(slices.watch(&WatchParams::default().timeout(1), "0").await)),
-        ("get", allowed(slices.get("web-1").await)),
-        ("create", allowed(slices.create(&PostParams::default(), &made).await)),
-        ("patch", allowed(slices.patch("web-1", &PatchParams::apply("test").force(), &apply).await)),
-        ("delete", allowed(slices.delete("web-1", &DeleteParams::default()).await)),
-    ]
+/// Whether the answer was that it may not.
+fn denied<T>(result: Result<T, kube::Error>) -> bool {
+    matches!(result, Err(kube::Error::Api(status)) if status.code == 403)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,53 +128,70 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
     cluster.slice("web-1", "web", http(origin.address.port()), json!([at("ready")])).await;
     let kubeconfig = cluster.kubeconfig("account.json", &token(&cluster).await);
 
-    // Enough: the edge itself, by nothing but the chart's service account.
+    // Enough: the edge itself, by nothing but the chart's service account, follows endpoints and holds the Lease.
     let folder = Folder::new();
-    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
-    let edge = Edge::ready(&folder.write("edge.toml", &text));
+    let edge = Edge::ready(&folder.write("edge.toml", &with_lease(&folder, &kubeconfig)));
     until_used(&edge, "web", &[origin.address]);
+    let metric = |series: &str| edge.metric(series).unwrap_or_default();
+    let asked = |result: &str| format!("proxima_lease_requests_total{{result=\"{result}\"}}");
+    tokio::task::block_in_place(|| edge.until_metric("proxima_lease_held", 1.0));
+    // It is made, read and written.
+    tokio::task::block_in_place(|| edge.until_metric(&asked("written"), 3.0));
     let (code, told) = doctor(&folder);
     assert!(code == Some(0) && told["watch endpointslices in shop"] == "ok", "{told}");
+    // A call that is denied fails this, though the edge goes on without it.
+    assert_eq!(metric(&asked("denied")), 0.0, "{}", edge.log());
+    assert_eq!(metric(r#"proxima_kube_watch_failures_total{namespace="shop",reason="denied"}"#), 0.0);
+    assert!(!edge.log().contains("forbidden"), "{}", edge.log());
 
-    // No more.
+    // No more, by the server's own list.
     let client = Cluster::client_of(kubeconfig).await;
-    let reads = [("list", true), ("watch", true)];
-    let nothing = ["list", "watch", "get", "create", "patch", "delete"].map(|verb| (verb, false));
-    for (namespace, may) in [("shop", &reads[..]), ("default", &[]), ("kube-system", &[]), ("proxima", &[])] {
-        let mut expected = nothing;
-        expected[..may.len()].copy_from_slice(may);
-        assert_eq!(may_on_slices(&client, namespace).await, expected, "EndpointSlices in {namespace}");
-    }
-    let leases = |namespace| dynamic(client.clone(), "coordination.k8s.io/v1", "Lease", Some(namespace));
-    let (own, other) = (leases("proxima"), leases("shop"));
-    assert!(allowed(own.create(&PostParams::default(), &lease("proxima")).await), "its Lease is made");
-    let held = own.get("proxima").await.unwrap();
-    assert!(allowed(own.replace("proxima", &PostParams::default(), &held).await), "and written");
-    for (what, may) in [
-        ("get another Lease", allowed(own.get("another").await)),
-        (
-            "write another Lease",
-            allowed(own.replace("another", &PostParams::default(), &lease("another")).await),
-        ),
-        ("list Leases", allowed(own.list(&ListParams::default()).await)),
-        ("delete its Lease", allowed(own.delete("proxima", &DeleteParams::default()).await)),
-        ("make a Lease elsewhere", allowed(other.create(&PostParams::default(), &lease("proxima")).await)),
+    let lease = ["create coordination.k8s.io/leases/*"]
+        .into_iter()
+        .chain(["get coordination.k8s.io/leases/proxima", "update coordination.k8s.io/leases/proxima"]);
+    let slices = ["list discovery.k8s.io/endpointslices/*", "watch discovery.k8s.io/endpointslices/*"];
+    for (namespace, may) in [
+        ("proxima", lease.map(str::to_owned).collect::<BTreeSet<String>>()),
+        ("shop", slices.map(str::to_owned).into()),
+        ("default", BTreeSet::new()),
+        ("kube-system", BTreeSet::new()),
     ] {
-        assert!(!may, "it may {what}");
+        assert_eq!(rights(&client, namespace).await, may, "in {namespace}");
     }
-    for (version, kind) in
-        [("v1", "Pod"), ("v1", "Secret"), ("v1", "ConfigMap"), ("v1", "Service"), ("v1", "ServiceAccount")]
-    {
-        for namespace in ["proxima", "shop"] {
-            let objects: Api<DynamicObject> = dynamic(client.clone(), version, kind, Some(namespace));
-            assert!(
-                !allowed(objects.list(&ListParams::default()).await),
-                "it may list {kind}s in {namespace}"
-            );
-        }
+    // And by what it does when it is asked.
+    let objects = |version: &str, kind: &str, namespace: &str| -> Api<DynamicObject> {
+        dynamic(client.clone(), version, kind, Some(namespace))
+    };
+    let leases = objects("coordination.k8s.io/v1", "Lease", "proxima");
+    assert!(denied(leases.get("another").await), "it may read another Lease");
+    assert!(denied(leases.delete("proxima", &DeleteParams::default()).await), "it may delete its Lease");
+    let slices = objects("discovery.k8s.io/v1", "EndpointSlice", "shop");
+    assert!(denied(slices.delete("web-1", &DeleteParams::default()).await), "it may delete endpoints");
+    for namespace in ["proxima", "shop"] {
+        let secrets = objects("v1", "Secret", namespace);
+        assert!(denied(secrets.list(&ListParams::default()).await), "it may read Secrets in {namespace}");
     }
-    let nodes: Api<DynamicObject> = dynamic(client, "v1", "Node", None);
-    assert!(!allowed(nodes.list(&ListParams::default()).await), "it may list Nodes");
+}
+
+/// One region of one pod, which asks for the Lease of the chart.
+fn with_lease(folder: &Folder, kubeconfig: &Path) -> String {
+    let own = loopback();
+    Authority::new().sign(folder, "here", "peer.here.test");
+    region(kubeconfig, &[("web", "shop/web:http", "/")], "zone-a")
+        .replacen("[edge]", &format!("[edge]\nsiblings = \"{own}:8443\""), 1)
+        .replacen(
+            "[regions.here]",
+            &format!("[regions.here]\npeer = \"{own}:8443\"\nserver_name = \"peer.here.test\""),
+            1,
+        )
+        .replacen(
+            "[kubernetes]",
+            "[kubernetes]\nnamespace = \"proxima\"\nlease = \"proxima\"\nlease_duration = \"3s\"",
+            1,
+        )
+        + &format!(
+            "[peer]\naddress = \"{own}:8443\"\ncertificate = \"here.pem\"\nkey = \"here.key\"\nca = \"here-ca.pem\"\n"
+        )
 }
 
 #[tokio::test(flavor = "multi_thread")]

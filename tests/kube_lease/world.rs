@@ -1,6 +1,7 @@
 //! A region of five pods and two of one each, a cluster's API with a Lease, and a zone.
 
 use crate::cluster::{Cluster, until};
+use crate::dns_support::front::Front;
 use crate::dns_support::{REGIONS, Server};
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, get, loopback};
@@ -29,6 +30,8 @@ const NAMESPACE: &str = "edge";
 pub struct World {
     pub cluster: Cluster,
     pub server: Server,
+    /// Between the pods and the server.
+    pub front: Front,
     pub pods: Vec<Edge>,
     /// By their number, as `holderIdentity` has them.
     peers: Vec<String>,
@@ -64,13 +67,14 @@ impl World {
         server.health_port = 18080;
         server.change(vec![(ChangeAction::Create, addresses("pods.example.test", &pods))]).await;
         folder.write("token", TOKEN);
-        let texts = Texts { server: &server, ips: &ips, service: service.address, notice };
-        let text = |own: &str, ip: &Ipv4Addr, more: &str| texts.of(own, ip, more);
+        let front = Front::before(server.endpoint.as_deref().unwrap()).await;
+        let fronted = server.behind(&front.address.to_string());
+        let texts = |server| Texts { server, ips: &ips, service: service.address, notice };
         let others: Vec<(&str, PathBuf)> = REGIONS
             .iter()
             .zip(&ips)
             .skip(1)
-            .map(|(own, ip)| (*own, folder.write(&format!("{own}.toml"), &text(own, ip, ""))))
+            .map(|(own, ip)| (*own, folder.write(&format!("{own}.toml"), &texts(&server).of(own, ip, ""))))
             .collect();
         REGIONS.iter().for_each(|own| authority.sign(&folder, own, &format!("{own}.test")));
         let kubernetes = format!(
@@ -79,19 +83,22 @@ impl World {
         );
         let of_pod = |(number, ip): (usize, &Ipv4Addr)| {
             let siblings = "siblings = \"pods.example.test:18443\"\nregion = \"";
-            let text = text(POD_REGION, ip, &kubernetes).replacen("region = \"", siblings, 1);
-            folder.write(&format!("pod-{number}.toml"), &text)
+            let text = texts(&fronted).of(POD_REGION, ip, &kubernetes).replacen("region = \"", siblings, 1);
+            let file = folder.write(&format!("pod-{number}.toml"), &text);
+            let mut command = Edge::command(&file, &[]);
+            command.env("AWS_ACCESS_KEY_ID", key(number));
+            command
         };
-        let files: Vec<PathBuf> = pods.iter().enumerate().map(of_pod).collect();
+        let pods_run: Vec<Command> = pods.iter().enumerate().map(of_pod).collect();
         let output =
             command().args(["dns", "bootstrap", "--yes", "--config"]).arg(&others[0].1).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let others = others.iter().map(|(_, file)| Edge::ready(file)).collect();
-        let pods_run = files.iter().map(|file| Edge::ready(file)).collect();
+        let pods_run = pods_run.into_iter().map(|command| Edge::of(command).bound_all()).collect();
         let peers = pods.iter().map(|ip| format!("{ip}:18443")).collect();
         let leases = cluster.api("coordination.k8s.io/v1", "Lease", Some(NAMESPACE)).await;
         let world =
-            Self { cluster, server, pods: pods_run, peers, others, leases, folder, _service: service };
+            Self { cluster, server, front, pods: pods_run, peers, others, leases, folder, _service: service };
         for edge in world.pods.iter().chain(&world.others) {
             until("all regions are up", || {
                 let verdicts = &edge.snapshot()["names"]["www.example.test"]["verdicts"];
@@ -171,12 +178,20 @@ impl World {
         }
     }
 
-    /// Generations that the pods of the region say they have written, and which of them, in their order.
+    /// Generations that the server has let the pods write, and which of them wrote each, by the keys that they sign
+    /// with; in the order of generations.
     pub fn all_writes(&self) -> Vec<(u64, usize)> {
-        let of = |(n, pod): (usize, &Edge)| written(pod).into_iter().map(move |g| (g, n)).collect::<Vec<_>>();
-        let mut all: Vec<(u64, usize)> = self.pods.iter().enumerate().flat_map(of).collect();
+        let changes = self.front.changes_answered();
+        let accepted = changes.iter().filter(|(_, status)| *status == 200);
+        let mut all: Vec<(u64, usize)> = accepted.map(|(sent, _)| (generation(sent), signer(sent))).collect();
         all.sort_unstable();
         all
+    }
+
+    /// Changes that the server has refused a pod.
+    pub fn refused(&self, pod: usize) -> usize {
+        let changes = self.front.changes_answered();
+        changes.iter().filter(|(sent, status)| *status != 200 && signer(sent) == pod).count()
     }
 
     /// The pods in the order of their generations, each once for what it wrote in a row.
@@ -245,6 +260,23 @@ impl Texts<'_> {
              [resolver]\nnameservers = [\"{dns}\"]\n{more}"
         )
     }
+}
+
+/// What a pod signs with.
+fn key(pod: usize) -> String {
+    format!("pod{pod}")
+}
+
+/// The pod that has signed a request.
+fn signer(sent: &str) -> usize {
+    (0..PODS).find(|pod| sent.contains(&format!("Credential={}/", key(*pod)))).unwrap()
+}
+
+/// Of the control record that a change writes, in place of the one before, which it names too.
+fn generation(sent: &str) -> u64 {
+    let numbers =
+        sent.split(" generation=").skip(1).map(|rest| rest.split(' ').next().unwrap().parse().unwrap());
+    numbers.max().unwrap()
 }
 
 /// Generations that a pod says it has written.
