@@ -130,7 +130,8 @@ impl Invariants {
                 // One that starts takes what it first hears for better than nothing, whatever its age.
                 let since = truth.world.awake_since[own].max(self.started[edge]);
                 let awake = truth.now.since(since) > truth.told();
-                let stale = awake && trouble.longer_than(truth.told(), truth.now);
+                let stale = awake
+                    && trouble.longer_than(truth.told_of(truth.cast.region(&candidate.region)), truth.now);
                 truth.require(!stale, Rule::Snapshot, || {
                     format!("{} is long dead and a candidate: {}", candidate.region, shown())
                 })?;
