@@ -6,6 +6,7 @@
 
 use crate::access_log::{self, AccessLog, Output};
 use crate::admin;
+use crate::archive;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::{Config, Environment, ListenAddress};
 use crate::control;
@@ -107,21 +108,27 @@ pub fn run(from: ConfigFrom, environment: Environment, logging: Logging) -> Exit
             return ExitCode::FAILURE;
         }
     };
-    let (code, writers) = runtime.block_on(async {
+    let (code, last) = runtime.block_on(async {
         match App::start((from, environment), logging).await {
-            Ok((app, reloader, writers)) => (app.run(reloader).await, Some(writers)),
+            Ok((app, reloader, last)) => (app.run(reloader).await, Some(last)),
             Err(error) => {
                 tracing::error!("cannot start: {}", chain(&error));
                 (ExitCode::FAILURE, None)
             }
         }
     });
-    runtime.shutdown_timeout(RUNTIME_PATIENCE);
-    if let Some(Writers { access_log, journal }) = writers {
-        access_log.join(RUNTIME_PATIENCE);
+    let access_log = last.map(|(Writers { access_log, journal }, archive)| {
         if let Some(journal) = journal {
             journal.join(RUNTIME_PATIENCE);
         }
+        if code == ExitCode::SUCCESS {
+            runtime.block_on(archive::finish(&archive));
+        }
+        access_log
+    });
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    if let Some(access_log) = access_log {
+        access_log.join(RUNTIME_PATIENCE);
     }
     code
 }
@@ -131,6 +138,9 @@ struct Writers {
     access_log: access_log::Writer,
     journal: Option<journal::Writer>,
 }
+
+/// What is done when all tasks have ended.
+type Last = (Writers, archive::Wiring);
 
 /// A running edge.
 struct App {
@@ -220,7 +230,7 @@ impl App {
     async fn start(
         (from, environment): (ConfigFrom, Environment),
         mut logging: Logging,
-    ) -> Result<(Self, Reloader, Writers), StartError> {
+    ) -> Result<(Self, Reloader, Last), StartError> {
         // Before anything takes time: a signal from now on is not lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         let source = Source::open(from, environment).await?;
@@ -284,8 +294,10 @@ impl App {
             inputs: input_sender.clone(),
             spans,
         };
+        let archive = parts.cloud.archive(app.config.clone(), &parts.audit);
+        app.tasks.spawn("archive", archive::run(archive.clone()));
         app.spawn(parts, Channels { inputs, input_sender, outcomes }, (admin, tls), listeners);
-        Ok((app, reloader, writers))
+        Ok((app, reloader, (writers, archive)))
     }
 
     fn spawn(
@@ -297,7 +309,6 @@ impl App {
     ) {
         let Channels { inputs, input_sender, outcomes } = channels;
         let ruling = self.spawn_region(&parts, &input_sender);
-        parts.cloud.archive(&mut self.tasks, self.config.clone(), &parts.audit);
         let (plan_sender, plans) = mpsc::channel(PLANS);
         let (published_sender, published) = watch::channel(0);
         let load = Arc::clone(&parts.request_metrics);

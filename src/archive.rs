@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 /// Between two looks for closed files.
@@ -34,11 +34,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const AUDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A part of the audit log that is as large is set aside before its time.
 const AUDIT_PART_BYTES: u64 = 1024 * 1024;
+/// For all that waits, at the end of the process.
+const LAST: Duration = Duration::from_secs(5);
 /// In the journal's folder: names of files that are uploaded and still there.
 const DONE: &str = "archived";
 
 /// What the task works with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Wiring {
     pub config: watch::Receiver<Arc<Config>>,
     pub sessions: Sessions,
@@ -46,10 +48,28 @@ pub struct Wiring {
     pub metrics: ArchiveMetrics,
 }
 
+/// Uploads what was written last, when everything else of the process has ended: its disk may end with it.
+pub async fn finish(wiring: &Wiring) {
+    let config = wiring.config.borrow().clone();
+    let Some(archive) = &config.archive else { return };
+    let bucket = Bucket::of(wiring.sessions.of(&config).await, &archive.to);
+    let at_once = Archive { audit_every: Duration::ZERO, ..archive.clone() };
+    let last = async {
+        let mut work = Work::new();
+        work.recall(&config).await;
+        work.round(wiring, &config, &at_once, &bucket).await;
+    };
+    if timeout(LAST, last).await.is_err() {
+        warn!(
+            "the archive may lack what was written last: the bucket did not take it within {} s",
+            LAST.as_secs()
+        );
+    }
+}
+
 /// Runs until it is dropped.
 pub async fn run(mut wiring: Wiring) {
-    let mut work =
-        Work { shelves: BTreeMap::default(), aside_at: Instant::now(), pause: PAUSE_MIN, trouble: None };
+    let mut work = Work::new();
     loop {
         let config = wiring.config.borrow_and_update().clone();
         let Some(archive) = &config.archive else {
@@ -85,6 +105,10 @@ struct Work {
 }
 
 impl Work {
+    fn new() -> Self {
+        Self { shelves: BTreeMap::default(), aside_at: Instant::now(), pause: PAUSE_MIN, trouble: None }
+    }
+
     /// What an earlier process has done.
     async fn recall(&mut self, config: &Config) {
         let Some(journal) = &config.journal else { return };
@@ -212,10 +236,9 @@ async fn closed(kind: Kind, config: &Config) -> io::Result<Vec<PathBuf>> {
     let look: Box<dyn FnOnce() -> io::Result<Vec<PathBuf>> + Send> = match kind {
         Kind::Journal => match config.journal.clone() {
             None => return Ok(Vec::new()),
-            Some(journal) => Box::new(move || {
-                let mut files = none_is_empty(journal::files(&journal.path))?;
-                files.pop(); // The one that is written.
-                Ok(files)
+            Some(journal) => Box::new(move || match journal::closed(&journal.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                other => other,
             }),
         },
         Kind::Audit => match config.audit.clone() {
@@ -224,13 +247,6 @@ async fn closed(kind: Kind, config: &Config) -> io::Result<Vec<PathBuf>> {
         },
     };
     spawn_blocking(look).await.map_err(io::Error::other)?
-}
-
-fn none_is_empty(files: io::Result<Vec<PathBuf>>) -> io::Result<Vec<PathBuf>> {
-    match files {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other,
-    }
 }
 
 /// The name of the next part of an audit log: in their order parts are in their order, and those of

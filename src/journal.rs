@@ -28,7 +28,7 @@ mod replay;
 mod writer;
 
 pub use blocks::BlockError;
-pub use folder::{files, wall_of_text, wall_text};
+pub use folder::{closed, files, wall_of_text, wall_text};
 pub use record::{Configuration, Head, Record, Shown, State, Turn, TurnInput};
 pub use replay::{Begins, Difference, Event, Replay, ReplayError, Span, Turned};
 

@@ -1,6 +1,5 @@
 //! What all of the process has in common at AWS: its session, and the archive.
 
-use super::tasks::Tasks;
 use crate::archive;
 use crate::aws::Sessions;
 use crate::config::Config;
@@ -23,15 +22,13 @@ impl Cloud {
         Ok(Self { sessions, archive: ArchiveMetrics::register(registry)? })
     }
 
-    /// Uploads what the configuration says.
+    /// What uploads what the configuration says.
     pub(super) fn archive(
         &self,
-        tasks: &mut Tasks,
         config: watch::Receiver<Arc<Config>>,
         audit: &Arc<Audit>,
-    ) {
+    ) -> archive::Wiring {
         let (sessions, metrics) = (self.sessions.clone(), self.archive.clone());
-        let wiring = archive::Wiring { config, sessions, audit: Arc::clone(audit), metrics };
-        tasks.spawn("archive", archive::run(wiring));
+        archive::Wiring { config, sessions, audit: Arc::clone(audit), metrics }
     }
 }

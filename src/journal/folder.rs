@@ -1,7 +1,7 @@
 //! The folder of a journal: which files are in it, in which order, and which are the oldest.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -28,6 +28,36 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("no file of it ends in .{ENDING}")));
     }
     Ok(files)
+}
+
+/// Marks a file that was just made as one that is written, for all processes that share the folder, until it is closed.
+///
+/// A disk without locks has no marks: there, [`closed`] goes by the order of names alone.
+pub(super) fn mark(file: &File) {
+    if let Err(error) = file.try_lock() {
+        tracing::debug!(%error, "the disk has no locks");
+    }
+}
+
+/// The files of a folder that nobody writes to any more, oldest first.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn closed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = sizes(folder)?;
+    let newest = files.last().map(|(path, _)| path.clone());
+    files.retain(|(path, bytes)| {
+        // Made a moment ago, and not marked yet.
+        *bytes > 0
+            && match File::open(path).map(|file| file.try_lock_shared()) {
+                Ok(Ok(())) => true,
+                Ok(Err(TryLockError::WouldBlock)) => false,
+                Ok(Err(TryLockError::Error(_))) => Some(path) != newest.as_ref(),
+                // Gone, or for another user.
+                Err(_) => false,
+            }
+    });
+    Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
 fn sizes(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {

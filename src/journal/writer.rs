@@ -150,6 +150,7 @@ impl Disk {
         let path = self.config.path.join(folder::name(wall, self.process.boot, self.number));
         // It says what an edge sees and how it is configured: for its user alone.
         let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+        folder::mark(&file);
         let head = Head {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             own: self.process.own.clone(),

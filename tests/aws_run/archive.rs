@@ -120,3 +120,30 @@ async fn what_is_closed_is_archived_once_and_waits_while_the_bucket_is_away() {
     assert_eq!(edge.metric(UPLOADED_JOURNAL), Some(1.0), "one was uploaded again");
     assert_eq!(archive.keys().iter().filter(|key| key.contains("/journal/")).count(), 2);
 }
+
+#[tokio::test]
+async fn a_pod_that_ends_leaves_nothing_behind_and_a_file_that_another_one_writes_is_left_alone() {
+    let Some(archive) = Archive::new().await else { return };
+    // Two pods of a rolling update, in a folder of the node.
+    let mut old = archive.edge();
+    let new = archive.edge();
+    tried(&old);
+    // Whoever comes first uploads the log that they share.
+    eventually("it is uploaded", || archive.keys().iter().any(|key| key.contains("/audit/")).then_some(()));
+    assert_eq!(archive.journals().len(), 2);
+    assert!(!archive.keys().iter().any(|key| key.contains("/journal/")), "{:?}", archive.keys());
+    tried(&old);
+    old.signal("TERM");
+    assert!(old.ended().success(), "{}", old.log());
+
+    let whole = &archive.journals()[0];
+    let key = format!("a/here/journal/{}", whole.file_name().unwrap().to_str().unwrap());
+    let sent = archive.world.signed("s3", ("HEAD", &format!("/proxima-archive/{key}")), &[], b"");
+    let length = format!("content-length: {}", std::fs::metadata(whole).unwrap().len());
+    assert!(sent.text.to_ascii_lowercase().contains(&length), "{length}: {}", sent.text);
+    // What was said last, too.
+    let audit = archive.keys().into_iter().filter(|key| key.contains("/audit/"));
+    let lines: usize = audit.map(|key| archive.object(&key).matches(r#""result":"denied""#).count()).sum();
+    assert_eq!(lines, 2);
+    assert_eq!(get(new.address("http"), "/").status, 200);
+}
