@@ -11,6 +11,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 fn proxima(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
@@ -103,6 +105,48 @@ fn a_running_edge_its_admin_listener_and_its_journal_tell_the_same() {
     let alone: Value = serde_json::from_str(&alone).unwrap();
     assert_eq!(alone["route"], told_live["route"]);
     assert_eq!(alone["rule"], "configuration_only");
+}
+
+/// A moment of a journal, so many milliseconds later.
+fn later(moment: &str, millis: i64) -> String {
+    let moment = OffsetDateTime::parse(moment, &Rfc3339).unwrap() + time::Duration::milliseconds(millis);
+    moment.format(&Rfc3339).unwrap()
+}
+
+#[test]
+fn a_journal_answers_for_each_moment_of_it_and_for_none_before() {
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let file = folder.write("proxima.toml", &single(web.address, "[journal]\npath = \"journal\"\n"));
+    let journal = folder.path().join("journal");
+    let mut edge = Edge::ready(&file);
+    eventually("the service is healthy", || {
+        (edge.snapshot()["services"]["web"]["states"]["here"] == "healthy").then_some(())
+    });
+    edge.signal("TERM");
+    assert!(edge.ended().success(), "{}", edge.log());
+
+    let path = journal.to_str().unwrap();
+    let all = replayed(&journal);
+    let healthy = all.iter().find(|event| event["transition"]["Service"]["to"] == "healthy").unwrap();
+    // Told to the millisecond in which it happened.
+    let before = healthy["at"].as_str().unwrap();
+    let after = later(before, 1);
+    let state = |at: &str| {
+        let told = told(&["explain", "--journal", path, "--at", at, "--path", "/", "--json"]);
+        serde_json::from_str::<Value>(&told).unwrap()["services"][0]["regions"][0]["state"].clone()
+    };
+    assert_eq!((state(before), state(&after)), ("unknown".into(), "healthy".into()));
+
+    let until = told(&["replay", path, "--json", "--until", before]);
+    let until: Vec<Value> = until.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(until.iter().all(|event| event["at"].as_str().is_none_or(|at| at <= before)), "{until:?}");
+    let turns = |events: &[Value]| events.last().unwrap()["turns"].as_u64().unwrap();
+    assert!((1..turns(&all)).contains(&turns(&until)), "{} of {}", turns(&until), turns(&all));
+
+    let begins = all[0]["at"].as_str().unwrap();
+    let refused = proxima(&["explain", "--journal", path, "--at", &later(begins, -1), "--path", "/"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains(&format!("the journal begins at {begins}")), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::domain::fleet::Fleet;
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::time::Time;
 use crate::error_chain::chain;
-use crate::journal::{Replay, Span, files, wall_of_text};
+use crate::journal::{Replay, Span, files, wall_of_text, wall_text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -148,7 +148,9 @@ fn with_core<T>(arguments: &Arguments, ask: impl Fn(&Fleet, Time) -> T) -> Resul
     let span = Span { from: arguments.at, until: arguments.at };
     let replay = Replay::run(&files, span, &mut |_| {}).map_err(|error| chain(&error))?;
     let at = arguments.at.unwrap_or_else(|| replay.wall());
-    let (fleet, now) = replay.at(at).ok_or("the journal is empty")?;
+    let (fleet, now) = replay.at(at).ok_or_else(|| {
+        format!("the journal begins at {}, which is after {}", wall_text(replay.wall()), wall_text(at))
+    })?;
     if let Some(from) = arguments.from.as_ref().filter(|from| fleet.policy().own.as_str() != from.as_str()) {
         return Err(format!("that journal is of {}, not of {from}", fleet.policy().own));
     }

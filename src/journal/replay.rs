@@ -161,9 +161,10 @@ impl Replay {
 
     /// The core at a later moment: time goes on, and nothing happens.
     ///
-    /// `None`: nothing was run.
+    /// `None`: nothing was run, or only what came after it.
     pub fn at(&self, wall: u64) -> Option<(&Fleet, Time)> {
-        let at = self.head.as_ref()?.moment_of(wall).max(self.at);
+        let head = self.head.as_ref().filter(|head| head.wall <= wall)?;
+        let at = head.moment_of(wall).max(self.at);
         self.fleet.as_ref().map(|fleet| (fleet, at))
     }
 
