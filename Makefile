@@ -42,9 +42,11 @@ conformance: export PROXIMA_REQUIRE_TOOLS := 1
 conformance: setup-conformance ## What the traffic plane holds, shown by real peers: grpcio, websockets, curl, haproxy, h2load, sslyze, slowhttptest
 	$(CARGO) test --locked --test conformance -- --include-ignored
 
-# The binary as the tests build it, so that nothing is built twice after `make test`.
-test-aws: setup-aws ## Terraform, IAM policies and the runbook's commands, against stand-ins for AWS
-	$(CARGO) test --locked --no-run --test aws_run
+# The binary as the tests build it, so that nothing is built twice after `make test`. Its ministack is that of setup-aws.
+test-aws: export PROXIMA_REQUIRE_TOOLS := 1
+test-aws: export PROXIMA_MINISTACK ?= $(CURDIR)/target/aws/bin/ministack
+test-aws: setup-aws ## Credentials, rights, buckets, Terraform and the runbook's commands, against stand-ins for AWS
+	$(CARGO) test --locked --test aws_run
 	scripts/test-aws.sh
 
 # Some minutes: a watch lives for one, the API is away for one, and tests wait for that. PROXIMA_KUBE_AWAY=5: for five seconds.

@@ -12,13 +12,19 @@ mod bucket;
 mod credentials;
 #[path = "aws_run/doctor.rs"]
 mod doctor;
+#[path = "aws_run/failover.rs"]
+mod failover;
 #[path = "aws_run/gate.rs"]
 mod gate;
 #[path = "aws_run/instance.rs"]
 mod instance;
 #[path = "dns_support/ministack.rs"]
 mod ministack;
+#[path = "aws_run/planet.rs"]
+mod planet;
 #[path = "aws_run/pod_identity.rs"]
 mod pod_identity;
+#[path = "aws_run/users.rs"]
+mod users;
 #[path = "aws_run/world.rs"]
 mod world;

@@ -8,9 +8,10 @@ evaluator here; what the evaluator makes of a policy is its own.
 Sources: Service Authorization Reference, "Amazon Route 53"; developer guide, "Using IAM policy conditions for
 fine-grained access control".
 
-PROXIMA_CALLS names a file: one JSON line for each call that was judged.
+PROXIMA_CALLS names a file: one JSON line for each call that was judged, with the program that made it.
 """
 
+import contextvars
 import json
 import os
 import re
@@ -24,6 +25,9 @@ PLAIN = re.compile(r"[a-z0-9_.-]")
 known_arn = iam_actions.extract_resource_arn
 known_context = iam_actions.request_tag_context
 known_enforce = iam_evaluator.enforce
+known_pin = iam_evaluator.pin_request_caller
+
+program = contextvars.ContextVar("program", default="")
 
 
 def resource_arn(service, method, path, *rest):
@@ -54,11 +58,17 @@ def context(service, action, body, params):
     return {**keys, **{KEY + key: values for key, values in found.items()}}
 
 
+def pin_request_caller(headers, *rest):
+    """Called first with each request: its program is "aws-sdk-rust" of Proxima, "aws-cli" of people and tests."""
+    program.set(headers.get("user-agent", "").split("/")[0])
+    known_pin(headers, *rest)
+
+
 def enforce(access_key, action, service, region, resource_arn="*", service_context=None):
     """Judges as ministack does, and writes it down."""
     denied = known_enforce(access_key, action, service, region, resource_arn, service_context)
     with open(os.environ["PROXIMA_CALLS"], "a", encoding="utf-8") as calls:
-        call = {"key": access_key, "action": action, "resource": resource_arn, "allowed": denied is None}
+        call = {"key": access_key, "program": program.get(), "action": action, "resource": resource_arn, "allowed": denied is None}
         calls.write(json.dumps(call) + "\n")
     return denied
 
@@ -66,6 +76,7 @@ def enforce(access_key, action, service, region, resource_arn="*", service_conte
 iam_actions.extract_resource_arn = resource_arn
 iam_actions.request_tag_context = context
 iam_evaluator.enforce = enforce
+iam_evaluator.pin_request_caller = pin_request_caller
 
 if __name__ == "__main__":
     from ministack.app import main

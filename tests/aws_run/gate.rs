@@ -1,4 +1,4 @@
-//! A door before a server: open, shut, or with an answer of its own.
+//! A door before a server: open, shut, or with an answer of its own to everybody or to who changes records.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,12 +14,14 @@ pub enum Door {
     Shut,
     /// Answered with this, whatever is asked.
     Says(&'static str),
+    /// Changes of records are answered with this, everything else passes.
+    SaysToChanges(&'static str),
 }
 
 /// Throttled, as Route 53 says it.
-pub const THROTTLED: Door = Door::Says(
-    "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>",
-);
+const RATE_EXCEEDED: &str = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";
+pub const THROTTLED: Door = Door::Says(RATE_EXCEEDED);
+pub const CHANGES_THROTTLED: Door = Door::SaysToChanges(RATE_EXCEEDED);
 
 /// A running gate.
 pub struct Gate {
@@ -77,8 +79,16 @@ fn pass(mut client: TcpStream, server: SocketAddr, door: &Mutex<Door>) -> Option
     let mut body = vec![0; field("content-length:").unwrap_or(0)];
     client.read_exact(&mut body).ok()?;
     let mut answer = Vec::new();
-    match door {
-        Door::Says(said) => {
+    let (first, rest) = text.split_once("\r\n").unwrap();
+    let refusal = match door {
+        Door::Says(said) => Some(said),
+        Door::SaysToChanges(said) => {
+            Some(said).filter(|_| first.starts_with("POST ") && first.contains("/rrset"))
+        }
+        Door::Open | Door::Shut => None,
+    };
+    match refusal {
+        Some(said) => {
             let length = said.len();
             write!(
                 answer,
@@ -86,9 +96,8 @@ fn pass(mut client: TcpStream, server: SocketAddr, door: &Mutex<Door>) -> Option
             )
             .ok()?;
         }
-        Door::Open | Door::Shut => {
+        None => {
             let mut upstream = TcpStream::connect(server).ok()?;
-            let (first, rest) = text.split_once("\r\n").unwrap();
             write!(upstream, "{first}\r\nconnection: close\r\n{rest}").ok()?;
             upstream.write_all(&body).ok()?;
             upstream.read_to_end(&mut answer).ok()?;

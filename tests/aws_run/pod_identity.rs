@@ -3,8 +3,8 @@
 //! The agent is a stand-in: AWS's own speaks to an API that only EKS has. This one speaks the same protocol to edges
 //! (source: Amazon EKS user guide, "How EKS Pod Identity works"), and has the credentials from STS, for the same token.
 
-use crate::credentials::{FAR, NO_CREDENTIALS, Planet, READ_WELL, RENEWED, serves};
 use crate::gate::{Door, Gate};
+use crate::planet::{FAR, NO_CREDENTIALS, Planet, READ_WELL, RENEWED, serves};
 use crate::run_support::{Edge, eventually};
 use crate::world::{REGION, SUBJECT, assume};
 use std::io::{Read, Write};

@@ -2,6 +2,7 @@
 
 use crate::gate::{Door, Gate};
 use crate::ministack::Ministack;
+use crate::run_support::Folder;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
@@ -13,12 +14,23 @@ use time::OffsetDateTime;
 pub const SUBJECT: &str = "system:serviceaccount:proxima:proxima";
 const ISSUER: &str = "oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE";
 const ACCOUNT: &str = "000000000000";
+const CALLS: &str = "calls.jsonl";
 /// Where the stand-in is in the world.
 pub const REGION: &str = "eu-west-1";
 
 /// AWS, as far as it is here.
 pub struct World {
     pub stand_in: Ministack,
+    judged: Folder,
+}
+
+/// A call that the stand-in judged.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Call {
+    /// Whose; `test` is the account's root.
+    key: String,
+    pub action: String,
+    pub allowed: bool,
 }
 
 /// An answer: its status, and all of its text.
@@ -32,7 +44,15 @@ impl World {
     /// `None`, said aloud, where there is no stand-in.
     pub async fn start() -> Option<Self> {
         let settings = [("AUTH", "true"), ("MINISTACK_IMDS_V2_REQUIRED", "1"), ("MINISTACK_REGION", REGION)];
-        Some(Self { stand_in: Ministack::start(&settings).await? })
+        let judged = Folder::new();
+        Some(Self { stand_in: Ministack::judging(&settings, &judged.path().join(CALLS)).await?, judged })
+    }
+
+    /// What others than the account's root have asked for so far.
+    pub fn calls(&self) -> Vec<Call> {
+        let lines = std::fs::read_to_string(self.judged.path().join(CALLS)).unwrap();
+        let calls = lines.lines().map(|line| serde_json::from_str::<Call>(line).unwrap());
+        calls.filter(|call| call.key != "test").collect()
     }
 
     pub fn url(&self) -> String {
@@ -43,22 +63,19 @@ impl World {
         Gate::before(self.stand_in.address, door)
     }
 
-    /// A role that the service account's tokens may take, and that may do this.
-    pub fn role(&self, name: &str, actions: &[&str]) -> String {
+    /// A role that the service account's tokens may take, and that may do what this policy says.
+    pub fn role(&self, name: &str, policy: &str) -> String {
         let provider = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}");
         let trust = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": { "Federated": provider }, "Action": "sts:AssumeRoleWithWebIdentity",
             "Condition": { "StringEquals": { format!("{ISSUER}:sub"): SUBJECT } },
         }] });
-        let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": [
-            { "Effect": "Allow", "Action": actions, "Resource": "*" },
-        ] });
         self.iam(&[
             ("Action", "CreateRole"),
             ("RoleName", name),
             ("AssumeRolePolicyDocument", &trust.to_string()),
         ]);
-        self.allow(name, &policy.to_string());
+        self.allow(name, policy);
         format!("arn:aws:iam::{ACCOUNT}:role/{name}")
     }
 

@@ -14,23 +14,35 @@ pub struct Ministack {
     _process: Child,
 }
 
+#[allow(dead_code)] // Each suite starts it its own way.
 impl Ministack {
     /// Starts the one that `make test` installs, or that `PROXIMA_MINISTACK` names, with these settings.
     ///
     /// `None`, said aloud, where there is none; a failure under `PROXIMA_REQUIRE_TOOLS=1`.
     pub async fn start(settings: &[(&str, &str)]) -> Option<Self> {
-        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/ministack");
-        let program = std::env::var_os("PROXIMA_MINISTACK").map_or(installed, PathBuf::from);
-        if !program.exists() {
-            let missing = format!("no ministack at {}; `make test` installs it", program.display());
-            assert!(std::env::var_os("PROXIMA_REQUIRE_TOOLS").is_none_or(|v| v != "1"), "{missing}");
-            eprintln!("SKIPPED: {missing}");
-            return None;
-        }
+        let program = program()?;
+        Self::run(|| Command::new(&program), settings).await
+    }
+
+    /// The same by `tests/aws/stand_in.py`, which judges policies by Route 53's own condition keys, too, and writes a
+    /// line into `calls` for each call that it judged.
+    pub async fn judging(settings: &[(&str, &str)], calls: &Path) -> Option<Self> {
+        // Of the environment that ministack is installed in.
+        let python = program()?.with_file_name("python");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aws/stand_in.py");
+        let command = || {
+            let mut command = Command::new(&python);
+            command.arg("-B").arg(&script).env("PROXIMA_CALLS", calls);
+            command
+        };
+        Self::run(command, settings).await
+    }
+
+    async fn run(command: impl Fn() -> Command, settings: &[(&str, &str)]) -> Option<Self> {
         // Its port may be taken between the look and the start: then it ends, and another is tried.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            let process = Command::new(&program)
+            let process = command()
                 .envs(settings.iter().copied())
                 .env("BIND_HOST", "127.0.0.1")
                 .env("GATEWAY_PORT", address.port().to_string())
@@ -48,6 +60,18 @@ impl Ministack {
         }
         panic!("ministack does not start");
     }
+}
+
+fn program() -> Option<PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/ministack");
+    let program = std::env::var_os("PROXIMA_MINISTACK").map_or(installed, PathBuf::from);
+    if program.exists() {
+        return Some(program);
+    }
+    let missing = format!("no ministack at {}; `make test` installs it", program.display());
+    assert!(std::env::var_os("PROXIMA_REQUIRE_TOOLS").is_none_or(|v| v != "1"), "{missing}");
+    eprintln!("SKIPPED: {missing}");
+    None
 }
 
 /// The process once it listens; `None` when it ended first.
