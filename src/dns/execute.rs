@@ -26,7 +26,8 @@ const INSYNC_MAX: Duration = Duration::from_secs(600);
 pub struct Pending {
     pub name: DnsName,
     pub generation: Generation,
-    pub change_id: String,
+    /// `None`: the answer that would have named it was lost.
+    pub change_id: Option<String>,
     pub accepted: Instant,
 }
 
@@ -40,15 +41,17 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
         return None;
     }
     let mut pending = None;
-    let report = match provider.submit(&plan).await {
+    let written = provider.submit(&plan).await;
+    let accepted = Instant::now();
+    let report = match written {
         Written::Accepted { generation, change_id } => {
             info!(%name, generation = generation.get(), change_id, "written: {what}");
-            let accepted = Instant::now();
-            pending = Some(Pending { name: name.clone(), generation, change_id, accepted });
+            pending = Some((generation, Some(change_id)));
             DnsReport::Submitted { name, generation }
         }
         Written::Settled { generation } => {
             info!(%name, generation = generation.get(), "written, found after its answer was lost: {what}");
+            pending = Some((generation, None));
             DnsReport::Submitted { name, generation }
         }
         Written::Conflict(why) => {
@@ -71,12 +74,20 @@ pub async fn execute(provider: Arc<Provider>, plan: Plan, inputs: mpsc::Sender<I
     }
     // The core is gone only when the process ends; then nobody needs the rest.
     inputs.send(Input::Dns(report)).await.ok()?;
-    pending
+    let (generation, change_id) = pending?;
+    Some(Pending { name: plan.name, generation, change_id, accepted })
 }
 
-/// Asks for the change until it is INSYNC, and says so.
+/// Asks for the change until it is INSYNC, and then what the servers answer, and says so.
 pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sender<Input>) {
     let Pending { name, generation, change_id, accepted } = pending;
+    let Some(change_id) = change_id else {
+        // Nobody can ask whether it is INSYNC; what the servers answer tells more.
+        if provider.dns.verify {
+            verify::follow(&provider, &name, generation, (accepted, None)).await;
+        }
+        return;
+    };
     let api = provider.api.ranked(Rank::Write);
     while accepted.elapsed() < INSYNC_MAX {
         sleep(provider.dns.insync_poll).await;
@@ -90,7 +101,7 @@ pub async fn follow(provider: Arc<Provider>, pending: Pending, inputs: mpsc::Sen
                 if inputs.send(Input::Dns(report)).await.is_err() {
                     info!("the core ended first; nobody is told of INSYNC");
                 } else if provider.dns.verify {
-                    verify::follow(&provider, &name, generation, (accepted, after)).await;
+                    verify::follow(&provider, &name, generation, (accepted, Some(after))).await;
                 }
                 return;
             }

@@ -96,12 +96,12 @@ pub async fn tally(server: SocketAddr, question: &Question, queries: u32) -> Res
 
 /// Asks until all servers answer by the change, and says how long that took.
 ///
-/// `accepted`: when Route 53 took the change; `in_sync`: how long until it was INSYNC.
+/// `accepted`: when Route 53 took the change; `in_sync`: how long until it was INSYNC, if that was told.
 pub async fn follow(
     provider: &Provider,
     name: &DnsName,
     generation: Generation,
-    (accepted, in_sync): (Instant, Duration),
+    (accepted, in_sync): (Instant, Option<Duration>),
 ) {
     let Some(layout) = provider.layout(name) else { return };
     let metrics = provider.api.metrics();
@@ -112,11 +112,12 @@ pub async fn follow(
                 let after = accepted.elapsed();
                 metrics.answers_match(name, true);
                 metrics.answered(after);
+                let in_sync =
+                    in_sync.map_or("unknown".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
                 info!(
                     %name,
                     generation = generation.get(),
-                    "moved: INSYNC after {:.1} s, all {servers} servers answer the new weights after {:.1} s",
-                    in_sync.as_secs_f64(),
+                    "moved: INSYNC after {in_sync}, all {servers} servers answer the new weights after {:.1} s",
                     after.as_secs_f64()
                 );
                 return;
@@ -129,7 +130,7 @@ pub async fn follow(
         }
         sleep(ROUND).await;
     }
-    warn!(%name, "INSYNC, but not answered after {} s: {last}", ANSWERED_MAX.as_secs());
+    warn!(%name, "written, but not answered after {} s: {last}", ANSWERED_MAX.as_secs());
 }
 
 enum Round {

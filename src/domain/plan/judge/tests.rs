@@ -2,8 +2,9 @@ use super::*;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, RuleName, ServiceId};
 use crate::domain::operator::{Freeze, OperatorState, Override, Said};
+use crate::domain::plan::moves::Step;
 use crate::domain::plan::{
-    Detail, Distances, Fence, Generation, HOUR, LastChange, NameState, Reason, Room, Turn,
+    Change, Detail, Distances, Fence, Generation, HOUR, LastChange, NameState, Reason, Room, Turn,
 };
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
 use crate::domain::selection::Margin;
@@ -102,13 +103,17 @@ impl Case {
     }
 
     fn judge(&self) -> Judgement {
+        self.situated(judge)
+    }
+
+    fn situated<T>(&self, ask: impl FnOnce(&Situation<'_>) -> T) -> T {
         let mut distances = Distances::default();
         for (from, to, ms) in [("a", "b", self.a_to_b), ("a", "c", Some(50)), ("b", "c", Some(40))] {
             if let Some(ms) = ms {
                 distances.add(&region(from), &region(to), Rtt::millis(ms));
             }
         }
-        judge(&Situation {
+        ask(&Situation {
             drifted: 0,
             name: &DnsName::parse("www.example.com").unwrap(),
             own: &region("b"),
@@ -130,6 +135,17 @@ impl Case {
         })
     }
 
+    /// What a rule says of a step of a ramp that changes one entry's set to this, whoever would propose it.
+    fn asked(&self, rule: Refusal, name: &str, to: &[(&str, f64)]) -> CheckOutcome {
+        let change = Change { from: self.state.sets[&entry(name)].clone(), to: set(to) };
+        let step = Step { changes: BTreeMap::from([(entry(name), change)]), reason: Reason::Ramp };
+        let checks = self.situated(|situation| {
+            let wanted = wanted(situation);
+            checks(&Question { situation, wanted: &wanted, step: &step })
+        });
+        checks.into_iter().find(|check| check.rule == rule).unwrap().outcome
+    }
+
     fn next(&self) -> Result<Option<Plan>, Refusal> {
         let judgement = self.judge();
         judgement.refusal().map_or(Ok(judgement.plan), Err)
@@ -147,6 +163,22 @@ impl Case {
 const UP: Verdict = Verdict::Up;
 const DOWN: Verdict = Verdict::Down;
 const SPLIT: Verdict = Verdict::Undecided(Undecided::Split);
+
+#[test]
+fn what_is_never_proposed_is_refused_all_the_same() {
+    let case = Case::new(UP, UP, DOWN).with_room([100.0, 100.0, 0.0], [200.0, 150.0, 200.0]);
+    let refused = |rule, to| match case.asked(rule, "a", to) {
+        CheckOutcome::Refused(detail) => Some(detail),
+        _ => None,
+    };
+    assert_eq!(refused(Refusal::NeverEmpty, &[("c", 1.0)]), Some(Detail::Entry(entry("a"))));
+    assert_eq!(refused(Refusal::NeverEmpty, &[("b", 0.1), ("c", 0.9)]), None);
+    assert_eq!(refused(Refusal::MaxShift, &[("a", 0.7), ("b", 0.3)]), Some(Detail::Entry(entry("a"))));
+    assert_eq!(refused(Refusal::MaxShift, &[("a", 0.75), ("b", 0.25)]), None);
+    let above = Detail::Above { region: region("b"), load_rps: 160.0, capacity_rps: 150.0 };
+    assert_eq!(refused(Refusal::AboveCapacity, &[("a", 0.4), ("b", 0.6)]), Some(above));
+    assert_eq!(refused(Refusal::AboveCapacity, &[("a", 0.5), ("b", 0.5)]), None);
+}
 
 #[test]
 fn all_well_and_at_home_plans_nothing() {
