@@ -1,7 +1,8 @@
 """Checks the Helm chart: `make chart`; `deploy/helm/check.py --bless` writes the golden files anew.
 
 Every folder of `cases` is rendered and compared with its file in `golden`, linted, read by `proxima check`,
-validated against the API of Kubernetes 1.28 to the newest that the validator knows, and scanned by checkov.
+validated against the API of Kubernetes 1.28 to the newest that the validator knows, and scanned by checkov. What an
+upgrade renders is validated, too; `golden/CASE.upgrade.diff` is how it differs from an install.
 `REFUSALS` and `BEHIND_SCHEMA` are values that must not render, with what the chart says then.
 """
 
@@ -18,24 +19,25 @@ import sys
 import tempfile
 
 import helm_python as helm
+import jsonschema
 import kubernetes_validate as kubernetes
 import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
 CHART = HERE / "proxima"
 OLDEST = (1, 28)
-# Not Kubernetes' own, so the validator has no schema of them.
-FOREIGN = {"PodMonitor"}
+# Not Kubernetes' own, so the validator has no schema of them; these say where they are from.
+FOREIGN = {"PodMonitor": json.loads((HERE / "podmonitor.schema.json").read_text())}
 
 # Every finding of checkov that is left out: the check, where (a pattern of "file resource"), and why.
 SKIPPED = [
     ("CKV_K8S_11", "DaemonSet|Job|Pod", "no limit of CPU: a throttled edge is latency for everybody; the request is what counts under pressure"),
     ("CKV_K8S_15", "DaemonSet|Job|Pod", "tags are not reused: IfNotPresent starts while the registry is away, and `image.pullPolicy` is a value"),
-    ("CKV_K8S_43", "(host|minimal).*(DaemonSet|Job|Pod)", "the image is the user's own: `image.digest` is for those who pin it, as the case aws does"),
+    ("CKV_K8S_43", "(host|minimal|instance).*(DaemonSet|Job|Pod)", "the image is the user's own: `image.digest` is for those who pin it, as the case aws does"),
     ("CKV_K8S_8", "Pod", "the test ends by itself; the edge has all three probes"),
     ("CKV_K8S_9", "Pod", "the test ends by itself; the edge has all three probes"),
     ("CKV_K8S_26", "host-port.*DaemonSet", "hostPort is what `network: hostPort` asks for; the default has none"),
-    ("CKV_K8S_19", "host-network.*DaemonSet", "hostNetwork is what `network: hostNetwork` asks for; the default has not"),
+    ("CKV_K8S_19", "(host-network|instance).*DaemonSet", "hostNetwork is what `network: hostNetwork` asks for; the default has not"),
     ("CKV_K8S_35", "host-network.*DaemonSet", "`aws.identity: secret` is for where neither Pod Identity nor IRSA can be had: the SDK reads the environment"),
     ("CKV_K8S_38", "aws.*DaemonSet", "only with [kubernetes]: the token is then what the edge reads EndpointSlices with"),
     ("CKV2_K8S_6", "Job|Pod|host-network", "the edge has a NetworkPolicy (which would not hold on the nodes' network); job and test live for seconds"),
@@ -61,7 +63,13 @@ REFUSALS = [
     ("minimal", {"image": {"tag": "latest"}}, [], "image"),
     ("minimal", {"replicas": 3}, [], "additional properties 'replicas' not allowed"),
     ("minimal", {"network": "hostNetwork"}, [], "no NetworkPolicy holds"),
+    ("minimal", {"zone": {"fromLabel": "no label"}}, [], "at '/zone/fromLabel'"),
+    ("minimal", {"check": {"files": True}}, [], "at '/check/files'"),
+    ("minimal", {}, [("[admin]", '[archive]\ns3 = "s3://bucket/archive"\n\n[admin]')], "aws.identity: the configuration has [archive], which needs credentials"),
     ("aws", {"aws": {"identity": "none"}}, [], "aws.identity: the configuration has [dns], which needs credentials"),
+    ("aws", {"extraEnv": [{"name": "PROXIMA_ZONE", "value": "eu-west-1a"}]}, [], "zone.fromLabel: extraEnv has PROXIMA_ZONE, too"),
+    ("instance", {}, [('"node"', '"web_identity"')], "aws.identity: the configuration has [archive], which needs credentials"),
+    ("instance", {"extraEnv": [{"name": "PROXIMA_AWS_CREDENTIALS", "value": "profile"}]}, [], "[archive], which needs credentials"),
     ("aws", {"aws": {"identity": "irsa"}}, [], "aws.roleArn: irsa needs the role"),
     ("aws", {"aws": {"identity": "secret"}}, [], "aws.secretName"),
     ("aws", {"service": {"scheme": "internal"}}, [], "service.eipAllocations: only with `scheme: internet-facing`"),
@@ -79,11 +87,39 @@ REFUSALS = [
     ("bucket", {"configFrom": {"s3": "s3://Bucket/key"}}, [], "at '/configFrom/s3'"),
     ("bucket", {"configFrom": {"s3": "s3://bucket/"}}, [], "at '/configFrom/s3'"),
     ("bucket", {"aws": {"identity": "none"}}, [], "aws.identity: the configuration is in a bucket, which needs credentials"),
+    ("bucket", {"aws": {"identity": "none"}}, [("[aws]", '[aws]\ncredentials = "node"')], "PROXIMA_AWS_CREDENTIALS=node in extraEnv"),
     ("bucket", {}, [("[admin]", "[admin")], "configFrom.outline is not TOML"),
     ("bucket", {}, [("0.0.0.0:9901", "127.0.0.1:9901")], "the kubelet's probes cannot reach it"),
     ("bucket", {"stateDir": {"hostPath": "var/lib"}}, [], "at '/stateDir/hostPath'"),
     ("bucket", {"stateDir": {"sizeLimit": "16MB"}}, [], "at '/stateDir/sizeLimit'"),
     ("minimal", {"stateDir": {"hostPath": "/var/lib/proxima"}}, [], "stateDir.hostPath: only with configFrom.s3"),
+]
+
+# case, changes of its values, edits of its TOML, whether an instance may be asked: by AWS_EC2_METADATA_DISABLED of the edge.
+ASKED = [
+    ("minimal", {}, [], False),
+    ("minimal", {}, [("[edge]", '[edge]\nzone = "imds"')], True),
+    ("minimal", {}, [("[edge]", '[edge]\nregion = "imds"')], False),  # PROXIMA_REGION wins.
+    ("minimal", {}, [("[edge]", '[aws]\ncredentials = "node"\n\n[edge]')], True),
+    ("minimal", {}, [("[edge]", '[aws]\ncredentials = "pod_identity"\n\n[edge]')], False),
+    ("minimal", {"extraEnv": [{"name": "PROXIMA_ZONE", "value": "imds"}]}, [], True),
+    ("minimal", {"extraEnv": [{"name": "PROXIMA_AWS_CREDENTIALS", "value": "node"}]}, [], True),
+    ("aws", {"aws": {"identity": "none"}, "extraEnv": [{"name": "PROXIMA_AWS_CREDENTIALS", "value": "node"}]}, [], True),
+    ("bucket", {"aws": {"identity": "none"}, "extraEnv": [{"name": "PROXIMA_AWS_CREDENTIALS", "value": "node"}]}, [], True),
+    ("bucket", {}, [], False),
+]
+
+# `check.files`, whether it is an upgrade, whether the job then reads the files that the configuration names.
+FILES = [("upgrade", False, False), ("upgrade", True, True), ("always", False, True), ("always", True, True), ("never", False, False), ("never", True, False)]
+
+# What the schema of a PodMonitor must refuse: the place, and what stands there.
+NO_POD_MONITORS = [
+    (["spec", "podMetricsEndpoints", 0, "interval"], "soon"),
+    (["spec", "podMetricsEndpoints", 0, "scheme"], "tls"),
+    (["spec", "podMetricsEndpoints", 0, "tlsConfig"], {"insecureSkipVerify": "yes"}),
+    (["spec", "podMetricsEndpoint"], []),
+    (["spec", "selector", "labels"], {}),
+    (["apiVersion"], "monitoring.coreos.com/v1alpha1"),
 ]
 
 # The same, where the schema refuses them first: what the chart says with `--skip-schema-validation`, or by a tool that knows no schema.
@@ -115,9 +151,16 @@ def text_of(values):
     return values["configFrom"]["outline"] if values.get("configFrom") else values["config"]
 
 
-def render(chart, values):
+def edited(values, edits):
+    for old, new in edits:
+        assert old in text_of(values), old
+        values = with_text(values, text_of(values).replace(old, new, 1))
+    return values
+
+
+def render(chart, values, upgrade=False):
     """The manifests in one text, in the order of their files, without NOTES and empty ones."""
-    files = chart.render(values, name="proxima", namespace="proxima", is_install=True)
+    files = chart.render(values, name="proxima", namespace="proxima", is_install=not upgrade, is_upgrade=upgrade)
     parts = []
     for path, text in sorted(files.items()):
         if path.endswith("NOTES.txt"):
@@ -132,16 +175,23 @@ def documents(text):
     return [one for one in yaml.safe_load_all(text) if one]
 
 
-def golden(case, text, bless):
-    path = HERE / "golden" / f"{case}.yaml"
+def difference(before, after):
+    """By line, without places: those would change with every line above them."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm="")
+    return "".join(f"{line.rstrip()}\n" if not line.startswith("@@") else "@@\n" for line in list(lines)[2:])
+
+
+def golden(name, text, bless):
+    path = HERE / "golden" / name
     if bless:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+        if not text:
+            path.unlink()
         return []
     before = path.read_text() if path.exists() else ""
-    difference = difflib.unified_diff(before.splitlines(), text.splitlines(), str(path.relative_to(HERE)), "rendered now", lineterm="")
-    lines = list(difference)
-    return [f"{case}: not as in golden (deploy/helm/check.py --bless, if it is meant):\n" + "\n".join(lines)] if lines else []
+    lines = list(difflib.unified_diff(before.splitlines(), text.splitlines(), str(path.relative_to(HERE)), "rendered now", lineterm=""))
+    return [f"{name}: not as in golden (deploy/helm/check.py --bless, if it is meant):\n" + "\n".join(lines)] if lines else []
 
 
 def lint(case, values):
@@ -160,7 +210,7 @@ def validate(case, text):
     for version in versions():
         for one in documents(text):
             if one["kind"] in FOREIGN:
-                continue
+                continue  # Not the cluster's version decides about those: foreign().
             try:
                 kubernetes.validate(one, version, strict=True)
             except kubernetes.ValidationError as error:
@@ -168,10 +218,83 @@ def validate(case, text):
     return problems
 
 
+def foreign(case, text):
+    """Objects of others by their own schemas; a PodMonitor names a port that there is."""
+    problems, found = [], documents(text)
+    ports = {port["name"] for one in found if one["kind"] == "DaemonSet" for port in one["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    for one in found:
+        if one["kind"] not in FOREIGN:
+            continue
+        for error in jsonschema.Draft7Validator(FOREIGN[one["kind"]]).iter_errors(one):
+            problems.append(f"{case}: {one['kind']}: {error.json_path}: {error.message}")
+        named = {endpoint["port"] for endpoint in one["spec"]["podMetricsEndpoints"]}
+        problems += [f"{case}: {one['kind']}: no port of the pods is named {port}" for port in sorted(named - ports)]
+    return problems
+
+
+def refused_foreign(text):
+    """The schema of PodMonitors refuses what is none."""
+    [good] = [one for one in documents(text) if one["kind"] == "PodMonitor"]
+    problems = []
+    for place, wrong in NO_POD_MONITORS:
+        one = copy.deepcopy(good)
+        inner = one
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = wrong
+        if jsonschema.Draft7Validator(FOREIGN["PodMonitor"]).is_valid(one):
+            problems.append(f"podmonitor.schema.json takes {wrong!r} at {place}")
+    return problems
+
+
+def container(text, kind):
+    """The one container of the one object of this kind."""
+    [found] = [one for one in documents(text) if one["kind"] == kind]
+    return found["spec"]["template"]["spec"]["containers"][0]
+
+
+def asked(chart):
+    problems = []
+    for case, changes, edits, may in ASKED:
+        env = {one["name"]: one.get("value") for one in container(render(chart, edited(merged(values_of(case), changes), edits)), "DaemonSet")["env"]}
+        if (env.get("AWS_EC2_METADATA_DISABLED") != "true") != may:
+            problems.append(f"{case} with {changes} {edits}: the instance {'may' if may else 'must not'} be asked")
+    return problems
+
+
+def job_network(chart):
+    """The job that reads a bucket by the node's role has the edges' network; other jobs have their own."""
+    node = {"aws": {"identity": "none"}, "network": "hostNetwork", "extraEnv": [{"name": "PROXIMA_AWS_CREDENTIALS", "value": "node"}]}
+    loopback = [("0.0.0.0:9901", "127.0.0.1:9901")]
+    problems = []
+    rows = [("bucket", node, loopback, True), ("bucket", {"network": "hostNetwork"}, loopback, False), ("bucket", {}, [], False), ("instance", {}, [], False)]
+    for case, changes, edits, has in rows:
+        text = render(chart, edited(merged(values_of(case), changes), edits))
+        [job] = [one for one in documents(text) if one["kind"] == "Job"]
+        if job["spec"]["template"]["spec"].get("hostNetwork", False) != has:
+            problems.append(f"{case} with {changes}: the job {'has not' if has else 'has'} the node's network")
+    return problems
+
+
+def files_read(chart):
+    """With --files the job has what the edge has at the same places, and waits for no secret."""
+    problems = []
+    for files, upgrade, reads in FILES:
+        text = render(chart, merged(values_of("aws"), {"check": {"files": files}}), upgrade)
+        job, edge = container(text, "Job"), container(text, "DaemonSet")
+        same = all(one in job["volumeMounts"] for one in edge["volumeMounts"])
+        if ("--files" in job["args"], same) != (reads, reads):
+            problems.append(f"check.files: {files}, upgrade {upgrade}: {job['args']} with {job['volumeMounts']}")
+        [volumes] = [one["spec"]["template"]["spec"]["volumes"] for one in documents(text) if one["kind"] == "Job"]
+        secrets = [source["secret"] for volume in volumes for source in volume.get("projected", {}).get("sources", [])]
+        problems += [f"check.files: {files}: the job waits for {one['name']}" for one in secrets if not one.get("optional")]
+    return problems
+
+
 def configuration(case, proxima):
     """The TOML of the case is one that the binary takes."""
     command = [proxima, "check", HERE / "cases" / case / "proxima.toml"]
-    environment = dict(os.environ, PROXIMA_REGION="eu-west-1")
+    environment = dict(os.environ, PROXIMA_REGION="eu-west-1", AWS_EC2_METADATA_DISABLED="true")
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return [f"{case}: {run.stdout}{run.stderr}"] if run.returncode else []
 
@@ -200,10 +323,7 @@ def scan(texts):
 def refusals(chart, cases):
     problems = []
     for case, changes, edits, said in cases:
-        values = merged(values_of(case), changes)
-        for old, new in edits:
-            assert old in text_of(values), f"{case}: {old}"
-            values = with_text(values, text_of(values).replace(old, new, 1))
+        values = edited(merged(values_of(case), changes), edits)
         try:
             chart.validate_schema(values)
             render(chart, values)
@@ -226,9 +346,14 @@ def main():
             values = values_of(case)
             chart.validate_schema(values)
             texts[case] = render(chart, values)
-            problems += golden(case, texts[case], arguments.bless) + lint(case, values) + validate(case, texts[case])
+            upgrade = render(chart, values, upgrade=True)
+            problems += golden(f"{case}.yaml", texts[case], arguments.bless) + lint(case, values) + validate(case, texts[case]) + foreign(case, texts[case])
+            if upgrade != texts[case]:
+                problems += validate(f"{case}, upgraded", upgrade)
+            problems += golden(f"{case}.upgrade.diff", difference(texts[case], upgrade), arguments.bless)
             problems += configuration(case, arguments.proxima) if arguments.proxima else []
-        problems += refusals(chart, REFUSALS)
+        problems += refusals(chart, REFUSALS) + asked(chart) + job_network(chart) + files_read(chart)
+    problems += refused_foreign(texts["aws"])
     with tempfile.TemporaryDirectory() as folder:
         without_schema = shutil.copytree(CHART, pathlib.Path(folder) / CHART.name, ignore=shutil.ignore_patterns("values.schema.json"))
         with helm.Chart.load(without_schema) as chart:

@@ -2,7 +2,8 @@
 What the chart reads from the configuration, as JSON: `tcp` (listeners, [peer] last, each with name, port, protocol and proxy),
 `admin` (port, loopback, tls), `external` (the load balancer's port by listener), `notice`, `deadline` and `grace` (seconds), `low`
 (a port below 1024), `restart` (settings that a reload does not take), `kubernetes` (null without [kubernetes]; namespaces whose
-EndpointSlices are read, and the lease), `instance` (whether the zone is left to the instance's metadata). Refuses what cannot work, before anything is applied.
+EndpointSlices are read, and the lease), `instance` (whether the zone is left to the instance's metadata; the region is always said), `node`
+(whether credentials are). Refuses what cannot work, before anything is applied.
 */}}
 {{- define "proxima.facts" -}}
 {{- $config := include "proxima.text" . | fromToml -}}
@@ -47,11 +48,19 @@ EndpointSlices are read, and the lease), `instance` (whether the zone is left to
 {{- if and .Values.service.enabled (lt $notice (int .Values.service.noticeSeconds)) -}}
 {{- fail (printf "config: edge.drain_notice is %d s, but the load balancer sends new connections for up to service.noticeSeconds (%d s) to a pod that is leaving: set drain_notice = \"%ds\"" $notice (int .Values.service.noticeSeconds) (int .Values.service.noticeSeconds)) -}}
 {{- end -}}
-{{- if and .Values.configFrom.s3 (eq .Values.aws.identity "none") -}}
-{{- fail "aws.identity: the configuration is in a bucket, which needs credentials: podIdentity, irsa or secret (the node's own role is never used)" -}}
+{{- $outside := dict -}}
+{{- range .Values.extraEnv -}}{{- $_ := set $outside (toString .name) (toString (default "" .value)) -}}{{- end -}}
+{{- $node := eq (default (toString (default dict $config.aws).credentials) $outside.PROXIMA_AWS_CREDENTIALS) "node" -}}
+{{- if eq .Values.aws.identity "none" -}}
+{{- /* The bucket is read before its text can say anything. */ -}}
+{{- if and .Values.configFrom.s3 (ne (default "" $outside.PROXIMA_AWS_CREDENTIALS) "node") -}}
+{{- fail "aws.identity: the configuration is in a bucket, which needs credentials: podIdentity, irsa or secret (or PROXIMA_AWS_CREDENTIALS=node in extraEnv, if the node's own role is meant)" -}}
 {{- end -}}
-{{- if and $config.dns (eq .Values.aws.identity "none") -}}
-{{- fail "aws.identity: the configuration has [dns], which needs credentials: podIdentity, irsa or secret (the node's own role is never used)" -}}
+{{- range list "dns" "archive" -}}
+{{- if and (hasKey $config .) (not $node) -}}
+{{- fail (printf "aws.identity: the configuration has [%s], which needs credentials: podIdentity, irsa or secret (or credentials = \"node\" in [aws], if the node's own role is meant)" .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- $facts := dict "tcp" $tcp "admin" $admin "low" $low "notice" $notice "deadline" $deadline "grace" $grace -}}
 {{- $_ := set $facts "external" (include "proxima.external" (dict "tcp" $tcp "ports" .Values.service.ports) | fromJson) -}}
@@ -59,7 +68,8 @@ EndpointSlices are read, and the lease), `instance` (whether the zone is left to
 {{- range $config.listeners -}}{{- $fixed = append $fixed (pick . "name" "address" "protocol") -}}{{- end -}}
 {{- $_ := set $facts "restart" (dict "listeners" $fixed "peer" (default dict $config.peer).address "admin" $address "journal" $config.journal) -}}
 {{- $_ := set $facts "kubernetes" (include "proxima.kubernetes" (dict "config" $config "release" .Release.Namespace) | fromJson).is -}}
-{{- $_ := set $facts "instance" (eq (toString (default dict $config.edge).zone) "imds") -}}
+{{- $_ := set $facts "instance" (eq (default (toString (default dict $config.edge).zone) $outside.PROXIMA_ZONE) "imds") -}}
+{{- $_ := set $facts "node" $node -}}
 {{- toJson $facts -}}
 {{- end }}
 

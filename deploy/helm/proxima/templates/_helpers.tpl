@@ -44,19 +44,54 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default "/etc/proxima/proxima.toml" .Values.configFrom.s3 -}}
 {{- end }}
 
+{{/* Where a process is. */}}
+{{- define "proxima.placeEnv" -}}
+- { name: PROXIMA_REGION, value: {{ .Values.region | quote }} }
+{{- with .Values.zone.fromLabel }}
+{{- range $.Values.extraEnv }}
+{{- if eq (toString .name) "PROXIMA_ZONE" }}{{- fail "zone.fromLabel: extraEnv has PROXIMA_ZONE, too; leave one of the two out" }}{{- end }}
+{{- end }}
+# Empty where the pod has no such label, which counts as not set.
+- { name: PROXIMA_ZONE, valueFrom: { fieldRef: { fieldPath: {{ printf "metadata.labels['%s']" . | quote }} } } }
+{{- end }}
+{{- end }}
+
 {{/* Where AWS is asked, and as whom. */}}
 {{- define "proxima.awsEnv" -}}
 {{- $facts := include "proxima.facts" . | fromJson -}}
 - { name: AWS_REGION, value: {{ .Values.region | quote }} }
 - { name: AWS_STS_REGIONAL_ENDPOINTS, value: regional }
-# Credentials come from where `aws.identity` says or from nowhere: never the node's role. The zone may.
-- { name: AWS_EC2_METADATA_DISABLED, value: {{ not $facts.instance | quote }} }
+{{- if not (or $facts.instance $facts.node) }}
+# Nothing is left to the instance, neither the zone nor credentials, so nothing may ask it.
+- { name: AWS_EC2_METADATA_DISABLED, value: "true" }
+{{- end }}
 {{- if eq .Values.aws.identity "secret" }}
 {{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ . }}
   valueFrom: { secretKeyRef: { name: {{ required "aws.secretName: say which secret holds the keys" $.Values.aws.secretName }}, key: {{ . }} } }
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The volume of `tls`: (list root optional). Where it is optional a secret that is not there leaves its files out. */}}
+{{- define "proxima.tlsVolume" -}}
+- name: tls
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range (index . 0).Values.tls }}
+      - secret:
+          name: {{ .secret }}
+          {{- if index $ 1 }}
+          optional: true
+          {{- end }}
+          {{- with .files }}
+          items:
+            {{- range $key, $path := . }}
+            - { key: {{ $key | quote }}, path: {{ $path | quote }} }
+            {{- end }}
+          {{- end }}
+      {{- end }}
 {{- end }}
 
 {{/* Of every container: nothing but the process itself. */}}
