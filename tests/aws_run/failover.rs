@@ -26,7 +26,7 @@ async fn users_are_led_away_and_home_again_by_an_edges_rights_alone_while_change
     for edge in &edges {
         edge.until_metric(READ_WELL, 3.0);
     }
-    let users = [&edges[0], &edges[1]].map(|edge| Users::of(edge.address("http")));
+    let users = edges.each_ref().map(|edge| Users::of(edge.address("http")));
     assert_eq!(planet.weights(), [0, 100], "home");
 
     route53.turn(CHANGES_THROTTLED);

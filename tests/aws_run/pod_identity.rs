@@ -6,6 +6,7 @@
 use crate::gate::{Door, Gate};
 use crate::planet::{FAR, NO_CREDENTIALS, Planet, READ_WELL, RENEWED, serves};
 use crate::run_support::{Edge, eventually};
+use crate::users::Users;
 use crate::world::{REGION, SUBJECT, assume};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,6 +16,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const PATH: &str = "/v1/credentials";
+const KEPT: &str = r#"proxima_aws_credentials_renewals_total{result="kept"}"#;
+const FAILED: &str = r#"proxima_aws_credentials_renewals_total{result="failed"}"#;
+const EXPIRY: &str = "proxima_aws_credentials_expiry_timestamp_seconds";
 
 /// Starts an agent of which credentials are good for so long.
 fn agent(planet: &Planet, good_for: Duration) -> SocketAddr {
@@ -109,5 +113,43 @@ async fn the_token_is_read_anew_for_each_renewal_and_a_foreign_one_is_told() {
     planet.token(SUBJECT);
     edge.until_metric(READ_WELL, 1.0);
     edge.until_metric(RENEWED, 3.0);
-    assert!(edge.metric("proxima_aws_credentials_expiry_timestamp_seconds").unwrap() > 0.0);
+    assert!(edge.metric(EXPIRY).unwrap() > 0.0);
+}
+
+#[tokio::test]
+async fn credentials_that_end_soon_go_on_while_they_cannot_be_renewed_and_users_see_nothing_of_it() {
+    let Some(planet) = Planet::new().await else { return };
+    planet.token(SUBJECT);
+    // Less than the ten minutes before their end from which renewals are tried, more than this test takes.
+    let agent = Gate::before(agent(&planet, Duration::from_secs(300)), Door::Open);
+    let edges = [edge(&planet, REGION, &agent), edge(&planet, FAR, &agent)];
+    for edge in &edges {
+        serves(edge);
+        edge.until_metric(READ_WELL, 1.0);
+    }
+    let users = edges.each_ref().map(|edge| Users::of(edge.address("http")));
+
+    agent.turn(Door::Shut);
+    let read_before = edges.each_ref().map(|edge| {
+        edge.until_metric(KEPT, 1.0);
+        [READ_WELL, EXPIRY].map(|series| edge.metric(series).unwrap())
+    });
+    for (edge, [read, expiry]) in edges.iter().zip(read_before) {
+        edge.until_metric(KEPT, 2.0);
+        edge.until_metric(READ_WELL, read + 3.0);
+        assert_eq!(edge.metric(EXPIRY), Some(expiry), "these are not new ones");
+        let told = "those from before go on until they end";
+        eventually("it is told", || edge.log().contains(told).then_some(()));
+    }
+
+    agent.turn(Door::Open);
+    for (edge, [_, expiry]) in edges.iter().zip(read_before) {
+        eventually("they are renewed again", || (edge.metric(EXPIRY)? > expiry).then_some(()));
+        eventually("that is told, too", || edge.log().contains("renewed again").then_some(()));
+        assert_eq!([FAILED, NO_CREDENTIALS].map(|series| edge.metric(series)), [Some(0.0); 2]);
+    }
+    for users in &users {
+        assert_eq!(users.failed(), 0);
+    }
+    assert_eq!(planet.imds.knocks(), 0, "the instance was asked");
 }
