@@ -154,6 +154,40 @@ async fn at_a_drain_another_pod_takes_over_at_once_and_follows_what_was_measured
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
+async fn a_holder_that_alone_does_not_reach_the_api_gives_up_before_another_takes_over() {
+    let Some(world) = World::start("5s", "1s").await else { return };
+    let first = world.holder(&[]).await;
+    world.ways[first].cut();
+    let began = Instant::now();
+    // At no moment two of them speak.
+    let mut gave_up = None;
+    let next = loop {
+        let held = world.held();
+        assert!(held.len() <= 1, "{held:?}");
+        if held.is_empty() {
+            gave_up.get_or_insert(began.elapsed());
+        }
+        if let Some(next) = held.into_iter().find(|pod| *pod != first) {
+            break next;
+        }
+        assert!(began.elapsed() < 2 * PATIENCE, "nobody takes over");
+        sleep(Duration::from_millis(20)).await;
+    };
+    eprintln!("given up after {gave_up:.1?}, taken after {:.1?}", began.elapsed());
+    assert!(gave_up.is_some());
+    // Nor later: it hears from the others that the Lease rules.
+    let taken = began.elapsed();
+    while began.elapsed() < 2 * taken {
+        assert_eq!(world.held(), [next]);
+        sleep(Duration::from_millis(50)).await;
+    }
+    world.ways[first].mend();
+    until("it follows the Lease again", || (world.pods[first].metric(RULES) == Some(1.0)).then_some(()));
+    assert_eq!(world.held(), [next]);
+}
+
 /// Users of every pod, until told to stop; how many requests failed.
 fn users(world: &World, done: &Arc<AtomicBool>, served: &Arc<AtomicUsize>) -> Vec<JoinHandle<usize>> {
     let one = |pod: &Edge| {

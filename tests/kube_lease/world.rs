@@ -16,6 +16,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub const HELD: &str = "proxima_lease_held";
@@ -32,6 +35,8 @@ pub struct World {
     pub server: Server,
     /// Between the pods and the server.
     pub front: Front,
+    /// From each pod to the API server.
+    pub ways: Vec<Way>,
     pub pods: Vec<Edge>,
     /// By their number, as `holderIdentity` has them.
     peers: Vec<String>,
@@ -58,7 +63,11 @@ impl World {
         cluster.namespace(NAMESPACE).await;
         let mut config: Value = serde_json::from_slice(&std::fs::read(cluster.admin()).unwrap()).unwrap();
         user.iter().for_each(|(key, value)| config["users"][0]["user"][*key] = (*value).into());
-        let kubeconfig = cluster.folder.write("pods.json", &config.to_string());
+        let api = config["clusters"][0]["cluster"]["server"].as_str().unwrap().trim_start_matches("https://");
+        let mut ways = Vec::new();
+        for _ in 0..PODS {
+            ways.push(Way::to(api.parse().unwrap()).await);
+        }
         let mut server = Server::zone_server().await.unwrap();
         let (folder, authority, service) = (Folder::new(), Authority::new(), Service::start("web"));
         let pods: Vec<Ipv4Addr> = (0..PODS).map(|_| loopback()).collect();
@@ -77,11 +86,15 @@ impl World {
             .map(|(own, ip)| (*own, folder.write(&format!("{own}.toml"), &texts(&server).of(own, ip, ""))))
             .collect();
         REGIONS.iter().for_each(|own| authority.sign(&folder, own, &format!("{own}.test")));
-        let kubernetes = format!(
-            "[kubernetes]\nkubeconfig = \"{}\"\nnamespace = \"{NAMESPACE}\"\nlease = \"{LEASE}\"\nlease_duration = \"{lasts}\"\n",
-            kubeconfig.display()
-        );
         let of_pod = |(number, ip): (usize, &Ipv4Addr)| {
+            let mut config = config.clone();
+            config["clusters"][0]["cluster"]["server"] = format!("https://{}", ways[number].address).into();
+            let kubeconfig = cluster.folder.write(&format!("pod-{number}.json"), &config.to_string());
+            let kubernetes = format!(
+                "[kubernetes]\nkubeconfig = \"{}\"\nnamespace = \"{NAMESPACE}\"\nlease = \"{LEASE}\"\n\
+                 lease_duration = \"{lasts}\"\n",
+                kubeconfig.display()
+            );
             let siblings = "siblings = \"pods.example.test:18443\"\nregion = \"";
             let text = texts(&fronted).of(POD_REGION, ip, &kubernetes).replacen("region = \"", siblings, 1);
             let file = folder.write(&format!("pod-{number}.toml"), &text);
@@ -97,8 +110,18 @@ impl World {
         let pods_run = pods_run.into_iter().map(|command| Edge::of(command).bound_all()).collect();
         let peers = pods.iter().map(|ip| format!("{ip}:18443")).collect();
         let leases = cluster.api("coordination.k8s.io/v1", "Lease", Some(NAMESPACE)).await;
-        let world =
-            Self { cluster, server, front, pods: pods_run, peers, others, leases, folder, _service: service };
+        let world = Self {
+            cluster,
+            server,
+            front,
+            ways,
+            pods: pods_run,
+            peers,
+            others,
+            leases,
+            folder,
+            _service: service,
+        };
         for edge in world.pods.iter().chain(&world.others) {
             until("all regions are up", || {
                 let verdicts = &edge.snapshot()["names"]["www.example.test"]["verdicts"];
@@ -219,6 +242,47 @@ impl World {
         }
         assert!(changes.lines().count() >= 4, "{history:#}");
         assert_eq!(history["sets_ever_empty"], 0);
+    }
+}
+
+/// A way to a server, which can be cut.
+pub struct Way {
+    address: SocketAddr,
+    whole: watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, (whole, seen)) = (listener.local_addr().unwrap(), watch::channel(true));
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut seen = seen.clone();
+                tokio::spawn(async move {
+                    if !*seen.borrow_and_update() {
+                        return;
+                    }
+                    let passing = async {
+                        let mut server = TcpStream::connect(server).await?;
+                        copy_bidirectional(&mut client, &mut server).await
+                    };
+                    // What breaks a connection is the end of it, whatever it is.
+                    tokio::select! {
+                        _ = passing => {}
+                        _ = seen.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, whole }
+    }
+
+    pub fn cut(&self) {
+        self.whole.send_replace(false);
+    }
+
+    pub fn mend(&self) {
+        self.whole.send_replace(true);
     }
 }
 
