@@ -9,6 +9,9 @@ pub mod identity;
 pub mod imds;
 mod keeper;
 pub mod object;
+mod profile;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{Aws, Config, CredentialSource};
 use crate::metrics::aws::AwsMetrics;
@@ -17,7 +20,7 @@ use aws_config::environment::{EnvironmentVariableCredentialsProvider, Environmen
 use aws_config::identity::IdentityCache;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -26,10 +29,12 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_route53::config::SharedHttpClient;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use choice::{Choice, Facts, NoCredentials, choose};
 use keeper::Keeper;
+use profile::ByProfile;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::{error, info};
@@ -54,18 +59,33 @@ impl Session {
     /// The region decides the partition and which STS is asked (always the regional one): from the
     /// environment or the profile, else `place`. IMDS is not asked for it: `place` is the same answer.
     pub async fn open(aws: &Aws, place: &str, facts: &Facts, metrics: AwsMetrics) -> Self {
+        Self::open_by(http_client(), aws, place, facts, metrics).await
+    }
+
+    /// The same, by this way to AWS.
+    async fn open_by(
+        http: SharedHttpClient,
+        aws: &Aws,
+        place: &str,
+        facts: &Facts,
+        metrics: AwsMetrics,
+    ) -> Self {
         let region = region(place).await;
         let choice = choose(aws.credentials, facts);
-        let source = provider(&choice, region.clone()).await;
-        Self { choice, ..Self::of(Keeper::new(source, metrics), region).await }
+        let source = provider(&choice, region.clone(), http.clone());
+        Self { choice, ..Self::of(Keeper::new(source, metrics), region, http).await }
     }
 
     /// With these credentials and no others.
     pub async fn fixed(credentials: Credentials, place: &str) -> Self {
-        Self::of(credentials, region(place).await).await
+        Self::of(credentials, region(place).await, http_client()).await
     }
 
-    async fn of(credentials: impl ProvideCredentials + 'static, region: Option<Region>) -> Self {
+    async fn of(
+        credentials: impl ProvideCredentials + 'static,
+        region: Option<Region>,
+        http: SharedHttpClient,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -75,7 +95,7 @@ impl Session {
             .load_timeout(keeper::PATIENCE + Duration::from_secs(1))
             .build();
         let sdk = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client())
+            .http_client(http)
             .region(region)
             // A retry must first see whether its plan is still valid; the SDK cannot.
             .retry_config(RetryConfig::disabled())
@@ -189,18 +209,16 @@ async fn region(place: &str) -> Option<Region> {
 }
 
 /// The source that was chosen, and only that.
-async fn provider(
+fn provider(
     choice: &Result<Choice, NoCredentials>,
     region: Option<Region>,
+    http: SharedHttpClient,
 ) -> SharedCredentialsProvider {
-    let config = ProviderConfig::without_region()
-        .with_region(region)
-        .with_http_client(http_client())
-        .with_timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build());
     let source = match choice {
         Ok(choice) => choice.source,
         Err(refusal) => return SharedCredentialsProvider::new(Never(refusal.to_string())),
     };
+    let config = provider_config(region.clone(), http.clone());
     match source {
         CredentialSource::Environment => {
             SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
@@ -211,19 +229,18 @@ async fn provider(
         CredentialSource::WebIdentity => SharedCredentialsProvider::new(
             WebIdentityTokenCredentialsProvider::builder().configure(&config).build(),
         ),
-        CredentialSource::Profile => {
-            let profile = ProfileFileCredentialsProvider::builder().configure(&config);
-            let node = Never(
-                "the profile's credential_source is Ec2InstanceMetadata, which is the node's role; if that is meant, \
-                 write `credentials = \"node\"` in [aws]"
-                    .to_owned(),
-            );
-            SharedCredentialsProvider::new(profile.with_custom_provider("Ec2InstanceMetadata", node).build())
-        }
+        CredentialSource::Profile => SharedCredentialsProvider::new(ByProfile::new(region, http)),
         CredentialSource::Node => {
             SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().configure(&config).build())
         }
     }
+}
+
+fn provider_config(region: Option<Region>, http: SharedHttpClient) -> ProviderConfig {
+    ProviderConfig::without_region()
+        .with_region(region)
+        .with_http_client(http)
+        .with_timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
 }
 
 /// Credentials from the agent of the node, of which only the status of an answer is told.
@@ -263,6 +280,6 @@ impl ProvideCredentials for Never {
 }
 
 /// Plain HTTP for an endpoint that says so, else TLS by ring.
-fn http_client() -> aws_sdk_route53::config::SharedHttpClient {
+fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }

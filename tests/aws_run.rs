@@ -24,6 +24,8 @@ mod ministack;
 mod planet;
 #[path = "aws_run/pod_identity.rs"]
 mod pod_identity;
+#[path = "aws_run/profile.rs"]
+mod profile;
 #[path = "aws_run/users.rs"]
 mod users;
 #[path = "aws_run/world.rs"]
