@@ -82,14 +82,13 @@ scanned() {
     target/aws/bin/checkov --framework terraform --skip-download --compact --quiet --directory deploy/terraform
 }
 
-# What Terraform hands to people as proxima.toml is a configuration that Proxima takes.
+# What Terraform hands to people as proxima.toml is a configuration that Proxima takes, with the archive and without.
 configuration() {
-    cp deploy/terraform/examples/three-regions/proxima.toml.tftpl "$work/"
-    cat >"$work/expression" <<'HCL'
-jsonencode(templatefile("proxima.toml.tftpl", { mode = "act", zone_id = "Z0000000000000EXAMPLE", names = { "www.example.com" = "global", "api.example.com" = "simple" }, networks = jsonencode(["10.10.0.0/16"]), regions = { for region, n in { eu-west-1 = 1, us-east-1 = 2, ap-northeast-1 = 3 } : region => { peer = "peer.${region}.example.com:8443", addresses = jsonencode(["203.0.113.${n}0", "203.0.113.${n}1"]) } } }))
-HCL
-    (cd "$work" && terraform console <expression) | "$python" -c 'import json, sys; print(json.loads(json.loads(sys.stdin.read())), end="")' >"$work/proxima.toml"
-    PROXIMA_REGION=eu-west-1 "$PROXIMA_BIN" check "$work/proxima.toml"
+    local archive
+    for archive in "" s3://proxima-111122223333/archive; do
+        "$python" -B tests/aws/config.py "$archive" >"$work/proxima.toml" || return 1
+        PROXIMA_REGION=eu-west-1 "$PROXIMA_BIN" check "$work/proxima.toml" || return 1
+    done
 }
 
 # They mostly wait for INSYNC, so they run at once, each with AWS and Route 53 of its own.

@@ -1,4 +1,12 @@
-"""Proxima's configuration for the tests: two regions on loopback, one name in the global form."""
+"""Proxima's configurations for the tests: two regions on loopback, and what the example's Terraform writes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "deploy/terraform/examples/three-regions/proxima.toml.tftpl"
 
 REGIONS = {"eu-west-1": "203.0.113.10", "us-east-1": "203.0.113.20"}
 NAME = "www.example.com"
@@ -23,3 +31,26 @@ def text(zone_id, endpoint, regions=REGIONS, more="", own="eu-west-1", ports=(0,
         if len(regions) > 1:
             lines.append(f'peer = "peer.{region}.example.com:8443"')
     return "\n".join(lines) + "\n"
+
+
+def example(regions, names, zone_id="Z0000000000000EXAMPLE", mode="act", operators=("alice",), archive=""):
+    """proxima.toml as the example's Terraform writes it: its template, for these addresses by region and forms by name."""
+    values = {
+        "mode": mode, "zone_id": zone_id, "names": names, "networks": json.dumps(["10.10.0.0/16"]), "operators": list(operators),
+        "archive": archive,
+        "regions": {region: {"peer": f"peer.{region}.example.com:8443", "addresses": json.dumps(list(addresses))}
+                    for region, addresses in regions.items()},
+    }
+    # JSON is an expression of Terraform's but for its two kinds of templates, which none of these texts has.
+    expression = f'jsonencode(templatefile("{TEMPLATE}", jsondecode({json.dumps(json.dumps(values))})))'
+    with tempfile.TemporaryDirectory(prefix="proxima-example-") as empty:
+        done = subprocess.run(["terraform", "console"], cwd=empty, input=expression, text=True, capture_output=True, timeout=60)
+    if done.returncode != 0:
+        raise AssertionError(f"terraform console: {done.returncode}\n{done.stdout}{done.stderr}")
+    return json.loads(json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    everywhere = {region: [f"203.0.113.{n}0", f"203.0.113.{n}1"]
+                  for n, region in enumerate(("eu-west-1", "us-east-1", "ap-northeast-1"), 1)}
+    print(example(everywhere, {"www.example.com": "global", "api.example.com": "simple"}, archive=sys.argv[1] if sys.argv[1:] else ""), end="")

@@ -1,109 +1,184 @@
 """Every command of RUNBOOK.md that one machine can run: blocks that begin with "# tested", in order, in one shell.
 
-Between them, `<!-- run: … -->` is what people do by hand (tests/aws/commands.sh). Edges are real, Route 53 is our zone
+Between them, `<!-- run: … -->` is what people do by hand (tests/aws/commands.sh, and WORLD below); a block "# tested: name"
+can be called there again. Blocks that cannot run here begin with "# not run there: why" and are only parsed; one without
+either is a failure. Two blocks of docs/deploy.md run here as well. Edges are real, the configuration is the one that the example's Terraform writes, Route 53 is our zone
 server (it runs health checks and answers DNS, ministack does neither), S3 is ministack.
 """
 
 import http.server
+import json
 import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
 import unittest
 
+import config
 from world import PROXIMA, ROOT, REGION, World, free_port, listens, wait
 
-PARTS = re.compile(r"^ *<!-- run: (?P<hidden>.*?) -->$|^(?P<indent> *)```sh\n *# tested\n(?P<shown>.*?)^ *```$", re.M | re.S)
+PARTS = re.compile(r"^ *<!-- run: (?P<hidden>.*?) -->$|^(?P<indent> *)```sh\n(?P<shown>.*?)^ *```$", re.M | re.S)
+TAG = re.compile(r"# (?:(?P<tested>tested)(?:: (?P<name>[a-z_]+))?|not run there: .+)$")
 WHOLE_WITHIN_S = 240
+REGIONS = {"eu-west-1": "127.0.0.11", "us-east-1": "127.0.0.12", "ap-northeast-1": "127.0.0.13"}
+NAMES = {"www.example.com": "global", "shop.example.com": "global"}
 
-CONFIG = """
-[edge]
-drain_notice = "0s"
-[[listeners]]
-name = "http"
-address = "0.0.0.0:{health}"
-[peer]
-address = "0.0.0.0:{peer}"
-certificate = "tls/peer.pem"
-key = "tls/peer.key"
-ca = "tls/peer-ca.pem"
-[admin]
-address = "0.0.0.0:{admin}"
-[[admin.operators]]
-name = "alice"
-token_file = "tokens/alice"
+# What this machine's Route 53, and a test that shall end, need of a configuration that is else as Terraform writes it.
+OF_A_NAME = '\nttl = "1s"'
+OF_A_REGION = "\nhealth_port = {health}"
+OF_ALL = """
+endpoint = "http://127.0.0.1:{route53}"
+poll = "500ms"
+insync_poll = "100ms"
+insync_allowance = "1s"
+servers = ["127.0.0.1:{dns}"]
 [probes]
 interval = "200ms"
 timeout = "150ms"
-[services.web]
-endpoints.eu-west-1 = ["127.0.0.1:{service}"]
-[[routes]]
-name = "web"
-service = "web"
-[names."www.example.com"]
-services = ["web"]
-ttl = "1s"
 [failover]
 down_after = "1s"
 view_fresh = "2s"
 max_shift = 1.0
 hold_down = "3s"
 max_changes_per_hour = 1000
-[dns]
-mode = "act"
-zone_id = "{zone_id}"
-endpoint = "http://127.0.0.1:{route53}"
-poll = "500ms"
-insync_poll = "100ms"
-insync_allowance = "1s"
-servers = ["127.0.0.1:{dns}"]
-[regions.eu-west-1]
-peer = "127.0.0.11:{peer}"
-server_name = "peer.eu-west-1.example.com"
-addresses = ["127.0.0.11"]
-health_port = {health}
+"""
+
+WORLD = r"""
+# `terraform apply` with so many regions.
+apply() { cp "terraform/$1.toml" terraform/applied.toml; cp "terraform/$1.json" terraform/applied.json; }
+
+terraform() {
+    case $* in
+    "output -raw bucket") echo backup ;;
+    "output -raw configuration") cat terraform/applied.toml ;;
+    "output -json values") cat terraform/applied.json ;;
+    *) echo "terraform $*: not here" >&2; return 1 ;;
+    esac
+}
+
+take_over() { terraform output -raw configuration > proxima.toml; }
+
+# Secrets are folders of files: mounted/REGION is /etc/proxima-tls of the edges there. kubectl makes them where it is here.
+kubectl() {
+    case $* in
+    *" create secret generic "*--dry-run=client*) python -B "$TESTS/secret.py" make "$@" ;;
+    "--context proxima-"*" apply -f -") python -B "$TESTS/secret.py" mount "mounted/${2#proxima-}" ;;
+    *) echo "kubectl $*: not here" >&2; return 1 ;;
+    esac
+}
+
+# Names of peer listeners lead to the load balancers.
+openssl() {
+    local words=() word region
+    for word in "$@"; do
+        case $word in
+        peer.*.example.com:8443)
+            region=${word#peer.} region=${region%.example.com:8443}
+            word=$(address_of "$region"):$PEER_PORT
+            ;;
+        esac
+        words+=("$word")
+    done
+    command openssl "${words[@]}"
+}
+
+# An edge's place in a cluster, here: its Secrets, its address and ports, no load balancer that sends PROXY headers, no siblings.
+edge_file() {
+    local here region peers=()
+    here=$(address_of "$1")
+    for region in eu-west-1 us-east-1 ap-northeast-1; do
+        peers+=(-e "s|^peer = \"\(peer\.$region\.example\.com\):8443\"|peer = \"$(address_of "$region"):$PEER_PORT\"\nserver_name = \"\1\"|")
+    done
+    sed -e "s|/etc/proxima-tls/|mounted/$1/|" -e '/^siblings = /d' -e '/^proxy_protocol = /d' -e '/^trusted = /d' \
+        -e "s/0\.0\.0\.0:8080/$here:$HEALTH_PORT/; s/0\.0\.0\.0:8443/$here:$PEER_PORT/; s/0\.0\.0\.0:9901/$here:$ADMIN_PORT/" \
+        -e "s/web\.default\.svc\.cluster\.local:80/127.0.0.1:$SERVICE_PORT/" "${peers[@]}" proxima.toml >"edge-$1.next"
+    mv "edge-$1.next" "edge-$1.toml"
+}
+
+# Until the first edge hears so many regions and sees them well, for both names.
+all_up() {
+    until curl -fs "$ADMIN_OF_FIRST_EDGE/metrics" | grep -c '^proxima_verdict{.*verdict="up".* 1$' | grep -qx "$((2 * $1))"; do sleep 0.2; done
+}
+
+# Aliases first, then what they lead to.
+wipe_records() {
+    delete_where '(.Name == "www.example.com." or .Name == "shop.example.com.") and .Type == "A"'
+    delete_where '(.Name | endswith(".www.example.com.") or endswith(".shop.example.com.")) and .Name != "notes.shop.example.com."'
+}
+wipe_foreign() { delete_where '.Name == "mail.example.com." or .Name == "notes.shop.example.com."'; }
+
+all_is_back() {
+    for name in mail.example.com. notes.shop.example.com.; do
+        aws route53 list-resource-record-sets --hosted-zone-id "$ZONE_ID" --output json | grep -qF "\"$name\""
+    done
+}
 """
 
 
 def script(text):
-    """The document's commands as one script that says where it is."""
-    lines = ["set -euo pipefail"]
+    """The document's commands as one script that says where it is. The problems are its blocks that cannot be used."""
+    functions, lines, problems = [], [], []
     for part in PARTS.finditer(text):
         line = text.count("\n", 0, part.start()) + 1
-        body = part["hidden"] if part["hidden"] else re.sub(f"^{part['indent']}", "", part["shown"], flags=re.M)
-        lines += [f"at={line}; echo '== line {line}'", body]
-    return "\n".join(lines)
+        if part["hidden"]:
+            lines += [f"at={line}; echo '== line {line}'", part["hidden"]]
+            continue
+        body = re.sub(f"^{part['indent']}", "", part["shown"], flags=re.M)
+        first, _, body = body.partition("\n")
+        tag = TAG.match(first)
+        if not tag:
+            problems.append(f"line {line}: a block begins with neither '# tested' nor '# not run there: why': {first}")
+        elif not tag["tested"]:
+            parsed = subprocess.run(["bash", "-n"], input=body, text=True, capture_output=True)
+            problems += [f"line {line}: {parsed.stderr}"] if parsed.returncode else []
+        else:
+            if tag["name"]:
+                functions.append(f"{tag['name']}() {{\n{body}}}")
+            lines += [f"at={line}; echo '== line {line}'", tag["name"] or body]
+    return "\n".join(["set -euo pipefail", *functions, *lines]), problems
+
+
+def of_deploy(part):
+    """The one block of docs/deploy.md that holds this."""
+    found = [block for block in re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/deploy.md").read_text(), re.M | re.S) if part in block]
+    assert len(found) == 1, f"{len(found)} blocks of docs/deploy.md hold {part}"
+    return found[0]
 
 
 class Runbook(World):
+    def test_a_block_without_a_tag_is_noticed_and_one_that_bash_does_not_understand(self):
+        for block, why in (("true", "neither"), ("# tested?\ntrue", "neither"), ("# not run there:\ntrue", "neither"),
+                           ("# not run there: no cluster\nif true", "syntax error")):
+            _, problems = script(f"```sh\n{block}\n```\n")
+            self.assertEqual(len(problems), 1, block)
+            self.assertIn(why, problems[0])
+
+    @unittest.skipUnless(shutil.which("terraform"), "no terraform, which writes the configuration: scripts/test-aws.sh says why")
     def test_every_command_that_can_run_here_does_what_it_says(self):
+        commands, problems = script((ROOT / "deploy/RUNBOOK.md").read_text())
+        self.assertEqual(problems, [])
+        self.assertGreater(commands.count("== line"), 60, "the blocks of the runbook are not found")
         names = ("health", "peer", "admin", "service", "route53", "dns")
         ports = dict(zip(names, (free_port() for _ in names)))
         self.service(ports["service"])
         zone_id, zone_server = self.route53(ports)
-        self.peer_certificates(*[f"peer.{region}.example.com" for region in ("eu-west-1", "us-east-1", "ap-northeast-1")])
-        for folder, files in {"tls": ("peer.pem", "peer.key", "peer-ca.pem"), "ca": ("peer-ca.key",), "tokens": (), "edges": ()}.items():
-            (self.folder / folder).mkdir()
-            for file in files:
-                (self.folder / file).rename(self.folder / folder / file)
-        (self.folder / "tokens/alice").write_text("0123456789abcdef0123456789abcdef")
-        (self.folder / "proxima.toml").write_text(CONFIG.format(zone_id=zone_id, **ports))
+        self.deployed(zone_id, ports)
         self.aws("s3api", "create-bucket", "--bucket", "backup", "--create-bucket-configuration", f"LocationConstraint={REGION}")
         self.aws("s3api", "put-bucket-versioning", "--bucket", "backup", "--versioning-configuration", "Status=Enabled")
 
-        text = (ROOT / "deploy/RUNBOOK.md").read_text()
-        self.assertGreater(len(PARTS.findall(text)), 30, "the blocks of the runbook are not found")
         run = self.folder / "run.sh"
-        prelude = pathlib.Path(__file__).with_name("commands.sh")
-        run.write_text(f"source {shlex.quote(str(prelude))}\ntrap 'echo \"stopped at line $at of RUNBOOK.md\"' ERR\n"
-                       f"start_edge eu-west-1\n{script(text)}\n")
+        here = pathlib.Path(__file__).parent
+        run.write_text(f"source {shlex.quote(str(here / 'commands.sh'))}\n{WORLD}\n"
+                       f"trap 'echo \"stopped at line $at of RUNBOOK.md: $BASH_COMMAND\"' ERR\n{commands}\n")
         env = self.root | {
             "PATH": f"{PROXIMA.parent.resolve()}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
             "ADMIN_PORT": str(ports["admin"]), "PEER_PORT": str(ports["peer"]), "HEALTH_PORT": str(ports["health"]),
-            "SERVICE_PORT": str(ports["service"]), "ZONE_SERVER_PID": str(zone_server.pid), "BUCKET": "backup",
+            "SERVICE_PORT": str(ports["service"]), "ZONE_SERVER_PID": str(zone_server.pid), "TESTS": str(here),
+            "CURL_HOME": str(self.folder), "KUBECONFIG": str(self.folder / "kubeconfig"),
             "AWS_ENDPOINT_URL_ROUTE_53": f"http://127.0.0.1:{ports['route53']}",
         }
         try:
@@ -119,6 +194,48 @@ class Runbook(World):
         self.assertEqual(code, 0, said[-6000:] + logs)
         if os.environ.get("PROXIMA_SHOW"):
             print(said)
+
+    def test_the_bucket_is_emptied_with_its_versions_before_terraform_deletes_it(self):
+        self.aws("s3api", "create-bucket", "--bucket", "full", "--create-bucket-configuration", f"LocationConstraint={REGION}")
+        self.aws("s3api", "put-bucket-versioning", "--bucket", "full", "--versioning-configuration", "Status=Enabled")
+        for version in ("one", "two"):
+            (self.folder / "object").write_text(version)
+            self.aws("s3", "cp", "object", "s3://full/config/proxima.toml")
+            self.aws("s3", "cp", "object", "s3://full/backups/records.json")
+        self.aws("s3", "rm", "s3://full/config/proxima.toml")
+        self.bash('terraform() { echo full; }\n' + of_deploy("delete-objects"))
+        self.aws("s3api", "delete-bucket", "--bucket", "full")
+
+    def bash(self, commands, **variables):
+        env = self.root | variables | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=self.folder, env=env, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def deployed(self, zone_id, ports):
+        """What docs/deploy.md leaves in its folder when there is one region, and what Terraform would say with more of them."""
+        for folder in ("terraform", "mounted", "edges"):
+            (self.folder / folder).mkdir()
+        for n in range(1, len(REGIONS) + 1):
+            regions = {region: [address] for region, address in list(REGIONS.items())[:n]}
+            text = config.example(regions, NAMES, zone_id=zone_id)
+            text = text.replace('form = "global"', 'form = "global"' + OF_A_NAME)
+            text = re.sub(r"^addresses = .*$", lambda found: found[0] + OF_A_REGION.format(**ports), text, flags=re.M)
+            (self.folder / f"terraform/{n}.toml").write_text(text.rstrip() + OF_ALL.format(**ports))
+            (self.folder / f"terraform/{n}.json").write_text(json.dumps({region: json.dumps({"region": region}) for region in regions}))
+        shutil.copy(self.folder / "terraform/1.toml", self.folder / "proxima.toml")
+        for kind in ("toml", "json"):
+            shutil.copy(self.folder / f"terraform/1.{kind}", self.folder / f"terraform/applied.{kind}")
+        (self.folder / "values-eu-west-1.yaml").write_text(json.dumps({"region": "eu-west-1", "image": {"repository": "proxima", "tag": "0.1.0"}}))
+        certificates = of_deploy("-out ca/peer-ca.pem") + of_deploy("> tokens/alice").splitlines()[0]
+        self.bash(certificates, DOMAIN="example.com", REGIONS="eu-west-1")
+        # The load balancers, at port 80 of their addresses.
+        (self.folder / ".curlrc").write_text("".join(
+            f'connect-to = "{address}:80:{address}:{ports["health"]}"\n' for address in REGIONS.values()))
+        (self.folder / "kubeconfig").write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "clusters": [{"name": "none", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "none", "user": {"token": "none"}}],
+            "contexts": [{"name": f"proxima-{region}", "context": {"cluster": "none", "user": "none"}} for region in REGIONS]}))
 
     def service(self, port):
         class Well(http.server.BaseHTTPRequestHandler):
@@ -139,7 +256,7 @@ class Runbook(World):
         self.addCleanup(server.shutdown)
 
     def route53(self, ports):
-        """Our zone server with somebody else's record in the zone; the zone's id, and its process."""
+        """Our zone server with somebody else's records in the zone, one below a moved name; the zone's id, and its process."""
         places = [part for n, region in ((1, "eu-west-1"), (2, "us-east-1"), (3, "ap-northeast-1"))
                   for part in ("--place", f"127.0.{n}.0/24={region}")]
         log = open(self.folder / "zone-server.log", "w+b")
@@ -158,8 +275,9 @@ class Runbook(World):
         wait("the zone", found, process)
         zone_id = found()[1]
         env = self.root | {"AWS_ENDPOINT_URL_ROUTE_53": f"http://127.0.0.1:{ports['route53']}"}
-        batch = '{"Changes":[{"Action":"CREATE","ResourceRecordSet":{"Name":"mail.example.com","Type":"A","TTL":60,"ResourceRecords":[{"Value":"203.0.113.99"}]}}]}'
-        self.aws("route53", "change-resource-record-sets", "--hosted-zone-id", zone_id, "--change-batch", batch, who=env)
+        batch = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": {"Name": name, "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "203.0.113.99"}]}}
+                             for name in ("mail.example.com", "notes.shop.example.com")]}
+        self.aws("route53", "change-resource-record-sets", "--hosted-zone-id", zone_id, "--change-batch", json.dumps(batch), who=env)
         return zone_id, process
 
 

@@ -31,6 +31,17 @@ variable "api_cidrs" {
   type        = list(string)
 }
 
+variable "operators" {
+  description = "Who may drain, freeze and override (docs/failover.md). Each one's token is in the Secret proxima-operators, under the name."
+  type        = set(string)
+  default     = ["alice"]
+
+  validation {
+    condition     = alltrue([for name in var.operators : can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$", name))])
+    error_message = "operators: names of files and keys of a Secret, of letters, digits, '_', '.' and '-'; such as [\"alice\"]."
+  }
+}
+
 variable "edges_may_write" {
   description = "Whether edges may change Route 53. Begin with false and dns.mode = \"observe\"; both change together."
   type        = bool
@@ -38,7 +49,13 @@ variable "edges_may_write" {
 }
 
 variable "edges_read_bucket" {
-  description = "Whether edges may read their configuration in the bucket (`proxima run s3://...`, the chart's configFrom)."
+  description = "Whether edges read their configuration in the bucket: the right to, and configFrom.s3 in the values of the chart."
+  type        = bool
+  default     = false
+}
+
+variable "edges_archive" {
+  description = "Whether edges keep a decision journal and an audit log, and store them in the bucket: the right to, [journal], [audit], [archive], and a volume."
   type        = bool
   default     = false
 }
@@ -62,7 +79,18 @@ variable "nodes" {
 }
 
 variable "kubernetes_version" {
-  description = "Of all clusters."
+  description = "Of all clusters, but for those in `kubernetes_versions`."
   type        = string
   default     = "1.35"
+}
+
+variable "kubernetes_versions" {
+  description = "By region, where it is another than `kubernetes_version`: an upgrade goes from one region to the next."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.kubernetes_versions), local.regions)) == 0
+    error_message = "kubernetes_versions: every key must be one of the regions; such as { us-east-1 = \"1.36\" }."
+  }
 }
