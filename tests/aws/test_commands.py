@@ -23,7 +23,7 @@ from world import PROXIMA, ROOT, REGION, World, free_port, listens, wait
 
 PARTS = re.compile(r"^ *<!-- run: (?P<hidden>.*?) -->$|^(?P<indent> *)```sh\n(?P<shown>.*?)^ *```$", re.M | re.S)
 TAG = re.compile(r"# (?:(?P<tested>tested)(?:: (?P<name>[a-z_]+))?|not run there: .+)$")
-WHOLE_WITHIN_S = 240
+WHOLE_WITHIN_S = 400
 REGIONS = {"eu-west-1": "127.0.0.11", "us-east-1": "127.0.0.12", "ap-northeast-1": "127.0.0.13"}
 NAMES = {"www.example.com": "global", "shop.example.com": "global"}
 
