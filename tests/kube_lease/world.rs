@@ -63,11 +63,7 @@ impl World {
         cluster.namespace(NAMESPACE).await;
         let mut config: Value = serde_json::from_slice(&std::fs::read(cluster.admin()).unwrap()).unwrap();
         user.iter().for_each(|(key, value)| config["users"][0]["user"][*key] = (*value).into());
-        let api = config["clusters"][0]["cluster"]["server"].as_str().unwrap().trim_start_matches("https://");
-        let mut ways = Vec::new();
-        for _ in 0..PODS {
-            ways.push(Way::to(api.parse().unwrap()).await);
-        }
+        let ways = ways(config["clusters"][0]["cluster"]["server"].as_str().unwrap()).await;
         let mut server = Server::zone_server().await.unwrap();
         let (folder, authority, service) = (Folder::new(), Authority::new(), Service::start("web"));
         let pods: Vec<Ipv4Addr> = (0..PODS).map(|_| loopback()).collect();
@@ -243,6 +239,16 @@ impl World {
         assert!(changes.lines().count() >= 4, "{history:#}");
         assert_eq!(history["sets_ever_empty"], 0);
     }
+}
+
+/// From each pod to the API server, an `https://` address.
+async fn ways(api: &str) -> Vec<Way> {
+    let api = api.trim_start_matches("https://").parse().unwrap();
+    let mut ways = Vec::new();
+    for _ in 0..PODS {
+        ways.push(Way::to(api).await);
+    }
+    ways
 }
 
 /// A way to a server, which can be cut.

@@ -75,9 +75,9 @@ impl Way {
                 .collect()
         };
         let gains = more(&goal, &now);
-        // Sums of whole numbers.
-        let length = gains.values().sum::<f64>() as u32;
-        Self { from: from.clone(), losses: more(&now, &goal), gains, length }
+        let length: f64 = gains.values().sum();
+        // Of whole numbers.
+        Self { from: from.clone(), losses: more(&now, &goal), gains, length: length as u32 }
     }
 
     /// So many points of it, or all: each region gains and loses its part, less than a point off. The end is exact.

@@ -93,7 +93,7 @@ locals {
         {
           Sid      = "ReadConfiguration"
           Effect   = "Allow"
-          Action   = ["s3:GetObject", "s3:GetObjectVersion"]
+          Action   = "s3:GetObject"
           Resource = "${aws_s3_bucket.this.arn}/config/*"
         },
         {
