@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 const ENDING: &str = "journal";
 
-/// The name of a file: names in their order are files in their order. `wall`: nanoseconds since the
-/// beginning of 1970.
+/// The name of a file: names in their order are files in their order, those of processes that started in one second
+/// apart. `wall`: nanoseconds since the beginning of 1970.
 pub(super) fn name(wall: u64, boot: u64, number: u64) -> String {
     format!("{:012}-{boot:016x}-{number:08}.{ENDING}", wall / 1_000_000_000)
 }
