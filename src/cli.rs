@@ -1,7 +1,12 @@
 //! The command line: one subcommand a file, each returning the exit code.
 
+#![deny(clippy::print_stdout)]
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+#[macro_use]
+mod out;
 
 mod admin_client;
 pub mod check;

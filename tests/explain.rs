@@ -107,6 +107,19 @@ fn a_running_edge_its_admin_listener_and_its_journal_tell_the_same() {
     assert_eq!(alone["rule"], "configuration_only");
 }
 
+#[test]
+fn who_has_read_enough_of_an_answer_breaks_nothing() {
+    let web = Service::start("web");
+    let folder = Folder::new();
+    let file = folder.write("proxima.toml", &single(web.address, ""));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
+    command.args(["explain", "--path", "/", "--config", file.to_str().unwrap()]).stdout(writer);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
 /// A moment of a journal, so many milliseconds later.
 fn later(moment: &str, millis: i64) -> String {
     let moment = OffsetDateTime::parse(moment, &Rfc3339).unwrap() + time::Duration::milliseconds(millis);

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             let version = found.version.map(|version| format!(", {version}")).unwrap_or_default();
-            println!("{}: ok ({}{version})", arguments.file, summary(&config));
+            outln!("{}: ok ({}{version})", arguments.file, summary(&config));
             ExitCode::SUCCESS
         }
         Err(problems) => failed(&arguments.file, &Refused::Wrong(problems)),

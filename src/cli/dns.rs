@@ -192,16 +192,16 @@ async fn show_names(
     let mut failed = 0;
     for name in config.policy.names.keys().filter(|name| only.is_empty() || only.contains(name)) {
         match show(&api, &Layout::of(config, name)?, &checks, &clock).await {
-            Ok(text) => print!("{text}"),
+            Ok(text) => out!("{text}"),
             Err(error) => {
                 failed += 1;
-                println!("{name}\n  PROBLEM    {}", chain(&error));
+                outln!("{name}\n  PROBLEM    {}", chain(&error));
             }
         }
     }
     if let Some(id) = change {
         let state = if api.in_sync(id).await? { "INSYNC" } else { "PENDING" };
-        println!("change {id}: {state}");
+        outln!("change {id}: {state}");
     }
     if failed > 0 {
         return Err(format!("names that cannot be read: {failed}").into());

@@ -94,9 +94,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let findings = runtime.block_on(examine(arguments));
     let well = !findings.iter().any(|finding| finding.needed && finding.state == State::Failed);
     if arguments.json {
-        println!("{}", serde_json::json!({ "ok": well, "findings": findings }));
+        outln!("{}", serde_json::json!({ "ok": well, "findings": findings }));
     } else {
-        print!("{}", table(&findings));
+        out!("{}", table(&findings));
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     match told {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(why) => {

@@ -11,7 +11,6 @@ use crate::operators::Progress;
 use crate::operators::wire::{Answer, Asked};
 use client::{Client, Failure};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -198,7 +197,7 @@ pub fn clear(arguments: Clear) -> ExitCode {
 pub fn operator(Operator::Status(Status { admin }): Operator) -> ExitCode {
     block_on("operator status", async {
         let client = Client::of(&admin.url, &admin.files, None).await?;
-        print(&client.get("/operator").await?);
+        outln!("{}", client.get("/operator").await?.trim_end());
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -211,14 +210,6 @@ fn block_on(what: &str, work: impl Future<Output = Result<ExitCode, Failure>>) -
         eprintln!("proxima {what}: {why}");
         ExitCode::FAILURE
     })
-}
-
-/// A line of progress; who does not read it misses nothing but that.
-fn print(line: &str) {
-    let mut out = io::stdout().lock();
-    if writeln!(out, "{}", line.trim_end()).and_then(|()| out.flush()).is_err() {
-        tracing::debug!("standard output is gone");
-    }
 }
 
 impl Act {
@@ -241,7 +232,7 @@ impl Act {
         let client = Client::of(&self.admin.url, &self.admin.files, token.transpose()?).await?;
         let body = serde_json::to_string(&asked).map_err(|error| Failure(error.to_string()))?;
         let mut answer = client.answer("POST", &format!("/operator/{kind}"), body).await?;
-        print(&format!("{kind}: in force at {} as of now, by {}", self.admin.url, answer.operator));
+        outln!("{kind}: in force at {} as of now, by {}", self.admin.url, answer.operator);
         let deadline = Instant::now() + self.timeout;
         let mut told = BTreeMap::new();
         loop {
@@ -250,7 +241,7 @@ impl Act {
                 return Ok(code(&answer));
             }
             if Instant::now() >= deadline {
-                print("given up waiting; the edge goes on trying");
+                outln!("given up waiting; the edge goes on trying");
                 return Ok(ExitCode::from(NOT_EVERYWHERE));
             }
             sleep(ASK).await;
@@ -263,7 +254,7 @@ impl Act {
 fn tell(answer: &Answer, told: &mut BTreeMap<DnsName, Progress>) {
     for (name, progress) in &answer.names {
         if told.insert(name.clone(), progress.clone()).as_ref() != Some(progress) {
-            print(&format!("{name}: {}", described(progress)));
+            outln!("{name}: {}", described(progress));
         }
     }
 }

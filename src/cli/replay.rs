@@ -40,18 +40,22 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 "gaps": replay.gaps, "damaged": replay.damaged,
             });
             if arguments.json {
-                println!("{same}");
+                outln!("{same}");
             } else {
-                println!(
+                outln!(
                     "replayed {} turns in {} files: all {} decisions as written; {} gaps, {} damaged files",
-                    replay.turns, replay.files, replay.outputs, replay.gaps, replay.damaged
+                    replay.turns,
+                    replay.files,
+                    replay.outputs,
+                    replay.gaps,
+                    replay.damaged
                 );
             }
             if replay.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             if arguments.json {
-                println!("{}", json!({ "event": "failed", "error": chain(&error) }));
+                outln!("{}", json!({ "event": "failed", "error": chain(&error) }));
             }
             eprintln!("proxima: {}", chain(&error));
             ExitCode::FAILURE
@@ -88,9 +92,9 @@ fn tell(event: &Event<'_>, arguments: &Arguments) {
             if let Some(object) = value.as_object_mut() {
                 object.insert("at".to_owned(), at.into());
             }
-            println!("{value}");
+            outln!("{value}");
         } else {
-            println!("{at}  {text}");
+            outln!("{at}  {text}");
         }
     }
 }

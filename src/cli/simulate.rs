@@ -172,7 +172,7 @@ fn many(arguments: &Arguments, seeds: u64) -> Result<bool, Stop> {
             sweep(progress.next..until, &make, &Honest, &|_| true, &played)?;
         if let Some(failure) = failure {
             bar.end();
-            println!("{}", shown(arguments, &failure));
+            outln!("{}", shown(arguments, &failure));
             return Ok(false);
         }
         progress.add(seen, &coverage);
@@ -183,12 +183,12 @@ fn many(arguments: &Arguments, seeds: u64) -> Result<bool, Stop> {
     if let Some(least) = arguments.coverage.filter(|_| arguments.scenario.is_none())
         && let Some(failure) = fill(arguments, &mut progress, least)?
     {
-        println!("{}", shown(arguments, &failure));
+        outln!("{}", shown(arguments, &failure));
         return Ok(false);
     }
-    println!("{seeds} seeds from {}: every invariant held", arguments.first);
+    outln!("{seeds} seeds from {}: every invariant held", arguments.first);
     for (what, times) in &progress.seen {
-        println!("  {what:22}{times:12}");
+        outln!("  {what:22}{times:12}");
     }
     Ok(arguments.coverage.is_none_or(|least| covered(&progress.coverage, least)))
 }
@@ -226,20 +226,20 @@ fn fill(arguments: &Arguments, progress: &mut Progress, least: u32) -> Result<Op
 /// Prints what was seen too rarely, and what should not be seen; whether that is nothing.
 fn covered(coverage: &Coverage, least: u32) -> bool {
     let (gaps, possible) = coverage.gaps(least);
-    println!("transitions by refusal, whatever the fault:");
+    outln!("transitions by refusal, whatever the fault:");
     for ((transition, refusal), hits) in coverage.pairs() {
-        println!("  {transition:22}{refusal:16}{hits:12}");
+        outln!("  {transition:22}{refusal:16}{hits:12}");
     }
     for gap in &gaps {
         let Gap { cell, hits } = gap;
-        println!("  {} x {} x {}: {hits} times", cell.fault(), cell.transition(), cell.refusal());
+        outln!("  {} x {} x {}: {hits} times", cell.fault(), cell.transition(), cell.refusal());
     }
     let wrong = coverage.contradictions();
     for (Gap { cell, hits }, why) in &wrong {
         let (fault, transition, refusal) = (cell.fault(), cell.transition(), cell.refusal());
-        println!("  {fault} x {transition} x {refusal}: {hits} times, which was taken for impossible: {why}");
+        outln!("  {fault} x {transition} x {refusal}: {hits} times, which was taken for impossible: {why}");
     }
-    println!("{} of {possible} combinations were seen {least} times or more", possible - gaps.len());
+    outln!("{} of {possible} combinations were seen {least} times or more", possible - gaps.len());
     gaps.is_empty() && wrong.is_empty()
 }
 

@@ -70,7 +70,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let zone = settings.zone.clone();
     let running = ZoneServer::start(settings).await.map_err(|error| chain(&error))?;
-    println!("{}", readable(&running, zone.as_deref()));
+    outln!("{}", readable(&running, zone.as_deref()));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -20,9 +20,9 @@ const CHANGES: u8 = 2;
 pub(super) async fn plan(config: &Config, only: &[DnsName], json: bool) -> Result<ExitCode, Box<dyn Error>> {
     let survey = survey(&connect(config).await?, config, only).await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&survey.json())?);
+        outln!("{}", serde_json::to_string_pretty(&survey.json())?);
     } else {
-        println!("{survey}");
+        outln!("{survey}");
     }
     match survey.problems().len() {
         0 if survey.counts().none() => Ok(ExitCode::SUCCESS),
@@ -49,7 +49,7 @@ pub(super) async fn carry_out(
     }
     if !consent.yes {
         if !idle {
-            println!("nothing was written; add --yes to do it");
+            outln!("nothing was written; add --yes to do it");
         }
         return refused(&survey, &operation);
     }
@@ -57,14 +57,14 @@ pub(super) async fn carry_out(
     let done = follow(&api, &outcome).await?;
     if !outcome.obsolete.is_empty() && done {
         delete_checks(&api, &outcome.obsolete).await?;
-        println!("health checks deleted: {}", outcome.obsolete.len());
+        outln!("health checks deleted: {}", outcome.obsolete.len());
     }
     for (name, why) in &outcome.failed {
-        println!("{name}: nothing was written: {why}");
+        outln!("{name}: nothing was written: {why}");
     }
     match outcome.failed.len() {
         0 => {
-            println!("{}", end(&operation, &outcome));
+            outln!("{}", end(&operation, &outcome));
             Ok(ExitCode::SUCCESS)
         }
         count => Err(format!("names left as they were: {count}").into()),
@@ -74,20 +74,20 @@ pub(super) async fn carry_out(
 /// Prints what would be done; whether that is nothing.
 fn present(survey: &Survey, operation: &Operation) -> bool {
     let Operation::Remove { keep } = operation else {
-        println!("{survey}");
+        outln!("{survey}");
         return survey.counts().none() && survey.problems().is_empty();
     };
     let mut records = 0;
     for name in &survey.names {
         match &name.result {
-            Err(problem) => println!("{}\n  PROBLEM  {problem}", name.name),
+            Err(problem) => outln!("{}\n  PROBLEM  {problem}", name.name),
             Ok(looked) => {
-                print!("{}", looked.removal(keep.as_ref()));
+                out!("{}", looked.removal(keep.as_ref()));
                 records += looked.owned.len() + usize::from(looked.control.is_some());
             }
         }
     }
-    println!("plan {}: {records} records to delete", survey.id());
+    outln!("plan {}: {records} records to delete", survey.id());
     records == 0
 }
 
@@ -96,7 +96,7 @@ fn refused(survey: &Survey, operation: &Operation) -> Result<ExitCode, Box<dyn E
     let mut count = survey.problems().len();
     for looked in survey.names.iter().filter_map(|name| name.result.as_ref().ok()) {
         if let Some(why) = survey.refusal(looked, operation) {
-            println!("{}: {why}", looked.layout.name);
+            outln!("{}: {why}", looked.layout.name);
             count += 1;
         }
     }
@@ -123,13 +123,13 @@ async fn follow(api: &Api, outcome: &Outcome) -> Result<bool, Box<dyn Error>> {
     let mut all = true;
     for Submitted { name, change_id, .. } in &outcome.submitted {
         let Some(id) = change_id else {
-            println!("{name}: applied, found by reading after its answer was lost; INSYNC is not known");
+            outln!("{name}: applied, found by reading after its answer was lost; INSYNC is not known");
             all = false;
             continue;
         };
-        println!("{name}: submitted, change {id}");
+        outln!("{name}: submitted, change {id}");
         let (said, done) = in_sync(api, id).await?;
-        println!("{name}: {said}");
+        outln!("{name}: {said}");
         all &= done;
     }
     Ok(all)

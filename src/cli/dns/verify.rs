@@ -44,7 +44,7 @@ pub(super) async fn verify(config: &Config, asked: Asked<'_>) -> Result<ExitCode
                 failed += 1;
                 let problem = chain(error.as_ref());
                 if !asked.json {
-                    println!("{name}\n  PROBLEM   {problem}");
+                    outln!("{name}\n  PROBLEM   {problem}");
                 }
                 document.push(json!({"name": name, "problem": problem}));
             }
@@ -52,7 +52,7 @@ pub(super) async fn verify(config: &Config, asked: Asked<'_>) -> Result<ExitCode
     }
     if asked.json {
         let document = json!({"matches": failed == 0, "mismatches": failed, "names": document});
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        outln!("{}", serde_json::to_string_pretty(&document)?);
     }
     if failed > 0 { Err(format!("mismatches: {failed}").into()) } else { Ok(ExitCode::SUCCESS) }
 }
@@ -80,15 +80,15 @@ async fn one(
     }
     let generation = reading.state.fence.generation.get();
     if !asked.json {
-        println!("{name} in zone {}, generation {generation}", layout.zone_id);
+        outln!("{name} in zone {}, generation {generation}", layout.zone_id);
         for region in &closed {
-            println!("  the health check of {region} is unhealthy: it is left out of answers");
+            outln!("  the health check of {region} is unhealthy: it is left out of answers");
         }
     }
     let (mut wrong, mut answers) = (0, Vec::new());
     for server in servers {
         if !asked.json {
-            println!("  {server}");
+            outln!("  {server}");
         }
         for question in &questions {
             let answer = answer(server, question, &closed, asked).await;
@@ -123,9 +123,9 @@ async fn answer(
     };
     if !asked.json {
         let state = if problems.is_empty() { "ok      " } else { "MISMATCH" };
-        println!("    {state}  {what}: {got}; want {want}");
+        outln!("    {state}  {what}: {got}; want {want}");
         for problem in &problems {
-            println!("              {problem}");
+            outln!("              {problem}");
         }
     }
     json!({"server": server, "question": what, "answers": got, "wanted": want,

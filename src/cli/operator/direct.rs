@@ -1,7 +1,7 @@
 //! When no edge can be reached: the control record is written from here, fenced as ever.
 
+use super::Act;
 use super::client::Failure;
-use super::{Act, print};
 use crate::cli::configuration::load_now;
 use crate::cli::dns::change::in_sync;
 use crate::cli::dns::connect;
@@ -52,14 +52,14 @@ pub(super) async fn run(act: &Act, kind: &str, asked: Asked) -> Result<ExitCode,
         let name = &layout.name;
         match step {
             Step::Held(generation) => {
-                print(&format!("{name}: the control record holds it, generation {}", generation.get()));
+                outln!("{name}: the control record holds it, generation {}", generation.get());
             }
             Step::Submitted { generation, change_id } => {
-                print(&format!("{name}: written, generation {}, change {change_id}", generation.get()));
+                outln!("{name}: written, generation {}, change {change_id}", generation.get());
                 if !act.no_wait {
                     let (told, _) =
                         in_sync(&api, &change_id).await.map_err(|error| failure(error.as_ref()))?;
-                    print(&format!("{name}: {told}; every edge follows at its next reading"));
+                    outln!("{name}: {told}; every edge follows at its next reading");
                 }
             }
         }
@@ -111,7 +111,7 @@ async fn written(
     for _ in 1..ATTEMPTS_MAX {
         match write(api, layout, &config.policy.own, acts).await {
             Err(error) if error.may_pass() => {
-                print(&format!("{}: not yet: {}", layout.name, chain(&error)));
+                outln!("{}: not yet: {}", layout.name, chain(&error));
                 sleep(backoff.pause()).await;
             }
             done => return done.map_err(|error| failure(&error)),
