@@ -413,6 +413,7 @@ fn totals(metrics: &RequestMetrics, snapshot: &Snapshot) -> control::Totals {
     let services = snapshot.services.keys().map(|id| (id.clone(), metrics.service_totals(id)));
     control::Totals {
         entered: metrics.entered_total(),
+        names: snapshot.names.keys().map(|name| (name.clone(), metrics.entered_for(name).get())).collect(),
         served: metrics.served_total(),
         services: services.collect(),
     }

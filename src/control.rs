@@ -7,7 +7,7 @@
 
 use crate::clock::{Clock, Heartbeat};
 use crate::domain::fleet::{Fleet, Input, Lease, OutcomeRun, Output, ServiceLoad, Transition, add_outcome};
-use crate::domain::name::ServiceId;
+use crate::domain::name::{DnsName, ServiceId};
 use crate::domain::plan::Plan;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
@@ -72,6 +72,8 @@ pub struct Wiring {
 pub struct Totals {
     /// Sent by clients to it.
     pub entered: u64,
+    /// The same for each configured name, by the host that was asked for.
+    pub names: BTreeMap<DnsName, u64>,
     /// That own endpoints were asked for.
     pub served: u64,
     pub services: BTreeMap<ServiceId, ServiceTotals>,
@@ -92,12 +94,30 @@ impl Totals {
             };
             Some((id.clone(), load))
         };
+        let entered_rps = rate(self.entered, before.entered);
+        let name = |(name, now): (&DnsName, &u64)| {
+            Some((name.clone(), rate(*now, before.names.get(name).copied()?)))
+        };
         Load {
-            entered_rps: rate(self.entered, before.entered),
+            entered_rps,
+            names: shared_out(entered_rps, self.names.iter().filter_map(name).collect()),
             served_rps: rate(self.served, before.served),
             services: self.services.iter().filter_map(service).collect(),
         }
     }
+}
+
+/// What entered, shared out among the names as they were asked for.
+///
+/// A host may be no name itself and point to one. Its requests are taken to be spread like the others; where
+/// nobody asked for any name, evenly. So the names together have all that entered.
+fn shared_out(entered_rps: f64, mut names: BTreeMap<DnsName, f64>) -> BTreeMap<DnsName, f64> {
+    let sum: f64 = names.values().sum();
+    let each = entered_rps / names.len().max(1) as f64;
+    for rps in names.values_mut() {
+        *rps = if sum > 0.0 { *rps / sum * entered_rps } else { each };
+    }
+    names
 }
 
 /// Runs the fleet until every input is gone, which only a stopping process does.
@@ -197,8 +217,8 @@ impl Control {
         // Capacities are the region's, so what is compared with them is the region's, too.
         let region = self.wiring.board.measured(own, now);
         self.wiring.metrics.region_loaded(&region);
-        let RegionLoad { load: Load { entered_rps, served_rps, services }, .. } = region;
-        self.handle(Input::Load { entered_rps, served_rps, services });
+        let RegionLoad { load: Load { entered_rps, names, served_rps, services }, .. } = region;
+        self.handle(Input::Load { entered_rps, names, served_rps, services });
     }
 
     /// Has the core take an input, after what has become of the lease since the last one.
@@ -351,6 +371,17 @@ fn log(transition: &Transition) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_enters_is_shared_out_among_the_names_that_were_asked_for() {
+        let name = |text: &str| DnsName::parse(text).unwrap();
+        let names = |a: f64, b: f64| BTreeMap::from([(name("a.test"), a), (name("b.test"), b)]);
+        assert_eq!(shared_out(90.0, names(60.0, 30.0)), names(60.0, 30.0));
+        // 30 a second asked for hosts that point to one of the names.
+        assert_eq!(shared_out(120.0, names(60.0, 30.0)), names(80.0, 40.0));
+        assert_eq!(shared_out(10.0, names(0.0, 0.0)), names(5.0, 5.0), "nobody asked for a name");
+        assert_eq!(shared_out(10.0, BTreeMap::new()), BTreeMap::new());
+    }
 
     #[test]
     fn a_hold_that_is_over_is_told_before_anything_else_and_one_that_is_renewed_again() {

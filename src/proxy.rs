@@ -222,10 +222,10 @@ impl Edge {
         let shared = Arc::new(Shared {
             malformed: Malformations::new(&wiring.metrics),
             samples: Arc::new(samples::Samples::new(wiring.inputs.clone(), Arc::clone(&wiring.metrics))),
+            parting: parting::Parting::new(&config, &wiring.metrics),
             wiring,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
-            parting: parting::Parting::new(&config),
             counter: Arc::default(),
         });
         let (closing, closed) = watch::channel(false);
@@ -301,7 +301,7 @@ impl Edge {
         let now = self.shared.wiring.clock.now();
         let guards = guards::Guards::new(config, &secrets, &before.guards, metrics, rand::random(), now);
         let settings = settings::Settings::new(Arc::clone(config), metrics, guards, tls);
-        self.shared.parting.apply(config);
+        self.shared.parting.apply(config, &self.shared.wiring.metrics);
         metrics.forget_routes(&before.handles, &settings.handles);
         self.shared.settings.store(Arc::new(settings));
         listen::change(&self.doors, config);

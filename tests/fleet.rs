@@ -7,6 +7,7 @@ mod fleet {
     mod demand;
     mod drift;
     pub mod edge;
+    mod names;
     pub mod verdicts;
     mod view_size;
     mod witnesses;
@@ -262,7 +263,7 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
     simple.names.get_mut(&www()).unwrap().entries = BTreeMap::from([(all.clone(), set([1, 1, 1]))]);
     let mut edge = Edge::steady(simple);
     edge.entered = 90.0;
-    edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0, services: BTreeMap::new() });
+    edge.load(90.0, 90.0, BTreeMap::new());
     // Long enough for the averages.
     edge.second(60, |edge| {
         edge.records(7, BTreeMap::from([(all.clone(), set([34, 33, 33]))]));
@@ -293,7 +294,7 @@ fn full(policy: Policy, shed: f64) -> Edge {
             ..ServiceLoad::default()
         };
         let services = BTreeMap::from([(web(), load)]);
-        edge.tell(Input::Load { entered_rps: 90.0, served_rps: 90.0 - shed, services });
+        edge.load(90.0, 90.0 - shed, services);
         edge.all_well();
     });
     edge

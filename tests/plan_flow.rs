@@ -108,8 +108,32 @@ impl Instance {
         all.min(bounded.sum())
     }
 
-    /// The least cost by linear programming, in requests a second x seconds.
+    /// The least cost of what there is room for, by linear programming, in requests a second x seconds.
     fn least(&self) -> f64 {
+        self.least_of(&self.room.capacity, self.placeable())
+    }
+
+    /// The least cost of placing everyone, when receivers are so much larger, in proportion, that all fit.
+    fn least_of_all(&self) -> f64 {
+        let all: f64 = self.parts.iter().map(|part| self.demand(part)).sum();
+        let factor = (all / self.placeable()).max(1.0);
+        let larger = self.room.capacity.iter().map(|(region, rps)| (region.clone(), rps * factor));
+        self.least_of(&larger.collect(), all)
+    }
+
+    /// What an assignment's shares cost.
+    fn cost(&self, shares: &BTreeMap<EntryId, BTreeMap<RegionId, f64>>) -> f64 {
+        let cost = |(entry, home, _): &(EntryId, RegionId, f64)| -> f64 {
+            let each = shares[entry].iter().map(|(to, share)| {
+                let millis = self.costs.get(&(home.clone(), to.clone())).copied().unwrap_or(0.0);
+                share * self.room.demand[entry] * millis / 1000.0
+            });
+            each.sum()
+        };
+        self.parts.iter().map(cost).sum()
+    }
+
+    fn least_of(&self, capacity: &BTreeMap<RegionId, f64>, placed: f64) -> f64 {
         let mut problem = Problem::new(OptimizationDirection::Minimize);
         let mut by_receiver: BTreeMap<&RegionId, Vec<_>> = BTreeMap::new();
         let mut all = Vec::new();
@@ -125,11 +149,11 @@ impl Instance {
             problem.add_constraint(&own[..], ComparisonOp::Le, self.demand(part));
         }
         for (to, variables) in by_receiver {
-            if let Some(capacity) = self.room.capacity.get(to) {
+            if let Some(capacity) = capacity.get(to) {
                 problem.add_constraint(&variables[..], ComparisonOp::Le, *capacity);
             }
         }
-        problem.add_constraint(&all[..], ComparisonOp::Ge, self.placeable() - 1e-6);
+        problem.add_constraint(&all[..], ComparisonOp::Ge, placed - 1e-6);
         problem.solve().unwrap().solution().unwrap().objective()
     }
 }
@@ -156,6 +180,23 @@ fn the_total_of_demand_and_distance_is_least_over_hundreds_of_worlds() {
         full += usize::from(overload > 0.0);
     }
     assert!((20..400).contains(&full), "worlds with and without room: {full} are full");
+}
+
+#[test]
+fn where_there_is_no_room_for_all_each_region_gets_its_part_of_the_excess_and_distance_is_least() {
+    let mut full = 0;
+    for seed in 0..500 {
+        let instance = Instance::random(&mut StdRng::seed_from_u64(seed));
+        // Of the simple form's one entry nobody can tell from the shares who went where.
+        if instance.receivers.is_empty() || instance.entries.len() < instance.parts.len() {
+            continue;
+        }
+        let assignment = instance.assign(false);
+        let (cost, least) = (instance.cost(&assignment.shares), instance.least_of_all());
+        assert!((cost - least).abs() < 1e-3 + least * 1e-5, "seed {seed}: {cost} and {least}");
+        full += usize::from(assignment.overload_rps > 0.0);
+    }
+    assert!(full > 50, "{full} are full");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_region_or_service_that_serves_all_that_it_can_takes_nothing_of_others() {
         for (served_rps, accepts) in [(99.0, true), (100.0, false), (99.0, true)] {
             let load = ServiceLoad { entered_rps: 0.0, served_rps, shed_rps: 0.0, in_flight: 10 };
             let services = BTreeMap::from([(web(), load)]);
-            world.tell("a", Input::Load { entered_rps: 0.0, served_rps, services });
+            world.tell("a", Input::Load { entered_rps: 0.0, names: BTreeMap::new(), served_rps, services });
             world.now = world.now + Duration::from_secs(1);
             world.tell("a", Input::Tick);
             assert_eq!(world.places[0].web().unwrap().accepts_forwarded, accepts, "{what} at {served_rps}");

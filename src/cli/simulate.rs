@@ -8,7 +8,7 @@ use crate::simulate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,21 +100,14 @@ fn one(arguments: &Arguments) -> Result<bool, Stop> {
         }
     };
     let finished = play(&scenario, &Honest, Writes { log: arguments.log, record: true, coverage: false });
-    let mut out = io::stdout().lock();
-    let printed = write!(out, "{}", finished.log).and_then(|()| write!(out, "{scenario}"));
-    printed.map_err(|error| Stop::Because(format!("standard output: {error}")))?;
-    told(&mut out, arguments, &scenario, &finished)
+    out!("{}{scenario}", finished.log);
+    told(arguments, &scenario, &finished)
 }
 
-fn told(
-    out: &mut impl io::Write,
-    arguments: &Arguments,
-    scenario: &Scenario,
-    finished: &Finished,
-) -> Result<bool, Stop> {
+fn told(arguments: &Arguments, scenario: &Scenario, finished: &Finished) -> Result<bool, Stop> {
     let Some(record) = &finished.record else { return Ok(finished.violation.is_none()) };
     let report = Report::new(scenario, finished, record);
-    write!(out, "\n{report}").map_err(|error| Stop::Because(format!("standard output: {error}")))?;
+    out!("\n{report}");
     if let Some(path) = &arguments.report {
         let json = serde_json::to_string_pretty(&report).map_err(|error| Stop::Because(error.to_string()))?;
         written(path, &json)?;

@@ -93,6 +93,8 @@ pub struct Fleet {
     /// Something was noted since the last evaluation.
     dirty: bool,
     evaluated_at: Option<Time>,
+    /// When plans were last thought of; `None`: they must be with the next evaluation.
+    planned_at: Option<Time>,
     /// Since when evaluations have come without a pause.
     awake_since: Time,
     published: Option<Arc<Snapshot>>,
@@ -102,6 +104,7 @@ pub struct Fleet {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Load {
     entered_rps: f64,
+    names: BTreeMap<DnsName, f64>,
     served_rps: f64,
     shed_rps: f64,
     in_flight: u32,
@@ -131,6 +134,7 @@ impl Fleet {
             leaving: false,
             dirty: true,
             evaluated_at: None,
+            planned_at: None,
             awake_since: Time::ZERO,
             published: None,
         };
@@ -156,7 +160,8 @@ impl Fleet {
             Input::Outcomes(runs) => self.outcomes(&runs, now, &mut outputs),
             Input::Zoned { service, zones } => self.zoned(&service, zones),
             Input::Sample { region, rtt, source } => self.sampled(&region, (rtt, source), now),
-            Input::Load { entered_rps, served_rps, services } => {
+            Input::Load { entered_rps, names, served_rps, services } => {
+                self.load.names = names;
                 self.loaded((entered_rps, served_rps), &services, now);
             }
             Input::Lease(lease) => self.leased(lease),
@@ -207,6 +212,7 @@ impl Fleet {
         self.unranked = true;
         self.stale = Stale::all(self.ids.len());
         self.standings = Standings::default();
+        self.planned_at = None;
         self.dirty = true;
     }
 
@@ -228,8 +234,14 @@ impl Fleet {
         self.rank();
         self.share_room(now);
         let witnesses = self.witnesses(now);
+        let moved = outputs.len();
         self.agree(&witnesses, now, outputs);
-        self.plan(&witnesses, now, outputs);
+        // Loads, distances and the others' turns change slowly; verdicts, records and operators' words do not wait.
+        let rested = self.planned_at.is_none_or(|at| now.since(at) >= EVALUATE_MAX);
+        if rested || outputs.len() > moved {
+            self.planned_at = Some(now);
+            self.plan(&witnesses, now, outputs);
+        }
         self.part(now);
         self.publish(&witnesses, now, outputs);
     }

@@ -29,6 +29,9 @@ pub struct View {
     pub votes: BTreeMap<DnsName, BTreeMap<RegionId, Word>>,
     /// Requests a second that clients sent to this region (not forwarded ones).
     pub entered_rps: f64,
+    /// The same for each name. One that is left out counts as all of them.
+    #[serde(default)]
+    pub entered_by_name: BTreeMap<DnsName, f64>,
     /// Requests a second that the region may still take; `None` without a known capacity.
     pub headroom_rps: Option<f64>,
     /// What this edge itself has read of others' `/health/edge` at Route 53.
@@ -109,6 +112,7 @@ impl View {
             rtts: Arc::default(),
             votes: BTreeMap::new(),
             entered_rps: 0.0,
+            entered_by_name: BTreeMap::new(),
             headroom_rps: None,
             witnesses: BTreeMap::new(),
             draining: false,
@@ -131,7 +135,8 @@ impl View {
     ) -> usize {
         let votes: usize = regions.clone().map(|r| r.as_str().len() + r#""":"unknown","#.len()).sum();
         let content = r#""":18446744073709551615,"#.len();
-        let name = |n: &DnsName| 2 * n.as_str().len() + r#""":{},"#.len() + votes + content;
+        let entered = r#""":,"#.len() + RATE_BYTES_MAX;
+        let name = |n: &DnsName| 3 * n.as_str().len() + r#""":{},"#.len() + votes + content + entered;
         let names: usize = names.map(name).sum();
         let witness = r#""":{"witness":"unknown","age_ms":4294967295},"#.len();
         let witnesses: usize = regions.clone().map(|r| r.as_str().len() + witness).sum();

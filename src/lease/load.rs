@@ -15,7 +15,7 @@
 
 use super::Standing;
 use crate::domain::fleet::ServiceLoad;
-use crate::domain::name::ServiceId;
+use crate::domain::name::{DnsName, ServiceId};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,9 @@ const RATE_MAX: f64 = 1e9;
 pub struct Load {
     /// Sent by clients.
     pub entered_rps: f64,
+    /// The same for each name.
+    #[serde(default)]
+    pub names: BTreeMap<DnsName, f64>,
     /// That own endpoints were asked for.
     pub served_rps: f64,
     pub services: BTreeMap<ServiceId, ServiceLoad>,
@@ -188,18 +191,26 @@ impl Ledger {
 impl Load {
     fn is_sane(&self) -> bool {
         let services = self.services.values().flat_map(|of| [of.entered_rps, of.served_rps, of.shed_rps]);
-        services.chain([self.entered_rps, self.served_rps]).all(|rps| (0.0..=RATE_MAX).contains(&rps))
+        let names = self.names.values().copied();
+        services
+            .chain(names)
+            .chain([self.entered_rps, self.served_rps])
+            .all(|rps| (0.0..=RATE_MAX).contains(&rps))
     }
 
     /// The same without the services that nobody asks for: they need not be told.
     fn busy(&self) -> Self {
         let services = self.services.iter().filter(|(_, load)| **load != ServiceLoad::default());
-        Self { services: services.map(|(id, load)| (id.clone(), *load)).collect(), ..*self }
+        let services = services.map(|(id, load)| (id.clone(), *load)).collect();
+        Self { services, names: self.names.clone(), ..*self }
     }
 
     fn add(&mut self, other: &Self) {
         self.entered_rps += other.entered_rps;
         self.served_rps += other.served_rps;
+        for (name, rps) in &other.names {
+            *self.names.entry(name.clone()).or_default() += rps;
+        }
         for (id, load) in &other.services {
             let sum = self.services.entry(id.clone()).or_default();
             sum.entered_rps += load.entered_rps;
@@ -219,6 +230,7 @@ impl Load {
         };
         Self {
             entered_rps: self.entered_rps * factor,
+            names: self.names.iter().map(|(name, rps)| (name.clone(), rps * factor)).collect(),
             served_rps: self.served_rps * factor,
             services: self.services.iter().map(|(id, load)| (id.clone(), service(load))).collect(),
         }

@@ -4,7 +4,7 @@
 //! [`Handles`] table when a configuration is applied, so that a request never
 //! looks a label up.
 
-use crate::domain::name::{RegionId, RouteId, ServiceId};
+use crate::domain::name::{DnsName, RegionId, RouteId, ServiceId};
 use crate::metrics::moves::MoveMetrics;
 use prometheus::core::Collector;
 use prometheus::{
@@ -51,6 +51,7 @@ pub struct RequestMetrics {
     pub unrouted: IntCounter,
     /// Requests that clients sent to this region and a route matched.
     pub entered: IntCounter,
+    entered_by_name: IntCounterVec,
     /// Requests that this region's own endpoints were asked for.
     pub served: IntCounter,
     pub moves: MoveMetrics,
@@ -61,6 +62,14 @@ fn handshake_failures(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::
         "proxima_handshake_failures_total",
         "Connections that did not get through their TLS handshake.",
         &["listener"],
+    )
+}
+
+fn entered_by_name(new: &Registrar<'_>) -> Result<IntCounterVec, prometheus::Error> {
+    new.counters(
+        "proxima_name_requests_entered_total",
+        "Requests that clients sent to this region and asked for a DNS name of the configuration.",
+        &["name"],
     )
 }
 
@@ -155,6 +164,7 @@ impl RequestMetrics {
                 "proxima_requests_entered_total",
                 "Requests that clients sent to this region, forwarded ones not among them.",
             )?,
+            entered_by_name: entered_by_name(&new)?,
             served: new.counter(
                 "proxima_requests_served_total",
                 "Requests that this region's own endpoints were asked for, forwarded ones among them.",
@@ -165,6 +175,11 @@ impl RequestMetrics {
     /// Requests that clients have sent to this region since the start.
     pub fn entered_total(&self) -> u64 {
         self.entered.get()
+    }
+
+    /// Requests that clients have sent to this region for a name since the start.
+    pub fn entered_for(&self, name: &DnsName) -> IntCounter {
+        self.entered_by_name.with_label_values(&[name.as_str()])
     }
 
     /// Requests that this region's own endpoints have been asked for since the start.

@@ -8,10 +8,11 @@ use crate::config::Config;
 use crate::domain::name::DnsName;
 use crate::domain::snapshot::{Parting as Left, Snapshot};
 use crate::metrics::moves::MoveMetrics;
+use crate::metrics::request::RequestMetrics;
 use arc_swap::ArcSwap;
+use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -69,29 +70,27 @@ fn named<'a, T>(names: &'a BTreeMap<DnsName, T>, host: &str) -> Option<&'a T> {
 pub(super) struct Parting {
     shares: watch::Sender<Shares>,
     /// Requests that entered here, by name.
-    entered: ArcSwap<BTreeMap<DnsName, Arc<AtomicU64>>>,
+    entered: ArcSwap<BTreeMap<DnsName, IntCounter>>,
 }
 
 impl Parting {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, metrics: &RequestMetrics) -> Self {
         let (shares, _) = watch::channel(Arc::default());
         let parting = Self { shares, entered: ArcSwap::default() };
-        parting.apply(config);
+        parting.apply(config, metrics);
         parting
     }
 
     /// Counts for these names from now on.
-    pub(super) fn apply(&self, config: &Config) {
-        let before = self.entered.load();
-        let count = |name: &DnsName| before.get(name).cloned().unwrap_or_default();
-        let names = config.policy.names.keys().map(|name| (name.clone(), count(name)));
+    pub(super) fn apply(&self, config: &Config, metrics: &RequestMetrics) {
+        let names = config.policy.names.keys().map(|name| (name.clone(), metrics.entered_for(name)));
         self.entered.store(Arc::new(names.collect()));
     }
 
     /// Counts a client's request.
     pub(super) fn entered(&self, host: &str) {
         if let Some(count) = named(&self.entered.load(), host) {
-            count.fetch_add(1, Relaxed);
+            count.inc();
         }
     }
 
@@ -136,7 +135,7 @@ impl Parting {
             if seconds >= LOOK.as_secs_f64() / 2.0 {
                 before = now;
                 let counts = self.entered.load();
-                let counts = counts.iter().map(|(name, count)| (name.clone(), count.load(Relaxed)));
+                let counts = counts.iter().map(|(name, count)| (name.clone(), count.get()));
                 metrics.left(traffic.look(&snapshot, &counts.collect(), seconds));
             }
         }

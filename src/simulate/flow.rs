@@ -120,7 +120,8 @@ impl Run<'_> {
             flow.served.push(served.collect());
         }
         let mut loads = vec![vec![ServiceLoad::default(); self.cast.services.len()]; self.cast.regions.len()];
-        let entered = self.send(&mut flow, &mut loads);
+        let mut names = vec![vec![0.0; self.cast.names.len()]; self.cast.regions.len()];
+        self.send(&mut flow, &mut loads, &mut names);
         for (region, loads) in loads.iter_mut().enumerate() {
             let capacity = self.capacity(region);
             self.world.overloaded[region] = capacity.is_some_and(|c| flow.offered[region] > c * 1.001);
@@ -136,10 +137,13 @@ impl Run<'_> {
         for edge in 0..self.edges.len() {
             // The processes of a region share what they count.
             let region = self.cast.region_of(edge);
-            let (entered_rps, served_rps) = (entered[region], offered[region]);
+            let served_rps = offered[region];
+            let entered_rps = names[region].iter().sum();
+            let names =
+                self.cast.names.iter().map(|n| n.name.clone()).zip(names[region].iter().copied()).collect();
             let ids = self.cast.services.iter().map(|s| s.id.clone());
             let services = ids.zip(loads[region].iter().copied()).collect();
-            self.feed(edge, Input::Load { entered_rps, served_rps, services })?;
+            self.feed(edge, Input::Load { entered_rps, names, served_rps, services })?;
         }
         Ok(())
     }
@@ -184,10 +188,9 @@ impl Run<'_> {
         }
     }
 
-    /// Sends every user's requests the way that resolvers say; what enters each region, a second.
-    fn send(&mut self, flow: &mut Flow, loads: &mut [Vec<ServiceLoad>]) -> Vec<f64> {
-        let n = self.cast.regions.len();
-        let mut entered = vec![0.0; n];
+    /// Sends every user's requests the way that resolvers say; adds up what enters each region for each name, a
+    /// second.
+    fn send(&mut self, flow: &mut Flow, loads: &mut [Vec<ServiceLoad>], entered: &mut [Vec<f64>]) {
         flow.offered.fill(0.0);
         let parts = self.cast.names.len() as f64;
         for place in 0..self.cast.users.len() {
@@ -196,7 +199,7 @@ impl Run<'_> {
                 let services = &self.cast.names[index].services;
                 for (region, share) in cohorts.iter().flat_map(|c| &c.shares) {
                     let rps = rps * share / f64::from(COHORTS);
-                    entered[*region] += rps;
+                    entered[*region][index] += rps;
                     let rps = rps / services.len().max(1) as f64;
                     let way = self.cast.users[place].rtt[*region];
                     for service in services {
@@ -211,8 +214,8 @@ impl Run<'_> {
                 }
             }
         }
+        let entered: Vec<f64> = entered.iter().map(|names| names.iter().sum()).collect();
         self.recorder.entered(self.now, &entered);
-        entered
     }
 
     /// Requests a second that users of a place send now.

@@ -7,7 +7,7 @@ use super::cast::Cast;
 use super::fabric::Fabric;
 use super::store::{Sent, Store, Stored};
 use super::world::{Trouble, World};
-use crate::domain::name::{EntryId, RegionId};
+use crate::domain::name::{EntryId, RegionId, ServiceId};
 use crate::domain::plan::{HOUR, Plan, Reason};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
@@ -187,6 +187,8 @@ pub struct Invariants {
     knows_demand: Vec<bool>,
     /// The last time that a name was not as at home, or a region not well.
     unsteady_at: Time,
+    /// After the last fault: since when an edge sees a service in a region as not healthy.
+    ill_since: BTreeMap<(usize, ServiceId, RegionId), Time>,
     /// The greatest error of a clock that a fault has brought.
     skew_max: Duration,
     /// By edge and name: since when a gate is closed and nothing calls for it.
@@ -203,6 +205,7 @@ impl Invariants {
             started: vec![Time::ZERO; cast.edges()],
             knows_demand: vec![false; cast.edges()],
             unsteady_at: Time::ZERO,
+            ill_since: BTreeMap::new(),
             skew_max: Duration::ZERO,
             latched: vec![vec![None; cast.names.len()]; cast.edges()],
         }

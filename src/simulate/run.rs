@@ -438,7 +438,9 @@ impl<'a> Run<'a> {
         if self.settled {
             return Ok(now >= self.scenario.length);
         }
-        let unsettled = self.invariants.unsettled(&self.truth(), &self.snapshots());
+        let mut invariants = std::mem::take(&mut self.invariants);
+        let unsettled = invariants.unsettled(&self.truth(), &self.snapshots());
+        self.invariants = invariants;
         let Some(why) = unsettled else {
             self.settled = true;
             self.recorder.home(now);

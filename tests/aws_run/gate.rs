@@ -60,18 +60,23 @@ impl Gate {
     }
 }
 
+/// A request up to its body.
+pub fn head(client: &mut TcpStream) -> Option<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
 /// One request a connection: so the door stands as it stands now for each.
 fn pass(mut client: TcpStream, server: SocketAddr, door: &Mutex<Door>) -> Option<()> {
     let door = *door.lock().unwrap();
     if door == Door::Shut {
         return client.shutdown(Shutdown::Both).ok();
     }
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let text = String::from_utf8(head).ok()?;
+    let text = head(&mut client)?;
     let field = |name: &str| {
         let mut lines = text.lines();
         lines.find_map(|line| line.to_ascii_lowercase().strip_prefix(name)?.trim().parse::<usize>().ok())

@@ -3,12 +3,12 @@
 //! The agent is a stand-in: AWS's own speaks to an API that only EKS has. This one speaks the same protocol to edges
 //! (source: Amazon EKS user guide, "How EKS Pod Identity works"), and has the credentials from STS, for the same token.
 
-use crate::gate::{Door, Gate};
+use crate::gate::{Door, Gate, head};
 use crate::planet::{FAR, NO_CREDENTIALS, Planet, READ_WELL, RENEWED, serves};
 use crate::run_support::{Edge, eventually};
 use crate::users::Users;
 use crate::world::{REGION, SUBJECT, assume};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -35,12 +35,7 @@ fn agent(planet: &Planet, good_for: Duration) -> SocketAddr {
 }
 
 fn answer(mut client: TcpStream, sts: SocketAddr, role: &str, good_for: Duration) -> Option<()> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
+    let head = head(&mut client)?;
     let mut fields = head.lines().filter_map(|line| line.split_once(": "));
     let token = fields.find(|(name, _)| name.eq_ignore_ascii_case("authorization")).map_or("", |(_, t)| t);
     let given = if head.starts_with(&format!("GET {PATH} ")) {

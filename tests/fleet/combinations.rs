@@ -287,7 +287,7 @@ impl Run<'_> {
                 let object = object.as_object_mut().unwrap();
                 fields.iter().for_each(|field| assert!(object.remove(*field).is_some(), "{field}"));
             };
-            strip(&mut json, &["witnesses", "draining", "load", "spare_rps", "content"]);
+            strip(&mut json, &["witnesses", "draining", "load", "spare_rps", "content", "entered_by_name"]);
             strip(&mut json["services"]["web"], &["draining", "load", "asks", "grants", "spare_rps"]);
         }
         if self.has(name, Newer) {

@@ -1,7 +1,6 @@
 //! What plans count with.
 
 use super::edge::{Edge, home, policy, region, www};
-use proxima::domain::fleet::Input;
 use proxima::domain::health::Word;
 use proxima::domain::name::EntryId;
 use proxima::domain::weights::WeightedSet;
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A second in which clients send so much to `a`, `b` and `c`.
 fn entering(edge: &mut Edge, [a, b, c]: [f64; 3]) {
-    edge.tell(Input::Load { entered_rps: a, served_rps: a, services: BTreeMap::new() });
+    edge.load(a, a, BTreeMap::new());
     edge.pods(true);
     for (name, rps) in [("b", b), ("c", c)] {
         edge.entered = rps;

@@ -2,7 +2,7 @@
 
 use proxima::domain::fleet::{
     DnsReport, EndpointAnswer, Fleet, Input, Outcome, OutcomeResult, OutcomeRun, Output, Probe, ProbeFailure,
-    RegionAnswer, Target,
+    RegionAnswer, ServiceLoad, Target,
 };
 use proxima::domain::health::{HealthPolicy, Word};
 use proxima::domain::latency::Rtt;
@@ -64,6 +64,8 @@ pub struct Edge {
     pub sequence: u64,
     /// Requests a second that clients send to each peer.
     pub entered: f64,
+    /// The same for each name.
+    pub entered_by_name: BTreeMap<DnsName, f64>,
     /// What the peers say that they have read at Route 53.
     pub readings: BTreeMap<RegionId, WitnessView>,
     pub snapshot: Option<Arc<Snapshot>>,
@@ -81,6 +83,7 @@ impl Edge {
             now,
             sequence: 0,
             entered: 0.0,
+            entered_by_name: BTreeMap::new(),
             readings: BTreeMap::new(),
             snapshot: None,
             view: None,
@@ -115,6 +118,18 @@ impl Edge {
         }
     }
 
+    /// Requests a second that clients send here, and that own pods are asked for.
+    pub fn load(&mut self, entered_rps: f64, served_rps: f64, services: BTreeMap<ServiceId, ServiceLoad>) {
+        self.tell(Input::Load { entered_rps, names: BTreeMap::new(), served_rps, services });
+    }
+
+    /// Requests a second that clients send here and that are served here, by what they ask for.
+    pub fn load_by_name(&mut self, names: BTreeMap<DnsName, f64>) {
+        let all = names.values().sum();
+        let services = BTreeMap::new();
+        self.tell(Input::Load { entered_rps: all, names, served_rps: all, services });
+    }
+
     /// Lets `seconds` pass; `each` tells what happens in every one of them.
     pub fn second(&mut self, seconds: u32, each: impl Fn(&mut Self)) {
         for _ in 0..seconds {
@@ -147,8 +162,9 @@ impl Edge {
         let view = View {
             sequence: self.sequence,
             services,
-            votes: BTreeMap::from([(www(), votes)]),
+            votes: self.policy.names.keys().map(|name| (name.clone(), votes.clone())).collect(),
             entered_rps: self.entered,
+            entered_by_name: self.entered_by_name.clone(),
             witnesses: self.readings.clone(),
             ..View::first(region(name), 9, self.policy.agreement_hash())
         };
@@ -173,6 +189,16 @@ impl Edge {
     }
 
     pub fn records_with(&mut self, generation: u64, sets: BTreeMap<EntryId, WeightedSet>, drains: &[&str]) {
+        self.records_of(&www(), generation, sets, drains);
+    }
+
+    pub fn records_of(
+        &mut self,
+        name: &DnsName,
+        generation: u64,
+        sets: BTreeMap<EntryId, WeightedSet>,
+        drains: &[&str],
+    ) {
         let state = NameState {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
@@ -180,7 +206,7 @@ impl Edge {
             operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
-        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        self.tell(Input::Dns(DnsReport::Read { name: name.clone(), state }));
     }
 
     /// The first plan met a conflict.

@@ -42,6 +42,7 @@ fn no_view_is_larger_than_its_bound() {
         rtts: Arc::new(regions.iter().map(|r| (r.clone(), rtt)).collect()),
         votes: names.iter().map(|n| (n.clone(), words())).collect(),
         entered_rps: -f64::MAX,
+        entered_by_name: names.iter().map(|n| (n.clone(), number)).collect(),
         headroom_rps: Some(-f64::MIN_POSITIVE),
         witnesses: regions.iter().map(|r| (r.clone(), reading)).collect(),
         draining: false,

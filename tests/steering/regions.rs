@@ -161,7 +161,10 @@ impl World {
             };
             let services = BTreeMap::from([(web(), load)]);
             let now = self.now;
-            place.tell(Input::Load { entered_rps: place.entered, served_rps, services }, now);
+            place.tell(
+                Input::Load { entered_rps: place.entered, names: BTreeMap::new(), served_rps, services },
+                now,
+            );
         }
     }
 

@@ -44,9 +44,10 @@ pub enum Input {
     /// What requests of this edge met, in order. Dropped and counted when the channel is full.
     Outcomes(Vec<OutcomeRun>),
     /// Requests a second over the last tick: sent by clients, and served in this region. Of services
-    /// that are left out nothing is known.
+    /// that are left out nothing is known; names that are left out count as all that entered.
     Load {
         entered_rps: f64,
+        names: BTreeMap<DnsName, f64>,
         served_rps: f64,
         services: BTreeMap<ServiceId, ServiceLoad>,
     },

@@ -6,11 +6,11 @@ use super::witnesses::Witnesses;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
 use crate::domain::health::Word;
-use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
-    Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Room,
-    Situation, Turn, judge,
+    Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Situation,
+    Turn, judge,
 };
 use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
@@ -65,8 +65,9 @@ pub(super) struct NameRecord {
     pub(super) content: bool,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
-    /// Requests a second that regions can carry as far as the name's services go.
-    pub(super) bounds: BTreeMap<RegionId, f64>,
+    /// Requests a second that regions can carry as far as each of the name's services goes, for all names that
+    /// need it.
+    pub(super) bounds: BTreeMap<RegionId, BTreeMap<ServiceId, f64>>,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
     pub(super) loads: Arc<Loads>,
@@ -76,6 +77,8 @@ pub(super) struct NameRecord {
 #[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     generation: Generation,
+    /// As the plan would have them.
+    sets: BTreeMap<EntryId, WeightedSet>,
     until: Time,
 }
 
@@ -119,6 +122,14 @@ impl NameRecord {
 
     pub(super) fn generation(&self) -> Option<Generation> {
         self.state.as_ref().map(|s| s.fence.generation)
+    }
+
+    /// What the name's users ask of each region, as the records lead them or a plan that is under way will.
+    pub(super) fn carried(&self, now: Time) -> BTreeMap<RegionId, f64> {
+        let pending =
+            self.pending.as_ref().filter(|pending| now < pending.until).map(|pending| &pending.sets);
+        let sets = pending.or_else(|| Some(&self.state.as_ref()?.sets));
+        sets.map(|sets| self.demand.carried(sets)).unwrap_or_default()
     }
 
     fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
@@ -246,6 +257,7 @@ impl Fleet {
                 }
             }
         }
+        self.planned_at = None;
         self.dirty = true;
     }
 
@@ -253,17 +265,18 @@ impl Fleet {
     pub(super) fn plan(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
         let policy = Arc::clone(&self.policy);
         let distances = self.distances();
-        let entering = self.entering(witnesses, now);
+        for name in policy.names.keys() {
+            self.measure_demand(name, witnesses, now);
+        }
+        let mut taken = self.taken(now);
         for (name, name_policy) in &policy.names {
-            self.measure_demand(name, &entering, now);
-            let capacity = self.capacity_for(name, now);
+            let room = self.room_for(name, &taken, now);
             let rank = self.writer_rank(name, now);
             let content = self.content_before(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
             let Some(mut state) = record.state.clone() else { continue };
             let read = !record.must_read;
             state.operator = record.operator_for_plans();
-            let room = Room { demand: record.demand.current(), capacity };
             let judgement = judge(&Situation {
                 name,
                 own: &policy.own,
@@ -290,6 +303,7 @@ impl Fleet {
             });
             let awake = now.since(self.awake_since) >= policy.failover.view_fresh;
             record.judged(name, judgement, (awake, now), outputs);
+            taken.again(name, record, now);
         }
     }
 
@@ -379,7 +393,10 @@ impl NameRecord {
         if self.pending.as_ref().is_some_and(|p| now < p.until) {
             return;
         }
-        self.pending = Some(Pending { generation: plan.fence.generation.next(), until: plan.expires_at });
+        let mut sets = self.state.as_ref().map(|state| state.sets.clone()).unwrap_or_default();
+        sets.extend(plan.changes.iter().map(|(entry, change)| (entry.clone(), change.to.clone())));
+        let generation = plan.fence.generation.next();
+        self.pending = Some(Pending { generation, sets, until: plan.expires_at });
         outputs.push(Output::Propose(plan));
     }
 }

@@ -35,6 +35,7 @@ impl Fleet {
                     record.overlay();
                 }
             }
+            self.planned_at = None;
             self.dirty = true;
         }
         outputs.push(Output::Operated { id: act.id, result });

@@ -291,6 +291,7 @@ impl Fleet {
             rtts: Arc::new(rtts.collect()),
             votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
+            entered_by_name: self.load.names.iter().map(|(name, rps)| (name.clone(), rate(*rps))).collect(),
             headroom_rps: self.capacity_rps().map(|capacity| (capacity - self.load.served_rps).max(0.0)),
             witnesses: self.readings.said(now),
             draining: self.leaving,

@@ -75,8 +75,8 @@ fn units(rps: f64) -> u64 {
 impl Receivers<'_> {
     /// Requests a second that a region may still take; `None`: without bound.
     fn left(&self, region: &RegionId) -> Option<f64> {
-        let capacity = self.room.capacity.get(region)?;
-        Some((capacity - self.taken.get(region).copied().unwrap_or(0.0)).max(0.0))
+        let bound = self.room.bound(region)?;
+        Some((bound - self.taken.get(region).copied().unwrap_or(0.0)).max(0.0))
     }
 
     /// Cost of one unit from a home to a receiver, in microseconds.
@@ -107,11 +107,29 @@ fn micros(rtt: Rtt) -> u64 {
 
 /// Places the parts with the receivers.
 ///
-/// What fits nowhere is spread over all receivers by their capacity: a full region that sheds beats an
-/// address that answers nobody. Without any receiver or keeper nothing is placed.
+/// Where not all fit, each receiver counts as so much larger, in proportion to its capacity, that they do: a full
+/// region that sheds beats an address that answers nobody. Without any receiver or keeper nothing is placed.
 pub fn assign(parts: &[Part<'_>], receivers: &Receivers<'_>) -> Assignment {
     let mut parts: Vec<&Part<'_>> = parts.iter().filter(|part| part.share > 0.0).collect();
     parts.sort_by_key(|part| (part.entry, part.home));
+    let fitting = placed(&parts, receivers, &BTreeMap::new());
+    if fitting.excess == 0 || receivers.regions.is_empty() {
+        return fitting.assignment;
+    }
+    let larger = spread(fitting.excess, receivers);
+    let Assignment { overload_rps, cost, .. } = fitting.assignment;
+    Assignment { overload_rps, cost, ..placed(&parts, receivers, &larger).assignment }
+}
+
+/// What the flow comes to.
+struct Placed {
+    assignment: Assignment,
+    /// Units for which there is no room.
+    excess: u64,
+}
+
+/// Places the parts as far as there is room, when some receivers have so many units more of it.
+fn placed(parts: &[&Part<'_>], receivers: &Receivers<'_>, larger: &BTreeMap<&RegionId, u64>) -> Placed {
     let regions: Vec<&RegionId> = receivers.regions.iter().copied().collect();
     let keepers: Vec<(&(EntryId, RegionId), f64)> = receivers.keepers.iter().map(|(k, s)| (k, *s)).collect();
     // The sink first, then whom users go to, then the parts: of equal ways the search ends in the first.
@@ -120,14 +138,15 @@ pub fn assign(parts: &[Part<'_>], receivers: &Receivers<'_>) -> Assignment {
     let source = part_at + parts.len();
     let mut network = Network::new(source + 1);
     for (n, region) in regions.iter().enumerate() {
-        network.add(region_at + n, 0, receivers.left(region).map_or(u64::MAX / 4, units), 0);
+        let left = receivers.left(region).map_or(u64::MAX / 4, units);
+        network.add(region_at + n, 0, left + larger.get(*region).copied().unwrap_or(0), 0);
     }
     for (n, ((entry, _), share)) in keepers.iter().enumerate() {
         network.add(keeper_at + n, 0, units(demand(receivers.room, entry) * share), 0);
     }
     let mut ways: Vec<Vec<(&RegionId, ArcId)>> = Vec::with_capacity(parts.len());
     for (n, part) in parts.iter().enumerate() {
-        let supply = units(demand(receivers.room, part.entry) * part.share).max(1);
+        let supply = supply(part, receivers);
         network.add(source, part_at + n, supply, 0);
         let mut way = Vec::with_capacity(regions.len());
         for (r, region) in regions.iter().enumerate() {
@@ -146,12 +165,17 @@ pub fn assign(parts: &[Part<'_>], receivers: &Receivers<'_>) -> Assignment {
         ways.push(way);
     }
     let sent = network.send(source, 0);
-    let mut assignment = read(&parts, &ways, &network, receivers);
+    let mut assignment = read(parts, &ways, &network, receivers);
     assignment.cost = sent.cost as f64 / (UNITS * 1e6);
-    assignment
+    let all: u64 = parts.iter().map(|part| supply(part, receivers)).sum();
+    Placed { assignment, excess: all - sent.amount }
 }
 
-/// The shares that the flow says, and those of what it had no room for.
+fn supply(part: &Part<'_>, receivers: &Receivers<'_>) -> u64 {
+    units(demand(receivers.room, part.entry) * part.share).max(1)
+}
+
+/// The shares that the flow says, and how much of what it had no room for is known demand.
 fn read(
     parts: &[&Part<'_>],
     ways: &[Vec<(&RegionId, ArcId)>],
@@ -160,7 +184,7 @@ fn read(
 ) -> Assignment {
     let mut assignment = Assignment::default();
     for (part, way) in parts.iter().zip(ways) {
-        let supply = units(demand(receivers.room, part.entry) * part.share).max(1);
+        let supply = supply(part, receivers);
         let shares = assignment.shares.entry(part.entry.clone()).or_default();
         let mut placed = 0;
         for (region, arc) in way {
@@ -170,24 +194,26 @@ fn read(
                 *shares.entry((*region).clone()).or_insert(0.0) += part.share * (flow as f64 / supply as f64);
             }
         }
-        if placed < supply && !receivers.regions.is_empty() {
+        if !receivers.regions.is_empty() {
             let rest = (supply - placed) as f64 / supply as f64;
             assignment.overload_rps +=
                 receivers.room.demand.get(part.entry).copied().unwrap_or(0.0) * part.share * rest;
-            spread(part.share * rest, receivers, shares);
         }
     }
     assignment
 }
 
-/// Gives a share to all receivers by their capacity, or to all alike when none has any.
-fn spread(share: f64, receivers: &Receivers<'_>, shares: &mut Shares) {
+/// Units for all receivers by their capacity, or for all alike when none has any; together no less than `excess`.
+fn spread<'a>(excess: u64, receivers: &Receivers<'a>) -> BTreeMap<&'a RegionId, u64> {
     let capacity = |region: &RegionId| receivers.room.capacity.get(region).copied().unwrap_or(0.0).max(0.0);
     let sum: f64 = receivers.regions.iter().map(|region| capacity(region)).sum();
-    for region in &receivers.regions {
-        let part = if sum > 0.0 { capacity(region) / sum } else { 1.0 / receivers.regions.len() as f64 };
-        if part > 0.0 {
-            *shares.entry((*region).clone()).or_insert(0.0) += share * part;
-        }
-    }
+    let part = |region: &RegionId| match sum > 0.0 {
+        true => capacity(region) / sum,
+        false => 1.0 / receivers.regions.len() as f64,
+    };
+    receivers
+        .regions
+        .iter()
+        .map(|region| (*region, (excess as f64 * part(region)).ceil() as u64 + 1))
+        .collect()
 }

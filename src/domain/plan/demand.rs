@@ -6,6 +6,7 @@
 //! region of its own that is what this region gets, exactly. What plans count with is renewed only
 //! when it leaves a band, so that they stay calm.
 
+use super::load::carried;
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
@@ -72,6 +73,11 @@ impl Demand {
     /// Whether anything was measured.
     pub fn is_known(&self) -> bool {
         !self.counted.is_empty()
+    }
+
+    /// What every region carries by what plans count with, under these sets.
+    pub fn carried(&self, sets: &BTreeMap<EntryId, WeightedSet>) -> BTreeMap<RegionId, f64> {
+        carried(|entry| self.counted.get(entry).copied().unwrap_or(0.0), sets)
     }
 
     /// What plans count with.

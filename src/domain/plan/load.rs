@@ -2,7 +2,6 @@
 
 use super::assign::demand;
 use super::moves::Wanted;
-use super::shift::Room;
 use super::{Change, Situation};
 use crate::domain::name::{EntryId, RegionId};
 use crate::domain::weights::{ERROR_MAX, WeightedSet};
@@ -22,8 +21,10 @@ pub struct Loads {
 /// One region's load, in requests a second.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RegionLoad {
-    /// `None`: no bound known.
+    /// Of all names together; `None`: no bound known.
     pub capacity_rps: Option<f64>,
+    /// What of it other names take.
+    pub others_rps: f64,
     /// With the sets as they are.
     pub now_rps: f64,
     /// After the next step.
@@ -34,11 +35,11 @@ pub struct RegionLoad {
 
 pub(super) type Sets = BTreeMap<EntryId, WeightedSet>;
 
-/// What every region carries under these sets.
-pub(super) fn carried(room: &Room, sets: &Sets) -> BTreeMap<RegionId, f64> {
+/// What every region carries under these sets, when each entry sends so much.
+pub(super) fn carried(rps: impl Fn(&EntryId) -> f64, sets: &Sets) -> BTreeMap<RegionId, f64> {
     let mut carried = BTreeMap::new();
     for (entry, set) in sets {
-        let rps = demand(room, entry);
+        let rps = rps(entry);
         for (region, share) in set.each_share() {
             match carried.get_mut(region) {
                 Some(load) => *load += rps * share,
@@ -58,9 +59,9 @@ pub(super) fn changed(sets: &Sets, changes: &BTreeMap<EntryId, Change>) -> Sets 
 /// What each region may be sent on the way to what is wanted: what it can serve, or, where not all users have
 /// room anywhere, what it gets in the end.
 pub(super) fn bounds(situation: &Situation<'_>, wanted: &Wanted) -> BTreeMap<RegionId, f64> {
-    let mut bounds = situation.room.capacity.clone();
+    let mut bounds = situation.room.bounds();
     if wanted.overload_rps > 0.0 {
-        for (region, load) in carried(situation.room, &wanted.sets) {
+        for (region, load) in carried(|entry| demand(situation.room, entry), &wanted.sets) {
             bounds.entry(region).and_modify(|bound| *bound = bound.max(load));
         }
     }
@@ -77,9 +78,9 @@ pub(super) fn breach(
     changes: &BTreeMap<EntryId, Change>,
 ) -> Option<(RegionId, f64, f64)> {
     let room = situation.room;
-    let before = carried(room, &situation.state.sets);
+    let before = carried(|entry| demand(room, entry), &situation.state.sets);
     let sets = changed(&situation.state.sets, changes);
-    let after = carried(room, &sets);
+    let after = carried(|entry| demand(room, entry), &sets);
     let rounding = |region: &RegionId| -> f64 {
         let here = sets.iter().filter(|(_, set)| set.get(region).is_some());
         here.map(|(entry, _)| demand(room, entry) * 3.0 * ERROR_MAX).sum()
@@ -101,7 +102,7 @@ impl Loads {
     ) -> Self {
         let room = situation.room;
         let sets = &situation.state.sets;
-        let loads = |sets: &Sets| tenths(carried(room, sets));
+        let loads = |sets: &Sets| tenths(carried(|entry| demand(room, entry), sets));
         let now = loads(sets);
         // Most of the time nothing is to be changed.
         let next = (!changes.is_empty()).then(|| loads(&changed(sets, changes)));
@@ -111,6 +112,7 @@ impl Loads {
         };
         let load = |region: &RegionId| RegionLoad {
             capacity_rps: room.capacity.get(region).copied(),
+            others_rps: tenth(room.others.get(region).copied().unwrap_or(0.0)),
             now_rps: of(&None, region),
             next_rps: of(&next, region),
             wanted_rps: of(&end, region),

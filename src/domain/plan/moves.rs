@@ -82,9 +82,8 @@ fn all_at_home(situation: &Situation<'_>, receivers: &Receivers<'_>) -> Option<S
             *load.entry(region).or_insert(0.0) += demand(situation.room, entry) * home.share(region);
         }
     }
-    let fits = |(region, load): (&&RegionId, &f64)| {
-        situation.room.capacity.get(*region).is_none_or(|capacity| load <= capacity)
-    };
+    let fits =
+        |(region, load): (&&RegionId, &f64)| situation.room.bound(region).is_none_or(|bound| *load <= bound);
     load.iter().all(fits).then(|| situation.policy.entries.clone())
 }
 

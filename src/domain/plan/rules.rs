@@ -168,7 +168,7 @@ fn above_capacity(question: &Question<'_>) -> Answer {
     if question.step.reason == Reason::Evacuation || question.wanted.overload_rps > 0.0 {
         return NotApplicable;
     }
-    match breach(question.situation, &question.situation.room.capacity, &question.step.changes) {
+    match breach(question.situation, &question.situation.room.bounds(), &question.step.changes) {
         Some((region, load_rps, capacity_rps)) => {
             Against(Detail::Above { region, load_rps: load_rps.round(), capacity_rps })
         }

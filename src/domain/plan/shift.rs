@@ -46,7 +46,23 @@ impl Distances {
 #[derive(Debug, Clone, Default)]
 pub struct Room {
     pub demand: BTreeMap<EntryId, f64>,
+    /// Of all names together.
     pub capacity: BTreeMap<RegionId, f64>,
+    /// What of it other names take.
+    pub others: BTreeMap<RegionId, f64>,
+}
+
+impl Room {
+    /// What a region can carry for this name; `None`: without bound.
+    pub fn bound(&self, region: &RegionId) -> Option<f64> {
+        let others = self.others.get(region).copied().unwrap_or(0.0);
+        Some((self.capacity.get(region)? - others).max(0.0))
+    }
+
+    /// The same for every region that has one.
+    pub fn bounds(&self) -> BTreeMap<RegionId, f64> {
+        self.capacity.keys().filter_map(|region| Some((region.clone(), self.bound(region)?))).collect()
+    }
 }
 
 /// Shares of one entry, 0..=1 in sum 1.

@@ -113,7 +113,9 @@ impl World {
                 services.insert(service, load);
             }
         }
-        Input::Load { entered_rps: self.rps(9_000), served_rps: self.rps(9_000), services }
+        let names: Vec<_> = self.policy.names.keys().cloned().collect();
+        let names = names.into_iter().map(|name| (name, self.rps(9_000))).collect();
+        Input::Load { entered_rps: self.rps(9_000), names, served_rps: self.rps(9_000), services }
     }
 
     fn zoned(&mut self) -> Input {

@@ -18,7 +18,8 @@ fn service(name: &str) -> ServiceId {
 fn load(rps: f64) -> Load {
     let web = ServiceLoad { entered_rps: rps, served_rps: rps, shed_rps: rps / 10.0, in_flight: 4 };
     let services = [(service("web"), web), (service("api"), ServiceLoad::default())].into();
-    Load { entered_rps: rps, served_rps: rps, services }
+    let names = [(DnsName::parse("www.example.com").unwrap(), rps)].into();
+    Load { entered_rps: rps, names, served_rps: rps, services }
 }
 
 fn pod(boot: u64, rps: f64) -> PodLoad {

@@ -4,7 +4,7 @@
 use super::grounds::{consistent, is_home, ranked};
 use super::{Held, Invariants, Rule, Truth};
 use crate::domain::health::State;
-use crate::domain::name::RegionId;
+use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{Gate, NameStatus, Place, Snapshot};
 use crate::domain::votes::Verdict;
 use crate::simulate::cast::NameCast;
@@ -140,8 +140,23 @@ impl Invariants {
         Ok(())
     }
 
+    /// Whether an edge sees a service in a region as it should be when all is well: where packets are lost, three
+    /// probes in a row fail now and then, and a region that has often been down waits for long after each time.
+    fn excused(&mut self, of: (usize, &ServiceId, &RegionId), state: State, truth: &Truth<'_>) -> bool {
+        let (edge, service, region) = of;
+        let of = (edge, service.clone(), region.clone());
+        if state == State::Healthy {
+            self.ill_since.remove(&of);
+            return true;
+        }
+        let since = *self.ill_since.entry(of).or_insert(truth.now);
+        let health = truth.cast.health();
+        let patience = health.ejection_max + health.probation + truth.noticed();
+        truth.world.loss_percent > 0 && truth.now.since(since) <= patience
+    }
+
     /// Why all is not back to normal yet; `None` when it is.
-    pub fn unsettled(&self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Option<String> {
+    pub fn unsettled(&mut self, truth: &Truth<'_>, snapshots: &[Option<&Snapshot>]) -> Option<String> {
         for (cast, stored) in truth.cast.names.iter().zip(&truth.store.names) {
             let away = cast
                 .home
@@ -151,14 +166,15 @@ impl Invariants {
                 return Some(format!("entry {entry} of {} holds {:?}", cast.name, stored.sets.get(entry)));
             }
         }
-        for (edge, snapshot) in snapshots.iter().enumerate() {
-            let own = truth.cast.region_of(edge);
+        for (number, snapshot) in snapshots.iter().enumerate() {
+            let own = truth.cast.region_of(number);
             let edge = &truth.cast.regions[own];
             let Some(snapshot) = snapshot else { return Some(format!("edge {edge} publishes nothing")) };
             for cast in &truth.cast.services {
                 let Some(service) = snapshot.services.get(&cast.id) else { continue };
                 let has = |region: &RegionId| cast.regions.get(truth.cast.region(region)) == Some(&true);
-                let bad = service.states.iter().find(|(r, s)| **s != State::Healthy && has(r));
+                let mut states = service.states.iter();
+                let bad = states.find(|(r, s)| !self.excused((number, &cast.id, r), **s, truth) && has(r));
                 if let Some((region, state)) = bad {
                     return Some(format!("edge {edge} sees {} in {region} as {state:?}", service.id));
                 }
