@@ -31,6 +31,7 @@ fn two_names(capacity_of_a: f64) -> Policy {
 fn second(edge: &mut Edge, c_is_well: bool) {
     edge.pods(true);
     edge.load_by_name(asked());
+    edge.entered = asked().values().sum();
     edge.entered_by_name = asked();
     let word = if c_is_well { Word::Up } else { Word::Down };
     edge.peer_votes("b", 20, Word::Up, &[("a", Word::Up), ("b", Word::Up), ("c", word)]);
