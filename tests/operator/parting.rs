@@ -124,6 +124,13 @@ async fn after_a_drain_connections_are_let_go_one_after_the_other_and_the_share_
     // So much traffic that a share of it can be told.
     eventually("traffic comes", || (asked.load(SeqCst) >= 60).then_some(()));
     assert_eq!(share(edge), None, "nobody is led away yet");
+    let entered = edge.metric(&format!("proxima_name_requests_entered_total{{name=\"{NAME}\"}}"));
+    assert!(entered.unwrap() >= 60.0, "{entered:?}");
+    eventually("the edge says how much enters for the name", || {
+        let view = &edge.snapshot()["view"];
+        let (all, named) = (view["entered_rps"].as_f64()?, view["entered_by_name"][NAME].as_f64()?);
+        (named > 1.0 && (named - all).abs() < 0.1).then_some(())
+    });
 
     let drained = world.proxima(&["drain", OWN, "--reason", "upgrade"]);
     assert_eq!(drained.code, Some(0), "{}{}", drained.out, drained.error);
