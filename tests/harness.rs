@@ -11,8 +11,9 @@ mod harness {
 
 use harness::planted::{
     BlindStore, ConflictsRetried, EjectedFirst, EvacuatesIntoDead, ExpiryForgotten, GatesLatch,
-    GuestsLeaveUnconfirmed, GuestsMoveOn, NeverWrites, NoHoldDown, NoMinLive, PassiveOutcomesVote, RampsJump,
-    RoomForgotten, SetsLoseTheLiving, StaleViewsLookFresh, UnreachedEvacuated, Unseen, WitnessStuckRed,
+    GuestsLeaveUnconfirmed, GuestsMoveOn, NeverWrites, NoHoldDown, NoHourlyLimit, NoMinLive,
+    PassiveOutcomesVote, RampsJump, RoomForgotten, SetsLoseTheLiving, StaleViewsLookFresh,
+    UnreachedEvacuated, Unseen, WitnessStuckRed,
 };
 use proxima::simulate::{
     Failure, Fault, Honest, Rule, Scenario, Seams, Swept, Violation, Writes, play, shortest, shrink, sweep,
@@ -136,6 +137,7 @@ planted! {
     finds_old_views_that_look_new: StaleViewsLookFresh => CutOffWriter;
     finds_a_fleet_without_hold_down: NoHoldDown => HoldDown;
     finds_a_fleet_without_min_live: NoMinLive => MinLive;
+    finds_a_fleet_that_has_forgotten_how_many_changes_an_hour_may_see: NoHourlyLimit => MaxChanges;
     finds_a_witness_that_is_stuck_at_red: WitnessStuckRed => AwayFromWell;
     finds_an_edge_whose_failed_requests_vote: PassiveOutcomesVote => AwayFromWell;
     finds_a_ramp_that_jumps: RampsJump => MaxShift;

@@ -50,6 +50,11 @@ impl Scenario {
             Some(aim) => aimed::steps(&cast, aim, &mut dice),
             None => steps(&cast, &mut dice),
         };
+        // Drawn after all else: other worlds stay what they are.
+        if aim.is_none() && dice.below(8) == 0 {
+            let most = 3 + dice.index(6);
+            cast.policies.iter_mut().for_each(|policy| policy.failover.max_changes_per_hour = most);
+        }
         let moves = |step: &Step| {
             matches!(step.fault, Fault::SlowLink { .. } | Fault::Surge { .. } | Fault::CapacityLoss { .. })
         };
@@ -143,7 +148,7 @@ fn adjust(cast: &mut Cast, seed: u64, dice: &mut Dice) {
         failover.hold_down = Duration::from_secs(8);
         failover.plan_expiry = Duration::from_secs(4);
         failover.writer_patience = Duration::from_secs(3);
-        // An hour holds as many changes as a real day.
+        // An hour holds as many changes as a real day; but see below.
         failover.max_changes_per_hour = 1000;
         let health = &mut policy.health;
         health.fall = 2;

@@ -39,6 +39,8 @@ pub enum Rule {
     HoldDown,
     /// A ramp step moved more than `max_shift`.
     MaxShift,
+    /// A ramp step came when the hour had seen all the changes that it may.
+    MaxChanges,
     /// A change was not conditional on what it replaced.
     Fence,
     /// A refused plan came again as it was.
@@ -178,6 +180,8 @@ pub struct Invariants {
     last_stamp: Vec<Option<Time>>,
     /// By name: when its control record was changed, in the last hour.
     changes: Vec<VecDeque<Time>>,
+    /// By name: when a plan was applied, in the last hour.
+    moves: Vec<VecDeque<Time>>,
     /// By edge: plans that Route 53 refused to it, and when it was told.
     refused: Vec<BTreeMap<u64, Time>>,
     /// By name: when a hand moved users.
@@ -200,6 +204,7 @@ impl Invariants {
         Self {
             last_stamp: vec![None; cast.names.len()],
             changes: vec![VecDeque::new(); cast.names.len()],
+            moves: vec![VecDeque::new(); cast.names.len()],
             refused: vec![BTreeMap::new(); cast.edges()],
             edited: vec![Time::ZERO; cast.names.len()],
             started: vec![Time::ZERO; cast.edges()],
@@ -226,11 +231,12 @@ impl Invariants {
         changes.push_back(now);
     }
 
-    /// Whether a name has had all the changes that it may have in an hour.
+    /// Whether a name has had all the changes that it may have in an hour, as an edge may count that has started since:
+    /// the first generation, too.
     pub fn spent(&self, truth: &Truth<'_>) -> bool {
         let recent =
             |changes: &VecDeque<Time>| changes.iter().filter(|at| truth.now.since(**at) < HOUR).count();
-        self.changes.iter().any(|changes| recent(changes) >= truth.cast.failover().max_changes_per_hour)
+        self.changes.iter().any(|changes| recent(changes) + 1 >= truth.cast.failover().max_changes_per_hour)
     }
 
     pub fn skewed(&mut self, by: Duration) {
@@ -345,6 +351,7 @@ impl Invariants {
                 self.moved(truth, applied, entry, (&change.from, &change.to), region)?;
             }
         }
+        self.max_changes(truth, *name, plan)?;
         self.changed(*name, truth.now);
         let previous = self.last_stamp[*name].replace(sent.stamp);
         if plan.reason == Reason::Ramp {
@@ -357,6 +364,21 @@ impl Invariants {
             )?;
         }
         min_live(truth, applied)
+    }
+
+    /// Counts a plan that was applied. Its writer had read all that was applied before; of what came before its
+    /// start it knows less.
+    fn max_changes(&mut self, truth: &Truth<'_>, name: usize, plan: &Plan) -> Held {
+        let writer = truth.cast.region(&plan.writer);
+        let started = truth.cast.edges_of(writer).map(|edge| self.started[edge]).max().unwrap_or_default();
+        let moves = &mut self.moves[name];
+        moves.retain(|at| truth.now.since(*at) < HOUR);
+        let seen = moves.iter().filter(|at| **at >= started).count();
+        moves.push_back(truth.now);
+        let most = truth.cast.failover().max_changes_per_hour;
+        truth.require(plan.reason == Reason::Evacuation || seen < most, Rule::MaxChanges, || {
+            format!("{seen} changes in the last hour: {plan:?}")
+        })
     }
 
     /// One region's share in one entry of a change.

@@ -45,6 +45,14 @@ impl Seams for NoHoldDown {
     }
 }
 
+/// Every edge has forgotten how many changes an hour may see.
+pub struct NoHourlyLimit;
+impl Seams for NoHourlyLimit {
+    fn policy(&self, policy: &mut Policy) {
+        policy.failover.max_changes_per_hour = 1000;
+    }
+}
+
 /// Every edge takes one live region for enough.
 pub struct NoMinLive;
 impl Seams for NoMinLive {
