@@ -124,12 +124,19 @@ impl NameRecord {
         self.state.as_ref().map(|s| s.fence.generation)
     }
 
-    /// What the name's users ask of each region, as the records lead them or a plan that is under way will.
+    /// What the name's users ask of each region, as the records lead them or a plan that is under way will, whichever
+    /// is more: nobody knows yet which it will be.
     pub(super) fn carried(&self, now: Time) -> BTreeMap<RegionId, f64> {
         let pending =
             self.pending.as_ref().filter(|pending| now < pending.until).map(|pending| &pending.sets);
-        let sets = pending.or_else(|| Some(&self.state.as_ref()?.sets));
-        sets.map(|sets| self.demand.carried(sets)).unwrap_or_default()
+        let mut carried = BTreeMap::new();
+        for sets in self.state.iter().map(|state| &state.sets).chain(pending) {
+            for (region, rps) in self.demand.carried(sets) {
+                let most: &mut f64 = carried.entry(region).or_default();
+                *most = most.max(rps);
+            }
+        }
+        carried
     }
 
     fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
