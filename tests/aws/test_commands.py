@@ -1,6 +1,6 @@
 """Every command of RUNBOOK.md that one machine can run: blocks that begin with "# tested", in order, in one shell.
 
-Between them, `<!-- run: … -->` is what people do by hand (tests/aws/commands.sh, and WORLD below); a block "# tested: name"
+Between them, `<!-- run: … -->` is what people do by hand (tests/aws/commands.sh); a block "# tested: name"
 can be called there again. Blocks that cannot run here begin with "# not run there: why" and are only parsed; one without
 either is a failure. Two blocks of docs/deploy.md run here as well. Edges are real, the configuration is the one that the example's Terraform writes, Route 53 is our zone
 server (it runs health checks and answers DNS, ministack does neither), S3 is ministack.
@@ -45,77 +45,6 @@ view_fresh = "2s"
 max_shift = 1.0
 hold_down = "3s"
 max_changes_per_hour = 1000
-"""
-
-WORLD = r"""
-# `terraform apply` with so many regions.
-apply() { cp "terraform/$1.toml" terraform/applied.toml; cp "terraform/$1.json" terraform/applied.json; }
-
-terraform() {
-    case $* in
-    "output -raw bucket") echo backup ;;
-    "output -raw configuration") cat terraform/applied.toml ;;
-    "output -json values") cat terraform/applied.json ;;
-    *) echo "terraform $*: not here" >&2; return 1 ;;
-    esac
-}
-
-take_over() { terraform output -raw configuration > proxima.toml; }
-
-# Secrets are folders of files: mounted/REGION is /etc/proxima-tls of the edges there. kubectl makes them where it is here.
-kubectl() {
-    case $* in
-    *" create secret generic "*--dry-run=client*) python -B "$TESTS/secret.py" make "$@" ;;
-    "--context proxima-"*" apply -f -") python -B "$TESTS/secret.py" mount "mounted/${2#proxima-}" ;;
-    *) echo "kubectl $*: not here" >&2; return 1 ;;
-    esac
-}
-
-# Names of peer listeners lead to the load balancers.
-openssl() {
-    local words=() word region
-    for word in "$@"; do
-        case $word in
-        peer.*.example.com:8443)
-            region=${word#peer.} region=${region%.example.com:8443}
-            word=$(address_of "$region"):$PEER_PORT
-            ;;
-        esac
-        words+=("$word")
-    done
-    command openssl "${words[@]}"
-}
-
-# An edge's place in a cluster, here: its Secrets, its address and ports, no load balancer that sends PROXY headers, no siblings.
-edge_file() {
-    local here region peers=()
-    here=$(address_of "$1")
-    for region in eu-west-1 us-east-1 ap-northeast-1; do
-        peers+=(-e "s|^peer = \"\(peer\.$region\.example\.com\):8443\"|peer = \"$(address_of "$region"):$PEER_PORT\"\nserver_name = \"\1\"|")
-    done
-    sed -e "s|/etc/proxima-tls/|mounted/$1/|" -e '/^siblings = /d' -e '/^proxy_protocol = /d' -e '/^trusted = /d' \
-        -e "s/0\.0\.0\.0:8080/$here:$HEALTH_PORT/; s/0\.0\.0\.0:8443/$here:$PEER_PORT/; s/0\.0\.0\.0:9901/$here:$ADMIN_PORT/" \
-        -e "s/web\.default\.svc\.cluster\.local:80/127.0.0.1:$SERVICE_PORT/" "${peers[@]}" proxima.toml >"edge-$1.next"
-    mv "edge-$1.next" "edge-$1.toml"
-}
-
-# Until the first edge hears so many regions and sees them well, for both names.
-all_up() {
-    until curl -fs "$ADMIN_OF_FIRST_EDGE/metrics" | grep -c '^proxima_verdict{.*verdict="up".* 1$' | grep -qx "$((2 * $1))"; do sleep 0.2; done
-}
-
-# Aliases first, then what they lead to.
-wipe_records() {
-    delete_where '(.Name == "www.example.com." or .Name == "shop.example.com.") and .Type == "A"'
-    delete_where '(.Name | endswith(".www.example.com.") or endswith(".shop.example.com.")) and .Name != "notes.shop.example.com."'
-}
-wipe_foreign() { delete_where '.Name == "mail.example.com." or .Name == "notes.shop.example.com."'; }
-
-all_is_back() {
-    for name in mail.example.com. notes.shop.example.com.; do
-        aws route53 list-resource-record-sets --hosted-zone-id "$ZONE_ID" --output json | grep -qF "\"$name\""
-    done
-}
 """
 
 
@@ -172,7 +101,7 @@ class Runbook(World):
 
         run = self.folder / "run.sh"
         here = pathlib.Path(__file__).parent
-        run.write_text(f"source {shlex.quote(str(here / 'commands.sh'))}\n{WORLD}\n"
+        run.write_text(f"source {shlex.quote(str(here / 'commands.sh'))}\n"
                        f"trap 'echo \"stopped at line $at of RUNBOOK.md: $BASH_COMMAND\"' ERR\n{commands}\n")
         env = self.root | {
             "PATH": f"{PROXIMA.parent.resolve()}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
