@@ -14,6 +14,8 @@ mod load;
 mod outage;
 #[path = "kube/rights.rs"]
 mod rights;
+#[path = "kube/way.rs"]
+mod way;
 
 use cluster::{Cluster, until};
 use run_support::{Edge, Folder, Service, get};

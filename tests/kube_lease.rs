@@ -12,6 +12,8 @@ mod cluster;
 #[allow(dead_code)]
 mod dns_support;
 mod run_support;
+#[path = "kube/way.rs"]
+mod way;
 #[path = "kube_lease/world.rs"]
 mod world;
 

@@ -4,9 +4,10 @@ use crate::cluster::{Cluster, Signal, free_port, until};
 use crate::load::Load;
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, get, loopback};
+use crate::way::Way;
 use crate::{at, http, region, until_used, used};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -147,6 +148,68 @@ async fn a_version_that_the_server_no_longer_has_is_listed_again_without_a_gap()
     until_metric(&edge, CONNECTED, |connected| connected == 1.0);
     cluster.slice("web-1", "web", http(b.address.port()), json!([at("ready")])).await;
     until_used(&edge, "web", &[b.address]);
+    load.without_a_failure();
+}
+
+/// A kubeconfig that leads over a way of its own.
+async fn over(cluster: &Cluster, folder: &Folder, late: Duration) -> (Way, PathBuf) {
+    let text = std::fs::read_to_string(cluster.admin()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let server = &mut config["clusters"][0]["cluster"]["server"];
+    let address = server.as_str().unwrap().trim_start_matches("https://").parse().unwrap();
+    let way = Way::to(address, late).await;
+    *server = json!(format!("https://{}", way.address));
+    (way, folder.write("way.json", &config.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
+async fn what_changes_and_is_forgotten_while_the_way_is_cut_is_found_on_every_page() {
+    let Some(cluster) = Cluster::start_with(&["--watch-cache=false"]).await else { return };
+    cluster.namespace("shop").await;
+    let (a, b, c) = (Service::start("a"), Service::start("b"), Service::start("c"));
+    // A page has a hundred slices: the last ones are on the second.
+    for n in 0..120 {
+        cluster.slice(&format!("web-{n:03}"), "web", http(a.address.port()), json!([at("ready")])).await;
+    }
+    cluster.slice("web-120", "web", http(b.address.port()), json!([at("ready")])).await;
+    let folder = Folder::new();
+    let (way, kubeconfig) = over(&cluster, &folder, Duration::ZERO).await;
+    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
+    let edge = Edge::ready(&folder.write("edge.toml", &text));
+    until_used(&edge, "web", &[a.address, b.address]);
+    let load = Load::of(&edge);
+    way.cut();
+    until_metric(&edge, CONNECTED, |connected| connected == 0.0);
+    cluster.slice("web-120", "web", http(c.address.port()), json!([at("ready")])).await;
+    cluster.delete_slice("web-000").await;
+    cluster.compact();
+    way.mend();
+    until_used(&edge, "web", &[a.address, c.address]);
+    until_metric(&edge, CONNECTED, |connected| connected == 1.0);
+    load.without_a_failure();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-kube"]
+async fn a_slow_server_is_waited_for_and_followed() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.namespace("shop").await;
+    let (a, b) = (Service::start("a"), Service::start("b"));
+    cluster.slice("web-1", "web", http(a.address.port()), json!([at("ready")])).await;
+    let folder = Folder::new();
+    let (_way, kubeconfig) = over(&cluster, &folder, Duration::from_millis(700)).await;
+    let text = region(&kubeconfig, &[("web", "shop/web:http", "/")], "zone-a");
+    let edge = Edge::ready(&folder.write("edge.toml", &text));
+    until_used(&edge, "web", &[a.address]);
+    let load = Load::of(&edge);
+    until_metric(&edge, CONNECTED, |connected| connected == 1.0);
+    cluster.slice("web-1", "web", http(b.address.port()), json!([at("ready")])).await;
+    until_used(&edge, "web", &[b.address]);
+    assert_eq!(edge.metric(CONNECTED), Some(1.0));
+    for reason in ["timeout", "unreachable"] {
+        assert_eq!(edge.metric(&failures(reason)).unwrap_or_default(), 0.0, "{reason}:\n{}", edge.log());
+    }
     load.without_a_failure();
 }
 

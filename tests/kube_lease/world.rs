@@ -5,6 +5,7 @@ use crate::dns_support::front::Front;
 use crate::dns_support::{REGIONS, Server};
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, get, loopback};
+use crate::way::Way;
 use aws_sdk_route53::types::{ChangeAction, ResourceRecord, ResourceRecordSet, RrType};
 use kube::api::{Api, DynamicObject};
 use serde_json::Value;
@@ -16,9 +17,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub const HELD: &str = "proxima_lease_held";
@@ -246,50 +244,9 @@ async fn ways(api: &str) -> Vec<Way> {
     let api = api.trim_start_matches("https://").parse().unwrap();
     let mut ways = Vec::new();
     for _ in 0..PODS {
-        ways.push(Way::to(api).await);
+        ways.push(Way::to(api, Duration::ZERO).await);
     }
     ways
-}
-
-/// A way to a server, which can be cut.
-pub struct Way {
-    address: SocketAddr,
-    whole: watch::Sender<bool>,
-}
-
-impl Way {
-    async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, (whole, seen)) = (listener.local_addr().unwrap(), watch::channel(true));
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let mut seen = seen.clone();
-                tokio::spawn(async move {
-                    if !*seen.borrow_and_update() {
-                        return;
-                    }
-                    let passing = async {
-                        let mut server = TcpStream::connect(server).await?;
-                        copy_bidirectional(&mut client, &mut server).await
-                    };
-                    // What breaks a connection is the end of it, whatever it is.
-                    tokio::select! {
-                        _ = passing => {}
-                        _ = seen.changed() => {}
-                    }
-                });
-            }
-        });
-        Self { address, whole }
-    }
-
-    pub fn cut(&self) {
-        self.whole.send_replace(false);
-    }
-
-    pub fn mend(&self) {
-        self.whole.send_replace(true);
-    }
 }
 
 /// What the configurations of all processes are made of.
