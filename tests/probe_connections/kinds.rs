@@ -108,3 +108,28 @@ async fn regions_and_endpoints_are_asked_over_ipv6_as_well() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_and_handshakes_are_made_over_ipv6_as_well() {
+    for (kind, more, wrong) in [("tcp", "", ProbeFailure::Connect), ("tls", TLS, ProbeFailure::Tls)] {
+        let mut probing = asked("http1", &format!("health.kind = \"{kind}\"\n{more}"));
+        let (tls, script): (_, Script) = ((kind == "tls").then(|| probing.tls.clone()), Arc::new(|_| None));
+        let Some(well) = Server::listen("[::1]:0", tls, false, script).await else {
+            return eprintln!("SKIPPED: this machine has no IPv6 loopback");
+        };
+        probing.publish(&[], &[well.address]);
+        for _ in 0..2 {
+            assert_eq!(probing.endpoint().await, Ok(EndpointAnswer::Well), "{kind}");
+        }
+        // Nobody listens, or nobody speaks TLS.
+        let ill = TcpListener::bind("[::1]:0").await.unwrap();
+        let address = ill.local_addr().unwrap();
+        match kind {
+            "tcp" => drop(ill),
+            _ => _ = tokio::spawn(async move { while ill.accept().await.is_ok() {} }),
+        }
+        probing.publish(&[], &[address]);
+        let told = async { while probing.endpoint().await != Err(wrong) {} };
+        timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{kind}: it is ill"));
+    }
+}
