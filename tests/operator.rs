@@ -124,6 +124,9 @@ async fn freezes_overrides_and_the_way_without_any_edge() {
     eventually("the freeze holds it back", || {
         (world.edges[0].snapshot()["names"][NAME]["refusal"] == "frozen").then_some(())
     });
+    let refused = world.edges[0].metric(r#"proxima_refusals_total{rule="frozen"}"#);
+    assert!(refused.is_some_and(|times| times >= 1.0), "{refused:?}");
+    assert!(world.edges[0].log().contains("a DNS change is held back"), "and logged");
     assert_eq!(world.sent_to("eu-west-1").await, ["eu-west-1"]);
     let thawed = world.proxima(&["thaw", "--name", NAME]);
     assert_eq!(thawed.code, Some(0), "{}{}", thawed.out, thawed.error);
