@@ -179,6 +179,21 @@ impl Asked<'_> {
 }
 
 impl NameRecord {
+    /// What the name's users ask of each region, as the records lead them or a plan that is under way will, whichever
+    /// is more: nobody knows yet which it will be.
+    fn carried(&self, now: Time) -> BTreeMap<RegionId, f64> {
+        let pending =
+            self.pending.as_ref().filter(|pending| now < pending.until).map(|pending| &pending.sets);
+        let mut carried = BTreeMap::new();
+        for sets in self.state.iter().map(|state| &state.sets).chain(pending) {
+            for (region, rps) in self.demand.carried(sets) {
+                let most: &mut f64 = carried.entry(region).or_default();
+                *most = most.max(rps);
+            }
+        }
+        carried
+    }
+
     /// Whether everyone who holds users is well and counts them, and no health check leads them elsewhere.
     fn is_measurable(&self, counts: impl Fn(&RegionId) -> bool) -> bool {
         let mut holders = self.state.iter().flat_map(|state| state.sets.values()).flat_map(|set| set.iter());

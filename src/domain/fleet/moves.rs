@@ -53,7 +53,7 @@ pub(super) struct NameRecord {
     pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
     must_read: bool,
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
     /// Since when a change has been called for on the present generation.
     needed_since: Option<Time>,
     pub(super) refusal: Option<Refusal>,
@@ -75,11 +75,11 @@ pub(super) struct NameRecord {
 
 /// A plan that was handed out and has not come back.
 #[derive(Debug, Serialize, Deserialize)]
-struct Pending {
+pub(super) struct Pending {
     generation: Generation,
     /// As the plan would have them.
-    sets: BTreeMap<EntryId, WeightedSet>,
-    until: Time,
+    pub(super) sets: BTreeMap<EntryId, WeightedSet>,
+    pub(super) until: Time,
 }
 
 impl Default for NameRecord {
@@ -122,21 +122,6 @@ impl NameRecord {
 
     pub(super) fn generation(&self) -> Option<Generation> {
         self.state.as_ref().map(|s| s.fence.generation)
-    }
-
-    /// What the name's users ask of each region, as the records lead them or a plan that is under way will, whichever
-    /// is more: nobody knows yet which it will be.
-    pub(super) fn carried(&self, now: Time) -> BTreeMap<RegionId, f64> {
-        let pending =
-            self.pending.as_ref().filter(|pending| now < pending.until).map(|pending| &pending.sets);
-        let mut carried = BTreeMap::new();
-        for sets in self.state.iter().map(|state| &state.sets).chain(pending) {
-            for (region, rps) in self.demand.carried(sets) {
-                let most: &mut f64 = carried.entry(region).or_default();
-                *most = most.max(rps);
-            }
-        }
-        carried
     }
 
     fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
