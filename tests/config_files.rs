@@ -217,7 +217,7 @@ fn more_names_than_one_view_holds_are_refused() {
             text + &format!("\n[names.\"{name}\"]\nservices = [\"web\"]\n")
         })
     };
-    parse(&names(2000));
+    parse(&names(1000));
     let answer =
         Config::from_text("test.toml", &names(4500), &Environment::default()).unwrap_err().to_string();
     assert!(answer.starts_with("error: 4501 names over 3 regions make a view of "), "{answer}");
