@@ -80,6 +80,8 @@ pub struct Fleet {
     /// Whether this pod speaks for its region, and what the one that does says.
     sharing: Sharing,
     readings: Readings,
+    /// Requests a second that services let each region carry, of all names that need them.
+    bounds: BTreeMap<RegionId, BTreeMap<ServiceId, f64>>,
     /// Drains as they were last marked; `None`: they must be marked anew.
     drains: Option<BTreeMap<DnsName, BTreeSet<RegionId>>>,
     /// A distance changed since the regions were last ranked.
@@ -127,6 +129,7 @@ impl Fleet {
             load: Load::default(),
             sharing: Sharing::default(),
             readings: Readings::default(),
+            bounds: BTreeMap::new(),
             drains: None,
             unranked: true,
             stale: Stale::default(),

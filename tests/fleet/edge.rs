@@ -126,7 +126,8 @@ impl Edge {
     /// Requests a second that clients send here and that are served here, by what they ask for.
     pub fn load_by_name(&mut self, names: BTreeMap<DnsName, f64>) {
         let all = names.values().sum();
-        let services = BTreeMap::new();
+        let load = ServiceLoad { entered_rps: all, served_rps: all, ..ServiceLoad::default() };
+        let services = BTreeMap::from([(web(), load)]);
         self.tell(Input::Load { entered_rps: all, names, served_rps: all, services });
     }
 

@@ -18,12 +18,24 @@ fn asked() -> BTreeMap<DnsName, f64> {
     BTreeMap::from([(www(), 90.0), (api(), 30.0)])
 }
 
-/// Region `a` can carry so much of both names.
-fn two_names(capacity_of_a: f64) -> Policy {
+fn two_names() -> Policy {
     let mut policy = policy();
     let name = NamePolicy { entries: home(), services: BTreeSet::from([web()]) };
     policy.names.insert(api(), name);
-    policy.regions.get_mut(&region("a")).unwrap().capacity_rps = Some(capacity_of_a);
+    policy
+}
+
+/// Region `a` can carry so much of both names.
+fn region_bounds(rps: f64) -> Policy {
+    let mut policy = two_names();
+    policy.regions.get_mut(&region("a")).unwrap().capacity_rps = Some(rps);
+    policy
+}
+
+/// The service that both need can carry so much there.
+fn service_bounds(rps: f64) -> Policy {
+    let mut policy = two_names();
+    policy.steering.capacity_rps.insert(web(), rps);
     policy
 }
 
@@ -64,21 +76,21 @@ fn share_of_c(plans: &BTreeMap<DnsName, Plan>, name: &DnsName, to: &str) -> f64 
 #[test]
 fn names_that_are_moved_at_once_share_the_room_of_the_region_that_takes_them() {
     // Both have 120 at home in `a`, and as many come from `c`: there is room for 225. `b` is farther.
-    let plans = plans_when_c_dies(two_names(225.0));
-    // `api` comes first and takes 30 of the 105 that are left; 75 are left for 90 of `www`. What plans count with is up
-    // to a twentieth off.
-    assert_eq!(share_of_c(&plans, &api(), "a"), 1.0);
-    let (near, far) = (share_of_c(&plans, &www(), "a"), share_of_c(&plans, &www(), "b"));
-    assert!(
-        (near - 75.0 / 90.0).abs() < 0.13 && near < 0.97 && (near + far - 1.0).abs() < 1e-9,
-        "{near} {far}"
-    );
+    for (bound, policy) in [("region", region_bounds(225.0)), ("service", service_bounds(225.0))] {
+        let plans = plans_when_c_dies(policy);
+        // `api` comes first and takes 30 of the 105 that are left; 75 are left for 90 of `www`. What plans count with
+        // is up to a twentieth off.
+        assert_eq!(share_of_c(&plans, &api(), "a"), 1.0, "{bound}");
+        let (near, far) = (share_of_c(&plans, &www(), "a"), share_of_c(&plans, &www(), "b"));
+        let part = (near - 75.0 / 90.0).abs() < 0.13 && near < 0.97;
+        assert!(part && (near + far - 1.0).abs() < 1e-9, "{bound}: {near} {far}");
+    }
 }
 
 #[test]
 fn each_name_is_moved_with_its_own_users_only() {
     // 240 in all. Were the users of both counted for each, 120 of each name would be moved, and none of them fit.
-    let plans = plans_when_c_dies(two_names(245.0));
+    let plans = plans_when_c_dies(region_bounds(245.0));
     for name in [www(), api()] {
         assert_eq!(share_of_c(&plans, &name, "a"), 1.0, "{name}");
     }

@@ -2,12 +2,12 @@
 
 use super::Fleet;
 use super::moves::NameRecord;
+use super::own::OwnService;
 use super::witnesses::Witnesses;
 use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::plan::{Room, calm};
-use crate::domain::policy::NamePolicy;
 use crate::domain::time::Time;
-use crate::domain::view::CapacitySource;
+use crate::domain::view::{CapacitySource, CapacityView, ServiceView};
 use crate::domain::votes::{Verdict, Witness};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,24 +23,43 @@ struct Entering {
     left: BTreeSet<RegionId>,
 }
 
-/// What each name takes of each region, in requests a second; nothing where there is one name only.
+/// Requests a second, by region.
+type Rates = BTreeMap<RegionId, f64>;
+
+/// What names take of the regions; nothing where there is one name only.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    names: BTreeMap<DnsName, BTreeMap<RegionId, f64>>,
+    names: BTreeMap<DnsName, Rates>,
+    /// By all names.
+    all: Rates,
+    /// By all that need a service; of services that bound a region.
+    by_service: BTreeMap<ServiceId, Rates>,
 }
 
 impl Taken {
-    /// The same after a name was judged.
-    pub(super) fn again(&mut self, name: &DnsName, record: &NameRecord, now: Time) {
-        if let Some(taken) = self.names.get_mut(name) {
-            *taken = record.carried(now);
+    /// Counts a name, in place of what was counted of it before.
+    fn count(&mut self, name: &DnsName, carried: Rates, services: &[&ServiceId]) {
+        let before = self.names.remove(name).unwrap_or_default();
+        for service in services {
+            replace(self.by_service.entry((*service).clone()).or_default(), &before, &carried);
         }
+        replace(&mut self.all, &before, &carried);
+        self.names.insert(name.clone(), carried);
     }
 
-    /// What others than a name take of a region, of those that are meant.
-    fn by_others(&self, name: &DnsName, region: &RegionId, meant: impl Fn(&DnsName) -> bool) -> f64 {
-        let others = self.names.iter().filter(|(other, _)| *other != name && meant(other));
-        others.filter_map(|(_, taken)| taken.get(region)).sum()
+    /// What others than a name take of a region, of all or of those that need a service.
+    fn by_others(&self, name: &DnsName, region: &RegionId, service: Option<&ServiceId>) -> f64 {
+        let sum = service.map_or(Some(&self.all), |service| self.by_service.get(service));
+        let of = |rates: Option<&Rates>| rates.and_then(|rates| rates.get(region)).copied().unwrap_or(0.0);
+        (of(sum) - of(self.names.get(name))).max(0.0)
+    }
+}
+
+/// Takes one summand out of a sum, and another in.
+fn replace(sum: &mut Rates, before: &Rates, after: &Rates) {
+    let signed = before.iter().map(|(region, rps)| (region, -rps));
+    for (region, rps) in signed.chain(after.iter().map(|(region, rps)| (region, *rps))) {
+        *sum.entry(region.clone()).or_default() += rps;
     }
 }
 
@@ -68,11 +87,27 @@ impl Fleet {
 
     /// What the names take as they are led now.
     pub(super) fn taken(&self, now: Time) -> Taken {
-        if self.names.len() < 2 {
-            return Taken::default();
+        let mut taken = Taken::default();
+        if self.names.len() > 1 {
+            self.names.keys().for_each(|name| self.take(&mut taken, name, now));
         }
-        let taken = self.names.iter().map(|(name, record)| (name.clone(), record.carried(now)));
-        Taken { names: taken.collect() }
+        taken
+    }
+
+    /// The same after a name was judged.
+    pub(super) fn taken_again(&self, taken: &mut Taken, name: &DnsName, now: Time) {
+        if self.names.len() > 1 {
+            self.take(taken, name, now);
+        }
+    }
+
+    fn take(&self, taken: &mut Taken, name: &DnsName, now: Time) {
+        let (Some(record), Some(policy)) = (self.names.get(name), self.policy.names.get(name)) else {
+            return;
+        };
+        let bounds = |service: &&ServiceId| self.bounds.values().any(|of| of.contains_key(*service));
+        let services: Vec<&ServiceId> = policy.services.iter().filter(bounds).collect();
+        taken.count(name, record.carried(now), &services);
     }
 
     /// Measures what each entry sends, when everyone who holds users could tell for so long that all users go where
@@ -105,35 +140,19 @@ impl Fleet {
     /// What a name's users send, and what each region can carry: what is configured for the region, and as much
     /// as lets none of the name's services get more than is configured for it there. Other names take their part
     /// of it, of a service those that need it.
-    ///
-    /// Demand is counted over all services. So the capacity of one counts by the share that it has of what
-    /// users of the names that need it send to that region. Measured capacities bound nothing here: they are of
-    /// the moment, edges spill by them within seconds, and users whom DNS had led away would keep them from
-    /// being found too small. Of a region that is not heard the last bound stays.
-    pub(super) fn room_for(&mut self, name: &DnsName, taken: &Taken, now: Time) -> Room {
-        let policy = Arc::clone(&self.policy);
-        let Some(name_policy) = policy.names.get(name) else { return Room::default() };
-        let told = |region: &RegionId| Some((region.clone(), self.bounds_at(region, name_policy, now)?));
-        let told: Vec<(RegionId, BTreeMap<ServiceId, f64>)> =
-            policy.regions.keys().filter_map(told).collect();
-        let Some(record) = self.names.get_mut(name) else { return Room::default() };
-        record.bounds.retain(|region, _| policy.regions.contains_key(region));
-        for (region, told) in told {
-            let bounds = record.bounds.entry(region).or_default();
-            bounds.retain(|service, _| told.contains_key(service));
-            for (service, rps) in told {
-                calm(bounds.entry(service).or_insert(rps), rps);
-            }
-        }
+    pub(super) fn room_for(&self, name: &DnsName, taken: &Taken) -> Room {
+        let (Some(record), Some(policy)) = (self.names.get(name), self.policy.names.get(name)) else {
+            return Room::default();
+        };
         let mut room = Room { demand: record.demand.current(), ..Room::default() };
-        for (region, of) in &policy.regions {
-            let others = taken.by_others(name, region, |_| true);
-            let service = |(service, rps): (&ServiceId, &f64)| {
-                let needs =
-                    |other: &DnsName| policy.names.get(other).is_some_and(|of| of.services.contains(service));
-                rps - taken.by_others(name, region, needs) + others
+        for (region, of) in &self.policy.regions {
+            let others = taken.by_others(name, region, None);
+            let bounds = self.bounds.get(region);
+            let service = |service: &ServiceId| {
+                let rps = bounds?.get(service)?;
+                Some(rps - taken.by_others(name, region, Some(service)) + others)
             };
-            let services = record.bounds.get(region).into_iter().flatten().map(service);
+            let services = policy.services.iter().filter_map(service);
             let Some(least) = services.chain(of.capacity_rps).reduce(f64::min) else { continue };
             room.capacity.insert(region.clone(), least);
             if others > 0.0 {
@@ -143,17 +162,29 @@ impl Fleet {
         room
     }
 
-    /// What each of a name's services lets a region carry, of all names that need it; `None`: it is not heard.
-    fn bounds_at(&self, region: &RegionId, name: &NamePolicy, now: Time) -> Option<BTreeMap<ServiceId, f64>> {
+    /// Looks again at what each service lets a region carry, of all names that need it.
+    ///
+    /// Demand is counted over all services. So the capacity of one counts by the share that it has of what
+    /// users of the names that need it send to that region. Measured capacities bound nothing here: they are of
+    /// the moment, edges spill by them within seconds, and users whom DNS had led away would keep them from
+    /// being found too small. Of a region that is not heard the last bounds stay.
+    pub(super) fn renew_bounds(&mut self, now: Time) {
+        let policy = Arc::clone(&self.policy);
+        self.bounds.retain(|region, _| policy.regions.contains_key(region));
+        for region in policy.regions.keys() {
+            let Some(told) = self.bounds_at(region, now) else { continue };
+            let bounds = self.bounds.entry(region.clone()).or_default();
+            bounds.retain(|service, _| told.contains_key(service));
+            for (service, rps) in told {
+                calm(bounds.entry(service).or_insert(rps), rps);
+            }
+        }
+    }
+
+    /// What each service lets a region carry; `None`: it is not heard.
+    fn bounds_at(&self, region: &RegionId, now: Time) -> Option<BTreeMap<ServiceId, f64>> {
         let asked = self.asked(region, now)?;
-        let view = self.peers.get(region).and_then(|peer| Some(&peer.heard.as_ref()?.view));
-        let bound = |id: &ServiceId| {
-            let (entered, capacity) = match view {
-                Some(view) => {
-                    view.services.get(id).map(|of| (of.entered_rps, of.load.and_then(|l| l.capacity)))?
-                }
-                None => self.services.get(id).map(|own| (own.room.demand(), own.room.capacity()))?,
-            };
+        let bound = |(id, entered, capacity): (&ServiceId, f64, Option<CapacityView>)| {
             let configured = capacity.filter(|capacity| capacity.source == CapacitySource::Configured)?;
             let names = self.policy.names.iter().filter(|(_, policy)| policy.services.contains(id));
             let of_names: f64 = names.map(|(name, _)| asked.of(name)).sum();
@@ -161,7 +192,18 @@ impl Fleet {
             let part = if all > 0.0 { entered / all } else { 0.0 };
             (part >= SHARE_MIN).then(|| (id.clone(), configured.rps / part))
         };
-        Some(name.services.iter().filter_map(bound).collect())
+        Some(match self.peers.get(region) {
+            Some(peer) => {
+                let services = &peer.heard.as_ref()?.view.services;
+                let told =
+                    |(id, of): (_, &ServiceView)| (id, of.entered_rps, of.load.and_then(|l| l.capacity));
+                services.iter().map(told).filter_map(bound).collect()
+            }
+            None => {
+                let own = |(id, own): (_, &OwnService)| (id, own.room.demand(), own.room.capacity());
+                self.services.iter().map(own).filter_map(bound).collect()
+            }
+        })
     }
 }
 
@@ -181,13 +223,13 @@ impl Asked<'_> {
 impl NameRecord {
     /// What the name's users ask of each region, as the records lead them or a plan that is under way will, whichever
     /// is more: nobody knows yet which it will be.
-    fn carried(&self, now: Time) -> BTreeMap<RegionId, f64> {
+    fn carried(&self, now: Time) -> Rates {
         let pending =
             self.pending.as_ref().filter(|pending| now < pending.until).map(|pending| &pending.sets);
-        let mut carried = BTreeMap::new();
+        let mut carried = Rates::new();
         for sets in self.state.iter().map(|state| &state.sets).chain(pending) {
             for (region, rps) in self.demand.carried(sets) {
-                let most: &mut f64 = carried.entry(region).or_default();
+                let most = carried.entry(region).or_default();
                 *most = most.max(rps);
             }
         }

@@ -6,7 +6,7 @@ use super::witnesses::Witnesses;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
 use crate::domain::health::Word;
-use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
+use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
     Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Situation,
@@ -65,9 +65,6 @@ pub(super) struct NameRecord {
     pub(super) content: bool,
     pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
     pub(super) demand: Demand,
-    /// Requests a second that regions can carry as far as each of the name's services goes, for all names that
-    /// need it.
-    pub(super) bounds: BTreeMap<RegionId, BTreeMap<ServiceId, f64>>,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
     pub(super) loads: Arc<Loads>,
@@ -107,7 +104,6 @@ impl Default for NameRecord {
             content: false,
             wanted: BTreeMap::new(),
             demand: Demand::default(),
-            bounds: BTreeMap::new(),
             checks: Arc::new([]),
             loads: Arc::default(),
         }
@@ -260,9 +256,10 @@ impl Fleet {
         for name in policy.names.keys() {
             self.measure_demand(name, witnesses, now);
         }
+        self.renew_bounds(now);
         let mut taken = self.taken(now);
         for (name, name_policy) in &policy.names {
-            let room = self.room_for(name, &taken, now);
+            let room = self.room_for(name, &taken);
             let rank = self.writer_rank(name, now);
             let content = self.content_before(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
@@ -295,7 +292,7 @@ impl Fleet {
             });
             let awake = now.since(self.awake_since) >= policy.failover.view_fresh;
             record.judged(name, judgement, (awake, now), outputs);
-            taken.again(name, record, now);
+            self.taken_again(&mut taken, name, now);
         }
     }
 
