@@ -108,7 +108,7 @@ fn policy(regions: usize, services: usize, routes: Arc<RouteTable>) -> Policy {
 }
 
 fn named(entries: BTreeMap<EntryId, WeightedSet>) -> NamePolicy {
-    NamePolicy { entries, services: BTreeSet::from([service(0)]) }
+    NamePolicy { entries: Arc::new(entries), services: BTreeSet::from([service(0)]) }
 }
 
 /// A fleet whose regions have been heard, with so many endpoints of each service.
@@ -161,16 +161,17 @@ impl World {
     fn probe(&mut self, region: usize, word: Word) -> Input {
         self.sequence += 1;
         let services = self.policy.services.iter().map(|id| (id.clone(), ServiceView::of(word)));
-        let votes = self.policy.regions.keys().map(|id| (id.clone(), Word::Up)).collect();
+        let votes = self.policy.regions.keys().map(|id| (id.clone(), Word::Up));
+        let votes = Arc::new(votes.collect());
         let view = View {
             sequence: self.sequence,
             services: services.collect(),
             rtts: Arc::new(self.policy.regions.keys().map(|id| (id.clone(), Rtt::millis(20))).collect()),
-            votes: self.policy.names.keys().map(|id| (id.clone(), BTreeMap::clone(&votes))).collect(),
+            votes: self.policy.names.keys().map(|id| (id.clone(), Arc::clone(&votes))).collect(),
             ..View::first(name(region), 9, self.policy.agreement_hash())
         };
         let rtt = Some(Rtt::millis(10 + region as u64));
-        let result = Ok(RegionAnswer { rtt, view: Box::new(view) });
+        let result = Ok(RegionAnswer { rtt, view: Arc::new(view) });
         Input::Probed(Probe::Region { region: name(region), result })
     }
 }
@@ -336,7 +337,7 @@ fn judged() -> f64 {
         holds: true,
     };
     let (name, failover) = (DnsName::parse("www.example.com").unwrap(), FailoverPolicy::default());
-    let policy = NamePolicy { entries: home, services: BTreeSet::new() };
+    let policy = NamePolicy { entries: Arc::new(home), services: BTreeSet::new() };
     let situation = Situation {
         name: &name,
         own: &regions[0],
@@ -344,6 +345,7 @@ fn judged() -> f64 {
         failover: &failover,
         verdicts: &verdicts,
         state: &state,
+        operator: &state.operator,
         last: None,
         drifted: 0,
         changes: &[],

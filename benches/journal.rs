@@ -91,7 +91,7 @@ impl Scene {
             let rtts = (0..REGIONS).map(|r| (RegionId::parse(&format!("r{r}")).unwrap(), rtt(seed)));
             view.rtts = Arc::new(rtts.collect());
             view.entered_rps = (draw(seed) % 1_000_000) as f64 / 37.0;
-            let answer = RegionAnswer { rtt: Some(rtt(seed)), view: Box::new(view) };
+            let answer = RegionAnswer { rtt: Some(rtt(seed)), view: Arc::new(view) };
             self.tell(Input::Probed(Probe::Region { region, result: Ok(answer) }));
         }
         for s in 0..SERVICES {

@@ -253,7 +253,7 @@ impl Reporter {
         let result = result.and_then(|answer| {
             let view = self.view(region, &answer)?;
             let rtt = answer.warm.then_some(answer.took);
-            Ok((rtt, view))
+            Ok((rtt, Arc::new(view)))
         });
         self.metrics.region_probed(region, result.as_ref().map(|(rtt, _)| *rtt).map_err(|failure| *failure));
         if let Err(failure) = &result {
@@ -261,7 +261,7 @@ impl Reporter {
         }
         let told = result.as_ref().map(|(rtt, view)| (rtt.map(Rtt::new), view)).map_err(|failure| *failure);
         self.board.probed(region, told, self.clock.now());
-        let result = result.map(|(rtt, view)| RegionAnswer { rtt: rtt.map(Rtt::new), view: Box::new(view) });
+        let result = result.map(|(rtt, view)| RegionAnswer { rtt: rtt.map(Rtt::new), view });
         Probe::Region { region: region.clone(), result }
     }
 

@@ -260,7 +260,7 @@ fn one_set_of_all_regions_is_evacuated_by_what_all_of_them_carry() {
         .iter()
         .map(|n| (region(n), RegionPolicy { capacity_rps: Some(100.0), ..RegionPolicy::default() }))
         .collect();
-    simple.names.get_mut(&www()).unwrap().entries = BTreeMap::from([(all.clone(), set([1, 1, 1]))]);
+    simple.names.get_mut(&www()).unwrap().entries = Arc::new(BTreeMap::from([(all.clone(), set([1, 1, 1]))]));
     let mut edge = Edge::steady(simple);
     edge.entered = 90.0;
     edge.load(90.0, 90.0, BTreeMap::new());
@@ -444,7 +444,8 @@ fn a_reload_forgets_what_it_leaves_out_and_keeps_the_rest() {
 
     let mut less = policy();
     less.regions.remove(&region("c"));
-    less.names.get_mut(&www()).unwrap().entries.remove(&EntryId::parse("c").unwrap());
+    let entries = &mut less.names.get_mut(&www()).unwrap().entries;
+    Arc::make_mut(entries).remove(&EntryId::parse("c").unwrap());
     edge.policy = less.clone();
     edge.tell(Input::Configure(Arc::new(less)));
     edge.now = edge.now + Duration::from_millis(250);

@@ -17,6 +17,7 @@ use proxima::domain::snapshot::ProbePace;
 use proxima::domain::view::View;
 use proxima::domain::votes::Witness;
 use sharing::pods::{FRESH, INTERVAL, SPARSE, World};
+use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -116,7 +117,7 @@ fn word(edge: &Edge, sequence: u64, number: u64, age: Duration) -> Shared {
     let view = View { boot: 77, sequence, ..View::clone(own) };
     let of_b = View { region: region("b"), boot: 8, sequence, ..View::clone(own) };
     let age_us = age.as_micros() as u64;
-    let answer = SharedAnswer { rtt: Some(Rtt::millis(33)), view: Some(Box::new(of_b)) };
+    let answer = SharedAnswer { rtt: Some(Rtt::millis(33)), view: Some(Arc::new(of_b)) };
     let regions = [(region("b"), vec![SharedProbe { number, age_us, result: Ok(answer) }])].into();
     Shared { view, transit_us: 0, regions }
 }
@@ -170,7 +171,8 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
         ("itself", |shared| shared.view.boot = 1),
         ("another region's answer", |shared| {
             let probe = &mut shared.regions.get_mut(&region("b")).unwrap()[0];
-            probe.result.as_mut().unwrap().view.as_mut().unwrap().region = region("c");
+            let view = probe.result.as_mut().unwrap().view.as_mut().unwrap();
+            Arc::make_mut(view).region = region("c");
         }),
     ] {
         let mut edge = follower();
@@ -204,7 +206,7 @@ fn a_word_is_believed_while_it_is_new_and_of_this_region() {
 fn a_pod_speaks_with_the_holders_votes_while_its_word_is_fresh_and_with_its_own_otherwise() {
     let votes_down = |edge: &Edge, n: u64| {
         let mut shared = word(edge, n, n, Duration::ZERO);
-        shared.view.votes = [(www(), [(region("c"), Word::Down)].into())].into();
+        shared.view.votes = [(www(), Arc::new([(region("c"), Word::Down)].into()))].into();
         shared
     };
     let says = |edge: &Edge| edge.view.as_ref().unwrap().votes[&www()].get(&region("c")).copied();

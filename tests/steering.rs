@@ -170,7 +170,7 @@ fn what_is_granted_for_one_service_is_not_spare_for_another() {
                 }
                 view.services.insert(service.clone(), said);
             }
-            let answer = RegionAnswer { rtt: Some(Rtt::millis(10)), view: Box::new(view) };
+            let answer = RegionAnswer { rtt: Some(Rtt::millis(10)), view: Arc::new(view) };
             place.tell("b", Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
         }
         place.run(1, |_| {});

@@ -2,17 +2,18 @@
 
 use super::{Bound, Wiring};
 use crate::domain::drift::Drift;
-use crate::domain::health::{State, Word};
+use crate::domain::health::State;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId};
 use crate::domain::snapshot::{Candidate, Gate, NameStatus, Place, RegionStatus, ServiceSnapshot, ZoneShare};
 use crate::domain::time::Time;
-use crate::domain::view::{CapacityView, LoadView, View};
+use crate::domain::view::{CapacityView, LoadView, View, Words};
 use crate::domain::votes::Witness;
 use crate::domain::weights::WeightedSet;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Weights of a name's entries: entry -> region -> weight.
 type Weights = BTreeMap<EntryId, BTreeMap<RegionId, u8>>;
@@ -81,7 +82,7 @@ struct EndpointReport {
 #[derive(Debug, Serialize)]
 struct NameReport {
     /// Voter -> target -> vote.
-    votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+    votes: BTreeMap<RegionId, Arc<Words>>,
     verdicts: BTreeMap<RegionId, &'static str>,
     wanted: Weights,
     applied: Weights,

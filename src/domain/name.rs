@@ -2,7 +2,9 @@
 
 use crate::domain::plan::Refusal;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A name that breaks its rule; `rule` says what a right one looks like.
@@ -20,32 +22,91 @@ const RULE_RULE: &str = "1 to 40 lower-case letters and underscores";
 const DNS_RULE: &str =
     "labels of 1 to 63 letters, digits, hyphens or underscores joined by dots, 253 characters at most";
 
+/// A text without NULs that is looked up more often than it is read: most comparisons end at its first bytes, without
+/// a jump to the heap (13 % of a simulation's time was spent there).
+#[derive(Clone)]
+struct Text {
+    /// The first 16 bytes, big-endian, zeros after a shorter text: ordered as the bytes are.
+    begins: u128,
+    whole: Arc<str>,
+}
+
+impl Text {
+    const INLINE: usize = size_of::<u128>();
+
+    fn new(text: &str) -> Self {
+        let mut begins = [0; Self::INLINE];
+        for (to, from) in begins.iter_mut().zip(text.bytes()) {
+            *to = from;
+        }
+        Self { begins: u128::from_be_bytes(begins), whole: text.into() }
+    }
+
+    /// What `begins` does not hold, of two of which one is longer. (Comparing two empty slices is not free: it
+    /// is a call, and a slow one where it loads from no address with an empty mask.)
+    fn rests<'a>(&'a self, other: &'a Self) -> Option<(&'a [u8], &'a [u8])> {
+        let rest = |text: &'a Self| text.whole.as_bytes().get(Self::INLINE..).unwrap_or_default();
+        (self.whole.len().max(other.whole.len()) > Self::INLINE).then(|| (rest(self), rest(other)))
+    }
+}
+
+impl Ord for Text {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rests = || self.rests(other).map_or(Ordering::Equal, |(own, others)| own.cmp(others));
+        self.begins.cmp(&other.begins).then_with(rests)
+    }
+}
+
+impl PartialOrd for Text {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Text {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.begins == other.begins && self.rests(other).is_none_or(|(own, others)| own == others)
+    }
+}
+
+impl Eq for Text {}
+
+/// As the text is hashed, because maps by name are asked by text.
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.whole.hash(state);
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:expr, $valid:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(Text);
 
         impl $name {
             /// # Errors
             /// `InvalidName` when the text breaks the rule of this kind of name.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
                 match $valid(text) {
-                    Some(name) => Ok(Self(name.into())),
+                    Some(name) => Ok(Self(Text::new(&name))),
                     None => Err(InvalidName { kind: $kind, text: text.to_owned(), rule: $rule }),
                 }
             }
 
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.0.whole
             }
         }
 
         /// Ordered and equal as the text is: maps by name can be asked by text.
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
@@ -65,19 +126,19 @@ macro_rules! name {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
+                name.as_str().to_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
@@ -117,13 +178,13 @@ name!(
 impl RuleName {
     /// The name of a rule of this build.
     pub fn of(rule: Refusal) -> Self {
-        Self(rule.as_str().into())
+        Self(Text::new(rule.as_str()))
     }
 }
 
 impl From<&RegionId> for EntryId {
     fn from(region: &RegionId) -> Self {
-        Self(Arc::clone(&region.0))
+        Self(region.0.clone())
     }
 }
 
@@ -170,6 +231,34 @@ mod tests {
             assert_eq!(RegionId::parse(text).is_ok(), valid, "{text:?}");
         }
         assert!(RegionId::parse(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn names_are_ordered_and_hashed_as_their_texts_are() {
+        use std::collections::{BTreeSet, HashSet};
+        let texts = [
+            "a",
+            "a-",
+            "a0",
+            "ab",
+            "eu-central-1",
+            "eu-central-12",
+            "eu-central-123456",
+            "eu-central-12345",
+            "eu-central-1234567",
+            "eu-central-1234566",
+            "eu-central-123-567",
+            "z",
+        ];
+        let name = |text: &str| RegionId(Text::new(text));
+        for (a, b) in texts.iter().flat_map(|a| texts.iter().map(move |b| (*a, *b))) {
+            assert_eq!(name(a).cmp(&name(b)), a.cmp(b), "{a} {b}");
+            assert_eq!(name(a) == name(b), a == b, "{a} {b}");
+        }
+        let (tree, hashed): (BTreeSet<_>, HashSet<_>) = (texts.map(name).into(), texts.map(name).into());
+        for text in texts {
+            assert!(tree.contains(text) && hashed.contains(text), "{text}");
+        }
     }
 
     #[test]

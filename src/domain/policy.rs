@@ -50,7 +50,7 @@ pub struct RegionPolicy {
 pub struct NamePolicy {
     /// Each entry's set when all is well. Global form: an entry a region, that
     /// region alone. Simple form: one entry `all` with every region.
-    pub entries: BTreeMap<EntryId, WeightedSet>,
+    pub entries: Arc<BTreeMap<EntryId, WeightedSet>>,
     /// Services that a region must serve to be up for this name.
     pub services: BTreeSet<ServiceId>,
 }

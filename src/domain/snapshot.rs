@@ -2,14 +2,14 @@
 
 use crate::domain::drift::Drift;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::health::{State, Word};
+use crate::domain::health::State;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, EntryId, RegionId, ServiceId, Zone};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{Check, Generation, Loads, Refusal};
 use crate::domain::routing::RouteTable;
 use crate::domain::time::Time;
-use crate::domain::view::{CapacityView, LoadView};
+use crate::domain::view::{CapacityView, LoadView, Words};
 use crate::domain::votes::{Verdict, Witness};
 use crate::domain::weights::WeightedSet;
 use serde::de::Error;
@@ -200,7 +200,7 @@ pub struct NameStatus {
     /// Weights last read.
     pub applied: BTreeMap<EntryId, WeightedSet>,
     /// Weights that the current verdicts call for, before ramps and hold-downs.
-    pub wanted: BTreeMap<EntryId, WeightedSet>,
+    pub wanted: Arc<BTreeMap<EntryId, WeightedSet>>,
     pub generation: Option<Generation>,
     /// The rule that holds back a change now, if any.
     #[serde(deserialize_with = "rule_name")]
@@ -215,7 +215,7 @@ pub struct NameStatus {
     /// Set while users are led away from the own region.
     pub parting: Option<Parting>,
     /// Fresh votes: voter -> target -> word.
-    pub votes: BTreeMap<RegionId, BTreeMap<RegionId, Word>>,
+    pub votes: BTreeMap<RegionId, Arc<Words>>,
     /// Every rule's answer to the change that is called for, in the order in which they are asked.
     pub checks: Arc<[Check]>,
     /// Requests a second that regions carry now, after the next step and in the end, as plans count them.
@@ -228,7 +228,7 @@ impl NameStatus {
         Self {
             verdicts: BTreeMap::new(),
             applied: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            wanted: Arc::default(),
             generation: None,
             refusal: None,
             gate,

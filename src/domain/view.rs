@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What one region says of each.
+pub type Words = BTreeMap<RegionId, Word>;
+
 /// One region's view of the world, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct View {
@@ -26,7 +29,7 @@ pub struct View {
     pub policy: u64,
     pub services: BTreeMap<ServiceId, ServiceView>,
     pub rtts: Arc<BTreeMap<RegionId, Rtt>>,
-    pub votes: BTreeMap<DnsName, BTreeMap<RegionId, Word>>,
+    pub votes: BTreeMap<DnsName, Arc<Words>>,
     /// Requests a second that clients sent to this region (not forwarded ones).
     pub entered_rps: f64,
     /// The same for each name. One that is left out counts as all of them.
@@ -266,7 +269,7 @@ pub enum Admission {
 /// A view with the moment it came.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Heard {
-    pub view: View,
+    pub view: Arc<View>,
     pub at: Time,
     /// Whether it is known to be made shortly before it came.
     pub recent: bool,

@@ -253,7 +253,7 @@ mod tests {
         let region = |text| RegionId::parse(text).unwrap();
         let entries: BTreeMap<EntryId, WeightedSet> =
             ["a", "b"].iter().map(|r| (EntryId::parse(r).unwrap(), WeightedSet::only(region(r)))).collect();
-        let policy = NamePolicy { entries: entries.clone(), services: Default::default() };
+        let policy = NamePolicy { entries: entries.clone().into(), services: Default::default() };
         metrics.applied(&name, &policy, &entries);
         let moved = BTreeMap::from([(EntryId::parse("a").unwrap(), WeightedSet::only(region("b")))]);
         metrics.applied(&name, &policy, &moved);

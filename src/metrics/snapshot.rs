@@ -289,7 +289,7 @@ impl Fill<'_> {
     fn name(&self, name: &DnsName, status: &NameStatus) {
         let name = name.as_str();
         for (voter, votes) in &status.votes {
-            for (region, word) in votes {
+            for (region, word) in &**votes {
                 let value = match word {
                     Word::Up => 1.0,
                     Word::Unknown => 0.0,
@@ -312,7 +312,7 @@ impl Fill<'_> {
 
     /// Every region, though sets are sparse: a line in a graph must fall to zero, not end.
     fn wanted(&self, name: &str, status: &NameStatus) {
-        for (entry, set) in &status.wanted {
+        for (entry, set) in &*status.wanted {
             for region in status.verdicts.keys() {
                 let weight = set.get(region).map_or(0, |weight| weight.get());
                 let labels = [name, entry.as_str(), region.as_str()];

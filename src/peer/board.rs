@@ -10,7 +10,7 @@ use crate::lease::claim::Ruling;
 use crate::lease::load::{Ledger, Load, PodLoad, RegionLoad};
 use crate::lease::{SiblingWord, Standing};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Written by the probes and the core's task, read by the peer listener. Locks for a moment, never across a wait,
@@ -106,7 +106,12 @@ impl Board {
     }
 
     /// A probe of a region by this pod ended; the round trip and the view of a good answer.
-    pub fn probed(&self, region: &RegionId, result: Result<(Option<Rtt>, &View), ProbeFailure>, now: Time) {
+    pub fn probed(
+        &self,
+        region: &RegionId,
+        result: Result<(Option<Rtt>, &Arc<View>), ProbeFailure>,
+        now: Time,
+    ) {
         let mut state = self.state();
         let results = state.regions.entry(region.clone()).or_default();
         results.number += 1;
@@ -117,7 +122,7 @@ impl Board {
                     answer.view = None;
                 }
             }
-            SharedAnswer { rtt, view: Some(Box::new(view.clone())) }
+            SharedAnswer { rtt, view: Some(Arc::clone(view)) }
         });
         if results.last.len() == SHARED_PROBES_MAX {
             results.last.pop_front();

@@ -201,7 +201,7 @@ impl Cast {
             .map(|(name, policy)| NameCast {
                 name: name.clone(),
                 services: policy.services.iter().filter_map(index).collect(),
-                home: policy.entries.clone(),
+                home: BTreeMap::clone(&policy.entries),
                 ttl: config.names.get(name).map_or(Duration::from_secs(60), |n| n.ttl),
             })
             .collect();

@@ -103,7 +103,7 @@ impl Run<'_> {
                 }
             }
         };
-        self.region_probed(edge, from, Ok(RegionAnswer { rtt, view: Box::new(View::clone(&view)) }))
+        self.region_probed(edge, from, Ok(RegionAnswer { rtt, view }))
     }
 
     fn region_probed(

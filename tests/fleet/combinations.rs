@@ -16,6 +16,7 @@ use proxima::domain::view::{ServiceView, View};
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 const REGIONS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -237,7 +238,10 @@ fn policy_of(names: &[&str]) -> Policy {
     let mut policy = policy();
     policy.regions = names.iter().map(|n| (region(n), RegionPolicy::default())).collect();
     let entries = home(names);
-    policy.names = BTreeMap::from([(www(), NamePolicy { entries, services: BTreeSet::from([web()]) })]);
+    policy.names = BTreeMap::from([(
+        www(),
+        NamePolicy { entries: Arc::new(entries), services: BTreeSet::from([web()]) },
+    )]);
     policy.failover.view_fresh = FRESH;
     policy.failover.down_after = FRESH;
     policy.failover.hold_down = HOLD_DOWN;
@@ -264,7 +268,8 @@ impl Run<'_> {
         let ill = |of: &str| self.fated && world.ill() && of == world.target();
         let word = |down: bool| if down { Word::Down } else { Word::Up };
         let says = |of: &&str| word(ill(of) || (*of != name && self.has(name, ReachesNobody)));
-        let votes = world.names().iter().map(|of| (region(of), says(of))).collect();
+        let votes = world.names().iter().map(|of| (region(of), says(of)));
+        let votes = Arc::new(votes.collect());
         let view = View {
             boot: match () {
                 () if self.has(name, KeepsRestarting) => 1_000 + self.second,
@@ -310,7 +315,7 @@ impl Run<'_> {
                 if gone || self.has(name, Unreached) {
                     self.edge.silent(name);
                 } else {
-                    let answer = RegionAnswer { rtt: Some(Rtt::millis(20)), view: Box::new(self.view(name)) };
+                    let answer = RegionAnswer { rtt: Some(Rtt::millis(20)), view: Arc::new(self.view(name)) };
                     let (region, result) = (region(name), Ok::<_, ProbeFailure>(answer));
                     self.edge.tell(Input::Probed(Probe::Region { region, result }));
                 }

@@ -47,7 +47,10 @@ pub fn policy() -> Policy {
         regions: ["a", "b", "c"].iter().map(|n| (region(n), RegionPolicy::default())).collect(),
         services: BTreeSet::from([web()]),
         routes: Arc::new(RouteTable::default()),
-        names: BTreeMap::from([(www(), NamePolicy { entries: home(), services: BTreeSet::from([web()]) })]),
+        names: BTreeMap::from([(
+            www(),
+            NamePolicy { entries: Arc::new(home()), services: BTreeSet::from([web()]) },
+        )]),
         health: HealthPolicy::default(),
         margin: Margin::default(),
         rtt_window: Duration::from_secs(30),
@@ -159,7 +162,7 @@ impl Edge {
         let known = (service != Word::Unknown).then_some((web(), ServiceView::of(service)));
         let services = known.into_iter().collect();
         self.sequence += 1;
-        let votes: BTreeMap<_, _> = votes.iter().map(|(n, word)| (region(n), *word)).collect();
+        let votes: Arc<BTreeMap<_, _>> = Arc::new(votes.iter().map(|(n, word)| (region(n), *word)).collect());
         let view = View {
             sequence: self.sequence,
             services,
@@ -169,14 +172,14 @@ impl Edge {
             witnesses: self.readings.clone(),
             ..View::first(region(name), 9, self.policy.agreement_hash())
         };
-        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
+        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Arc::new(view) };
         self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
     }
 
     /// At `name`'s address another region answers.
     pub fn answers(&mut self, name: &str, other: &str) {
         let view = View { region: region(other), ..View::clone(self.view.as_ref().unwrap()) };
-        let answer = RegionAnswer { rtt: None, view: Box::new(view) };
+        let answer = RegionAnswer { rtt: None, view: Arc::new(view) };
         self.tell(Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));
     }
 

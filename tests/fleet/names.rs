@@ -1,5 +1,6 @@
 //! Several names that share the room of their regions.
 
+use std::sync::Arc;
 use super::edge::{Edge, home, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::health::Word;
@@ -20,7 +21,7 @@ fn asked() -> BTreeMap<DnsName, f64> {
 
 fn two_names() -> Policy {
     let mut policy = policy();
-    let name = NamePolicy { entries: home(), services: BTreeSet::from([web()]) };
+    let name = NamePolicy { entries: Arc::new(home()), services: BTreeSet::from([web()]) };
     policy.names.insert(api(), name);
     policy
 }

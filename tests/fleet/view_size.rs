@@ -17,7 +17,7 @@ fn no_view_is_larger_than_its_bound() {
     let services: Vec<ServiceId> = (0..5).map(|n| ServiceId::parse(&long(n, 20)).unwrap()).collect();
     let names: Vec<DnsName> =
         (0..100).map(|n| DnsName::parse(&format!("{}.example.com", long(n, 40))).unwrap()).collect();
-    let words = || regions.iter().map(|r| (r.clone(), Word::Unknown)).collect();
+    let words = || Arc::new(regions.iter().map(|r| (r.clone(), Word::Unknown)).collect());
     let rtt = Rtt::new(Duration::from_micros(u64::from(u32::MAX)));
     let number = -999_999_999.9;
     let capacity = Some(CapacityView { rps: number, source: CapacitySource::Configured });

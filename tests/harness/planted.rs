@@ -85,7 +85,7 @@ impl Seams for PassiveOutcomesVote {
             service.word = Word::Down;
         }
         for votes in leaking.votes.values_mut() {
-            votes.insert(view.region.clone(), Word::Down);
+            Arc::make_mut(votes).insert(view.region.clone(), Word::Down);
         }
         Arc::new(leaking)
     }

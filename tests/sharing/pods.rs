@@ -132,12 +132,12 @@ impl World {
                 Err(ProbeFailure::Timeout)
             } else {
                 let rtt = Some(Rtt::millis(20 + 60 * index as u64));
-                Ok(RegionAnswer { rtt, view: Box::new(self.view(&of)) })
+                Ok(RegionAnswer { rtt, view: Arc::new(self.view(&of)) })
             };
             let now = self.now;
             let pod = self.pods.get_mut(&n).unwrap();
             pod.due.insert(of.clone(), now + pause);
-            let told = result.as_ref().map(|answer| (answer.rtt, &*answer.view)).map_err(|failure| *failure);
+            let told = result.as_ref().map(|answer| (answer.rtt, &answer.view)).map_err(|failure| *failure);
             pod.board.probed(&of, told, now);
             pod.tell(Input::Probed(Probe::Region { region: of, result }), now);
         }

@@ -123,7 +123,7 @@ impl World {
             for (other, view) in views.iter().enumerate().filter(|(other, _)| *other != index) {
                 let Some(view) = view else { continue };
                 let rtt = Some(Rtt::millis(10 * (other as u64 + 1)));
-                let answer = RegionAnswer { rtt, view: Box::new(View::clone(view)) };
+                let answer = RegionAnswer { rtt, view: Arc::clone(view) };
                 let probe = Probe::Region { region: view.region.clone(), result: Ok(answer) };
                 place.tell(Input::Probed(probe), now);
             }

@@ -14,6 +14,7 @@ use crate::domain::view::{ServiceView, View};
 use crate::domain::votes::Witness;
 use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TEXT: &str = r#"
@@ -138,8 +139,8 @@ impl Case {
         view.services.insert(web(), ServiceView::of(web_is));
         let regions = self.fleet.policy().regions.keys().cloned();
         let votes = regions.map(|r| if r.as_str() == "us" { (r, web_is) } else { (r, Word::Up) });
-        view.votes.insert(DnsName::parse("www.example.com").unwrap(), votes.collect());
-        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Box::new(view) };
+        view.votes.insert(DnsName::parse("www.example.com").unwrap(), Arc::new(votes.collect()));
+        let answer = RegionAnswer { rtt: Some(Rtt::millis(rtt)), view: Arc::new(view) };
         self.tell(Input::Probed(Probe::Region { region, result: Ok(answer) }));
     }
 

@@ -13,6 +13,7 @@ use crate::domain::weights::{TOTAL, WeightedSet};
 use crate::peer::VIEW_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -58,7 +59,7 @@ pub(super) fn names(
         names.insert(id.value.clone(), Name { form, ttl, zone_id, targets });
         if let Some(sets) = sets(form, section, &used, report) {
             let services = needed.into_iter().map(|placed| placed.value.clone()).collect();
-            policies.insert(id.value.clone(), NamePolicy { entries: sets, services });
+            policies.insert(id.value.clone(), NamePolicy { entries: Arc::new(sets), services });
         }
     }
     (names, policies)

@@ -7,13 +7,14 @@ use crate::domain::name::{DnsName, RegionId};
 use crate::domain::policy::NamePolicy;
 use crate::domain::snapshot::Gate;
 use crate::domain::time::Time;
+use crate::domain::view::Words;
 use crate::domain::votes::{Ballot, Verdict, decide};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Fresh votes: voter -> target -> word.
-pub(super) type Votes = BTreeMap<RegionId, BTreeMap<RegionId, Word>>;
+pub(super) type Votes = BTreeMap<RegionId, Arc<Words>>;
 
 impl Fleet {
     /// Renews own votes, verdicts and gates of every name.
@@ -25,20 +26,17 @@ impl Fleet {
             .filter_map(|p| p.fresh(&policy, now))
             .all(|h| h.view.policy == self.agreement);
         for (name, name_policy) in &policy.names {
-            let own: BTreeMap<RegionId, Word> = policy
-                .regions
-                .keys()
-                .map(|region| (region.clone(), self.own_vote(name_policy, region, now)))
-                .collect();
-            let votes = self.fresh_votes(name, &own, now);
-            let verdicts = policy
-                .regions
-                .keys()
-                .map(|region| (region.clone(), decide(&self.ballot(region, &votes, agreed, witnesses))))
-                .collect();
+            let own = |region| (region, self.own_vote(name_policy, region, now));
+            let own: Vec<_> = policy.regions.keys().map(own).collect();
+            let Some(record) = self.names.get_mut(name) else { continue };
+            let own = record.vote(name, &own, outputs);
+            let votes = self.fresh_votes(name, own, now);
+            let verdict = |region| (region, decide(&self.ballot(region, &votes, agreed, witnesses)));
+            let verdicts: Vec<_> = policy.regions.keys().map(verdict).collect();
             let gate = self.gate(name, name_policy, &votes, now);
             if let Some(record) = self.names.get_mut(name) {
-                record.agreed(name, own, votes, verdicts, gate, outputs);
+                record.votes = votes;
+                record.decided(name, &verdicts, gate, outputs);
             }
         }
     }
@@ -72,22 +70,22 @@ impl Fleet {
         word == Word::Down && now.since(since.max(self.awake_since)) >= span
     }
 
-    fn fresh_votes(&self, name: &DnsName, own: &BTreeMap<RegionId, Word>, now: Time) -> Votes {
-        let mut votes = Votes::from([(self.policy.own.clone(), own.clone())]);
+    fn fresh_votes(&self, name: &DnsName, own: Arc<Words>, now: Time) -> Votes {
+        let mut votes = Votes::from([(self.policy.own.clone(), own)]);
         for (region, peer) in &self.peers {
             if let Some(theirs) = peer.fresh(&self.policy, now).and_then(|h| h.view.votes.get(name)) {
-                votes.insert(region.clone(), theirs.clone());
+                votes.insert(region.clone(), Arc::clone(theirs));
             }
         }
         votes
     }
 
     fn ballot(&self, target: &RegionId, votes: &Votes, agreed: bool, witnesses: &Witnesses) -> Ballot {
-        let word =
-            |voter: &RegionId| votes.get(voter).and_then(|v| v.get(target)).copied().unwrap_or(Word::Unknown);
+        let said = |words: &Arc<Words>| words.get(target).copied().unwrap_or(Word::Unknown);
+        let word = |voter: &RegionId| votes.get(voter).map_or(Word::Unknown, said);
         Ballot {
             configured: self.policy.regions.len(),
-            votes: votes.keys().map(word).collect(),
+            votes: votes.values().map(said).collect(),
             own: word(&self.policy.own),
             target: word(target),
             witness: witnesses.at(target),
@@ -115,36 +113,43 @@ impl Fleet {
 }
 
 impl super::moves::NameRecord {
-    fn agreed(
+    /// Takes over what this edge says of each region, in their order; the same allocation while nothing changes.
+    fn vote(&mut self, name: &DnsName, own: &[(&RegionId, Word)], outputs: &mut Vec<Output>) -> Arc<Words> {
+        if !self.own_votes.iter().eq(own.iter().map(|(region, word)| (*region, word))) {
+            for (region, to) in own {
+                let from = self.own_votes.get(*region).copied().unwrap_or(Word::Unknown);
+                if from != *to {
+                    let (name, region, to) = (name.clone(), (*region).clone(), *to);
+                    outputs.push(Output::Moved(Transition::Vote { name, region, from, to }));
+                }
+            }
+            self.own_votes = Arc::new(own.iter().map(|(region, word)| ((*region).clone(), *word)).collect());
+        }
+        Arc::clone(&self.own_votes)
+    }
+
+    /// Takes over what all say together.
+    fn decided(
         &mut self,
         name: &DnsName,
-        own: BTreeMap<RegionId, Word>,
-        votes: Votes,
-        verdicts: BTreeMap<RegionId, Verdict>,
+        verdicts: &[(&RegionId, Verdict)],
         gate: Gate,
         outputs: &mut Vec<Output>,
     ) {
-        for (region, to) in &own {
-            let from = self.own_votes.get(region).copied().unwrap_or(Word::Unknown);
-            if from != *to {
-                let (name, region, to) = (name.clone(), region.clone(), *to);
-                outputs.push(Output::Moved(Transition::Vote { name, region, from, to }));
+        if !self.verdicts.iter().eq(verdicts.iter().map(|(region, verdict)| (*region, verdict))) {
+            for (region, to) in verdicts {
+                let from = self.verdicts.get(*region).copied();
+                if from != Some(*to) {
+                    let (name, region, to) = (name.clone(), (*region).clone(), *to);
+                    outputs.push(Output::Moved(Transition::Verdict { name, region, from, to }));
+                }
             }
-        }
-        for (region, to) in &verdicts {
-            let from = self.verdicts.get(region).copied();
-            if from != Some(*to) {
-                let (name, region, to) = (name.clone(), region.clone(), *to);
-                outputs.push(Output::Moved(Transition::Verdict { name, region, from, to }));
-            }
+            self.verdicts = verdicts.iter().map(|(region, verdict)| ((*region).clone(), *verdict)).collect();
         }
         if gate != self.gate {
             let closed = gate == Gate::Closed;
             outputs.push(Output::Moved(Transition::Gate { name: name.clone(), closed }));
         }
-        self.own_votes = own;
-        self.votes = votes;
-        self.verdicts = verdicts;
         self.gate = gate;
     }
 }

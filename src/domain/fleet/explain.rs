@@ -13,9 +13,11 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::routing::{Action, Asked, Backends, Route, RouteMatch, Scheme, host_of};
 use crate::domain::snapshot::{Gate, ServiceSnapshot};
 use crate::domain::time::Time;
+use crate::domain::view::Words;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Fleet {
@@ -193,7 +195,7 @@ impl Fleet {
         let operator = &record.operator;
         let witnesses = self.witnesses(now);
         let regions = self.policy.regions.keys().map(|region| {
-            let on = |words: &BTreeMap<RegionId, Word>| words.get(region).copied();
+            let on = |words: &Arc<Words>| words.get(region).copied();
             VerdictExplanation {
                 region: region.clone(),
                 verdict: record.verdicts.get(region).map_or("none yet", |v| Verdict::as_str(*v)).to_owned(),

@@ -123,7 +123,7 @@ pub struct ServiceLoad {
 pub struct RegionAnswer {
     /// `None` when the answer came on a fresh connection and would count set-up.
     pub rtt: Option<Rtt>,
-    pub view: Box<View>,
+    pub view: Arc<View>,
 }
 
 /// Why a probe did not succeed.

@@ -5,7 +5,6 @@ use super::operate::Waiting;
 use super::witnesses::Witnesses;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
-use crate::domain::health::Word;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::operator::OperatorState;
 use crate::domain::plan::{
@@ -14,6 +13,7 @@ use crate::domain::plan::{
 };
 use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
+use crate::domain::view::Words;
 use crate::domain::votes::Verdict;
 use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
@@ -57,13 +57,13 @@ pub(super) struct NameRecord {
     /// Since when a change has been called for on the present generation.
     needed_since: Option<Time>,
     pub(super) refusal: Option<Refusal>,
-    pub(super) own_votes: BTreeMap<RegionId, Word>,
+    pub(super) own_votes: Arc<Words>,
     pub(super) votes: Votes,
     pub(super) verdicts: BTreeMap<RegionId, Verdict>,
     pub(super) gate: Gate,
     /// By the last judgement the records are as they should be, and this edge saw all that it takes to tell.
     pub(super) content: bool,
-    pub(super) wanted: BTreeMap<EntryId, WeightedSet>,
+    pub(super) wanted: Arc<BTreeMap<EntryId, WeightedSet>>,
     pub(super) demand: Demand,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
@@ -97,12 +97,12 @@ impl Default for NameRecord {
             pending: None,
             needed_since: None,
             refusal: None,
-            own_votes: BTreeMap::new(),
+            own_votes: Arc::default(),
             votes: Votes::new(),
             verdicts: BTreeMap::new(),
             gate: Gate::Open,
             content: false,
-            wanted: BTreeMap::new(),
+            wanted: Arc::default(),
             demand: Demand::default(),
             checks: Arc::new([]),
             loads: Arc::default(),
@@ -263,16 +263,16 @@ impl Fleet {
             let rank = self.writer_rank(name, now);
             let content = self.content_before(name, now);
             let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(mut state) = record.state.clone() else { continue };
+            let Some(state) = &record.state else { continue };
             let read = !record.must_read;
-            state.operator = record.operator_for_plans();
             let judgement = judge(&Situation {
                 name,
                 own: &policy.own,
                 policy: name_policy,
                 failover: &policy.failover,
                 verdicts: &record.verdicts,
-                state: &state,
+                state,
+                operator: &record.operator_for_plans(),
                 drifted: record.drift.len(),
                 last: record.last.as_ref(),
                 changes: &record.changes,

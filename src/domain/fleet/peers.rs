@@ -133,14 +133,14 @@ impl Peer {
             Admission::First => {
                 self.leaving = leaving;
                 if self.fresh(policy, now).is_none() {
-                    self.heard = Some(Heard { view: *answer.view, at: now, recent: false });
+                    self.heard = Some(Heard { view: answer.view, at: now, recent: false });
                 }
             }
             // A later one is known already: views come by two ways.
             Admission::New if self.heard.as_ref().is_some_and(|heard| heard.recent && heard.at > now) => {}
             Admission::New => {
                 self.leaving = leaving;
-                self.heard = Some(Heard { view: *answer.view, at: now, recent: true });
+                self.heard = Some(Heard { view: answer.view, at: now, recent: true });
             }
         }
         self.believe(policy, now, stale)

@@ -8,7 +8,7 @@ use super::witnesses::Witnesses;
 use super::{Fleet, Output};
 use crate::domain::health::{Health, State, Word};
 use crate::domain::latency::Rtt;
-use crate::domain::name::{DnsName, RegionId, ServiceId};
+use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{
     Candidate, Candidates, NameStatus, Place, ProbePace, Quality, RegionStatus, RoomStatus, ServiceSnapshot,
     Snapshot, States,
@@ -16,7 +16,7 @@ use crate::domain::snapshot::{
 use crate::domain::time::Time;
 use crate::domain::view::{ServiceView, View, rate};
 use crate::domain::votes::Witness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,33 +56,38 @@ impl Fleet {
     /// Publishes the snapshot if a decision changed, and the view always.
     pub(super) fn publish(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
         let services = self.renew_services(now);
-        let regions: BTreeMap<RegionId, RegionStatus> =
-            self.policy.regions.keys().map(|r| (r.clone(), self.region(r, witnesses.at(r), now))).collect();
-        let names: BTreeMap<DnsName, NameStatus> =
-            self.names.iter().map(|(name, record)| (name.clone(), status(record))).collect();
+        let policy = Arc::clone(&self.policy);
+        let regions: Vec<(&RegionId, RegionStatus)> =
+            policy.regions.keys().map(|r| (r, self.region(r, witnesses.at(r), now))).collect();
         let same = |last: &Snapshot| {
-            let shown = now.since(last.at) < SHOW_EVERY || last.regions == regions;
+            let show = now.since(last.at) >= SHOW_EVERY;
+            let told = regions.iter().map(|(region, status)| (*region, status));
             services == Renewed::No
-                && shown
-                && last.own == self.policy.own
-                && Arc::ptr_eq(&last.routes, &self.policy.routes)
-                && same_standing(&last.regions, &regions)
-                && last.names == names
+                && last.own == policy.own
+                && Arc::ptr_eq(&last.routes, &policy.routes)
+                && last.regions.len() == regions.len()
+                && last.regions.iter().zip(told).all(|(last, now)| is_same(last, now, show))
+                && last.names.len() == self.names.len()
+                && last
+                    .names
+                    .iter()
+                    .zip(&self.names)
+                    .all(|(last, now)| last.0 == now.0 && is_shown(now.1, last.1))
                 && last.peers.iter().eq(self.peers.iter().map(|(r, peer)| (r, &peer.endpoints)))
         };
         if self.published.as_deref().is_none_or(|last| !same(last)) {
             let snapshot = Arc::new(Snapshot {
                 number: self.published.as_ref().map_or(1, |last| last.number.saturating_add(1)),
                 at: now,
-                own: self.policy.own.clone(),
-                routes: Arc::clone(&self.policy.routes),
+                own: policy.own.clone(),
+                routes: Arc::clone(&policy.routes),
                 services: self
                     .services
                     .iter()
                     .filter_map(|(id, own)| Some((id.clone(), Arc::clone(own.published.as_ref()?))))
                     .collect(),
-                regions,
-                names,
+                regions: regions.into_iter().map(|(region, status)| (region.clone(), status)).collect(),
+                names: self.names.iter().map(|(name, record)| (name.clone(), status(record))).collect(),
                 peers: self.peers.iter().map(|(r, peer)| (r.clone(), Arc::clone(&peer.endpoints))).collect(),
             });
             self.published = Some(Arc::clone(&snapshot));
@@ -320,11 +325,48 @@ fn status(record: &NameRecord) -> NameStatus {
         gate: record.gate,
         operator: record.operator.clone(),
         parting: record.parting,
-        unwritten: record.waiting.iter().map(|waiting| waiting.act.id).collect(),
+        unwritten: unwritten_acts(record),
         votes: record.votes.clone(),
         checks: Arc::clone(&record.checks),
         loads: Arc::clone(&record.loads),
     }
+}
+
+fn unwritten_acts(record: &NameRecord) -> BTreeSet<u64> {
+    record.waiting.iter().map(|waiting| waiting.act.id).collect()
+}
+
+/// Whether this is what [`status`] would say.
+fn is_shown(record: &NameRecord, status: &NameStatus) -> bool {
+    let NameStatus {
+        verdicts,
+        applied,
+        wanted,
+        generation,
+        refusal,
+        drift,
+        gate,
+        operator,
+        unwritten,
+        parting,
+        votes,
+        checks,
+        loads,
+    } = status;
+    let applied_now = record.state.as_ref().map(|state| &state.sets);
+    *generation == record.generation()
+        && *gate == record.gate
+        && *refusal == record.refusal.map(|rule| rule.as_str())
+        && *parting == record.parting
+        && *verdicts == record.verdicts
+        && applied_now.map_or(applied.is_empty(), |sets| sets == applied)
+        && *wanted == record.wanted
+        && *drift == record.drift
+        && *operator == record.operator
+        && *unwritten == unwritten_acts(record)
+        && *votes == record.votes
+        && (Arc::ptr_eq(checks, &record.checks) || *checks == record.checks)
+        && (Arc::ptr_eq(loads, &record.loads) || *loads == record.loads)
 }
 
 /// Drained by an operator, not by illness.
@@ -342,10 +384,10 @@ pub(super) fn whole_millis(rtt: Rtt) -> Rtt {
     Rtt::millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// Whether regions stand the same, what is only shown aside.
-fn same_standing(a: &BTreeMap<RegionId, RegionStatus>, b: &BTreeMap<RegionId, RegionStatus>) -> bool {
+/// Whether a region stands as it did: in all that is a decision, or in all that is shown.
+fn is_same(last: (&RegionId, &RegionStatus), now: (&RegionId, &RegionStatus), shown: bool) -> bool {
     let standing = |status: &RegionStatus| {
         (status.rtt, status.distance, status.heard, status.state, status.witness, status.pace)
     };
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && standing(a.1) == standing(b.1))
+    last.0 == now.0 && if shown { last.1 == now.1 } else { standing(last.1) == standing(now.1) }
 }

@@ -6,15 +6,15 @@
 //! two pods need not agree on the time.
 
 use super::by_service::Stale;
+use super::moves::NameRecord;
 use super::peers::Peer;
 use super::{Fleet, ProbeFailure, RegionAnswer};
-use crate::domain::health::Word;
 use crate::domain::latency::Rtt;
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::ProbePace;
 use crate::domain::time::Time;
-use crate::domain::view::{Admission, Heard, ReplayGuard, View};
+use crate::domain::view::{Admission, Heard, ReplayGuard, View, Words};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct SharedProbe {
 pub struct SharedAnswer {
     pub rtt: Option<Rtt>,
     /// Only with the last good answer.
-    pub view: Option<Box<View>>,
+    pub view: Option<Arc<View>>,
 }
 
 /// Who speaks for the region, as this pod knows it.
@@ -84,7 +84,7 @@ impl Sharing {
     /// The holder's last word, if another pod holds the lease and said it a short while ago.
     fn word(&self, fresh: Duration, now: Time) -> Option<&View> {
         let word = self.word.as_ref().filter(|word| word.recent && now.since(word.at) <= fresh);
-        word.filter(|_| !self.lease.held).map(|word| &word.view)
+        word.filter(|_| !self.lease.held).map(|word| &*word.view)
     }
 }
 
@@ -205,7 +205,7 @@ impl Fleet {
         if view.region != policy.own || view.boot == self.boot || self.sharing.lease.held {
             return;
         }
-        let (boot, at) = (view.boot, now.before(transit));
+        let (boot, at, view) = (view.boot, now.before(transit), Arc::new(view));
         match self.sharing.guard.admit(&view, at, policy.failover.view_fresh) {
             Admission::Replayed => return,
             // It has nothing to add itself; its probes may.
@@ -245,11 +245,13 @@ impl Fleet {
     }
 
     /// How this pod answers for its region: by the votes of the holder while its word is fresh.
-    pub(super) fn spoken_votes(&self, now: Time) -> BTreeMap<DnsName, BTreeMap<RegionId, Word>> {
+    pub(super) fn spoken_votes(&self, now: Time) -> BTreeMap<DnsName, Arc<Words>> {
         match self.holder_word(now) {
             Some(view) => view.votes.clone(),
             None => {
-                self.names.iter().map(|(name, record)| (name.clone(), record.own_votes.clone())).collect()
+                let own =
+                    |(name, record): (&DnsName, &NameRecord)| (name.clone(), Arc::clone(&record.own_votes));
+                self.names.iter().map(own).collect()
             }
         }
     }

@@ -5,12 +5,13 @@ use super::load::{Loads, Sets};
 use super::moves::{next_step, wanted};
 use super::rules::{Question, checks};
 use super::{Plan, Situation};
+use std::sync::Arc;
 
 /// What is to be done about a name now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     /// The sets that the verdicts call for, before ramps and hold-downs.
-    pub wanted: Sets,
+    pub wanted: Arc<Sets>,
     /// The next step, if one is called for and no rule refuses.
     pub plan: Option<Plan>,
     /// Whether a change is called for.

@@ -8,6 +8,7 @@ use crate::domain::name::{EntryId, RegionId};
 use crate::domain::votes::Verdict;
 use crate::domain::weights::{ERROR_MAX, WeightedSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Less of an entry's users than this is rounding.
 const ROUNDING: f64 = 2.0 * ERROR_MAX;
@@ -15,7 +16,7 @@ const ROUNDING: f64 = 2.0 * ERROR_MAX;
 /// The sets that the verdicts call for, before ramps and hold-downs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    pub sets: Sets,
+    pub sets: Arc<Sets>,
     /// Requests a second for which no region has room.
     pub overload_rps: f64,
 }
@@ -36,14 +37,14 @@ pub(super) struct Step {
 pub fn wanted(situation: &Situation<'_>) -> Wanted {
     let receivers = receivers(situation);
     if receivers.regions.is_empty() {
-        return Wanted { sets: situation.state.sets.clone(), overload_rps: 0.0 };
+        return Wanted { sets: Arc::new(situation.state.sets.clone()), overload_rps: 0.0 };
     }
     if let Some(sets) = all_at_home(situation, &receivers) {
         return Wanted { sets, overload_rps: 0.0 };
     }
     let mut kept: BTreeMap<&EntryId, Shares> = BTreeMap::new();
     let mut parts = Vec::new();
-    for (entry, home) in &situation.policy.entries {
+    for (entry, home) in &*situation.policy.entries {
         for (region, _) in home.iter() {
             let whole = home.share(region);
             let keeps = if situation.unconfirmed(region) {
@@ -68,13 +69,13 @@ pub fn wanted(situation: &Situation<'_>) -> Wanted {
             sets.insert(entry.clone(), set);
         }
     }
-    Wanted { sets, overload_rps: assignment.overload_rps }
+    Wanted { sets: Arc::new(sets), overload_rps: assignment.overload_rps }
 }
 
 /// Everyone at home, where every home is well and has room: nothing is nearer.
-fn all_at_home(situation: &Situation<'_>, receivers: &Receivers<'_>) -> Option<Sets> {
+fn all_at_home(situation: &Situation<'_>, receivers: &Receivers<'_>) -> Option<Arc<Sets>> {
     let mut load: BTreeMap<&RegionId, f64> = BTreeMap::new();
-    for (entry, home) in &situation.policy.entries {
+    for (entry, home) in &*situation.policy.entries {
         for (region, _) in home.iter() {
             if !receivers.regions.contains(region) {
                 return None;
@@ -84,7 +85,7 @@ fn all_at_home(situation: &Situation<'_>, receivers: &Receivers<'_>) -> Option<S
     }
     let fits =
         |(region, load): (&&RegionId, &f64)| situation.room.bound(region).is_none_or(|bound| *load <= bound);
-    load.iter().all(fits).then(|| situation.policy.entries.clone())
+    load.iter().all(fits).then(|| Arc::clone(&situation.policy.entries))
 }
 
 /// Who may take users when everything is placed anew.

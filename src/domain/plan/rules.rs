@@ -102,7 +102,7 @@ fn undecided(question: &Question<'_>, why: Undecided) -> Answer {
 }
 
 fn frozen(question: &Question<'_>) -> Answer {
-    match &question.situation.state.operator.freeze {
+    match &question.situation.operator.freeze {
         Some(freeze) => Against(Detail::Said(freeze.said.reason.clone())),
         None => Fine,
     }

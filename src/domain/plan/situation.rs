@@ -3,6 +3,7 @@
 use super::shift::{Distances, Room};
 use super::{NameState, Refusal};
 use crate::domain::name::{DnsName, EntryId, RegionId};
+use crate::domain::operator::OperatorState;
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
 use crate::domain::selection::Margin;
 use crate::domain::time::Time;
@@ -19,6 +20,8 @@ pub struct Situation<'a> {
     pub failover: &'a FailoverPolicy,
     pub verdicts: &'a BTreeMap<RegionId, Verdict>,
     pub state: &'a NameState,
+    /// What operators have said, in force here.
+    pub operator: &'a OperatorState,
     /// Records of the name that are not as this program writes them, at the last reading.
     pub drifted: usize,
     /// The last change that took something away, if one was seen.
@@ -89,11 +92,11 @@ impl Situation<'_> {
     }
 
     pub(super) fn is_drained(&self, region: &RegionId) -> bool {
-        self.state.operator.is_drained(region, self.now)
+        self.operator.is_drained(region, self.now)
     }
 
     pub(super) fn overridden(&self, rule: Refusal) -> bool {
-        rule.overridable() && self.state.operator.overridden(rule, self.now)
+        rule.overridable() && self.operator.overridden(rule, self.now)
     }
 
     /// Regions that may receive users.

@@ -15,6 +15,7 @@ use crate::domain::votes::Witness;
 use crate::domain::weights::WeightedSet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A drawn input after another.
 pub(super) struct World {
@@ -138,7 +139,7 @@ impl World {
             0 => Err(ProbeFailure::Timeout),
             n => Ok(SharedAnswer {
                 rtt: Some(Rtt::new(Duration::from_nanos(18_000_000 + self.below(15_000_000)))),
-                view: (n > 3).then(|| Box::new(self.view(&peer))),
+                view: (n > 3).then(|| Arc::new(self.view(&peer))),
             }),
         };
         let probe = SharedProbe { number: self.sequence, age_us: self.below(300_000), result };
@@ -154,7 +155,7 @@ impl World {
         if self.fault == 2 || self.below(30) == 0 {
             return Input::Probed(Probe::Region { region, result: Err(ProbeFailure::Connect) });
         }
-        let view = Box::new(self.view(&region));
+        let view = Arc::new(self.view(&region));
         let rtt = Some(Rtt::new(Duration::from_nanos(20_000_000 + self.below(9_000_000))));
         Input::Probed(Probe::Region { region, result: Ok(RegionAnswer { rtt, view }) })
     }
@@ -180,7 +181,7 @@ impl World {
         for (name, of) in self.policy.names.clone() {
             let regions = of.regions().into_iter().cloned();
             let votes = regions.map(|r| (r, words[self.below(5).min(self.below(4)) as usize])).collect();
-            view.votes.insert(name, votes);
+            view.votes.insert(name, Arc::new(votes));
         }
         view.entered_rps = self.below(1_000_000) as f64 / 11.0;
         view.spare_rps = (self.below(3) == 0).then(|| self.rps(2_000));
@@ -214,7 +215,7 @@ impl World {
             return Input::Dns(DnsReport::Witness { region: self.peer(), witness });
         }
         self.generation += self.below(8) / 7;
-        let mut sets: BTreeMap<EntryId, WeightedSet> = self.policy.names[&name].entries.clone();
+        let mut sets: BTreeMap<EntryId, WeightedSet> = BTreeMap::clone(&self.policy.names[&name].entries);
         if self.below(4) == 0 {
             let region = self.peer();
             sets.values_mut().for_each(|set| *set = WeightedSet::only(region.clone()));

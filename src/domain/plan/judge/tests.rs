@@ -12,6 +12,7 @@ use crate::domain::time::Time;
 use crate::domain::votes::{Undecided, Verdict};
 use crate::domain::weights::WeightedSet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod room;
@@ -118,12 +119,13 @@ impl Case {
             name: &DnsName::parse("www.example.com").unwrap(),
             own: &region("b"),
             policy: &NamePolicy {
-                entries: self.home.clone(),
+                entries: Arc::new(self.home.clone()),
                 services: BTreeSet::from([ServiceId::parse("web").unwrap()]),
             },
             failover: &self.failover,
             verdicts: &self.verdicts,
             state: &self.state,
+            operator: &self.state.operator,
             last: self.last.as_ref(),
             changes: &self.changes,
             distances: &distances,
