@@ -22,12 +22,13 @@ mod by_service;
 mod demand;
 mod explain;
 mod message;
-mod moves;
+mod names;
 mod operate;
 mod outcomes;
 mod own;
 mod part;
 mod peers;
+mod plans;
 mod publish;
 mod room;
 mod saved;
@@ -44,7 +45,7 @@ pub use saved::{OtherPolicy, SavedFleet};
 pub use shared::{Lease, SHARED_PROBES_MAX, Shared, SharedAnswer, SharedProbe};
 
 use by_service::{ByService, Stale};
-use moves::NameRecord;
+use names::NameRecord;
 use own::OwnService;
 use peers::Peer;
 use publish::Standings;
@@ -207,6 +208,7 @@ impl Fleet {
             peer.configure(&self.ids);
         }
         self.names.retain(|name, _| policy.names.contains_key(name));
+        self.names.values_mut().for_each(|record| record.at_rest = None);
         for name in policy.names.keys() {
             self.names.entry(name.clone()).or_default();
         }
@@ -251,8 +253,11 @@ impl Fleet {
 
     /// A region is drained for a service when every name that needs the service drains it.
     fn mark_drains(&mut self, now: Time) {
-        let drains = self.names.iter().map(|(name, record)| (name.clone(), record.drained(now)));
-        let drains: BTreeMap<_, _> = drains.filter(|(_, regions)| !regions.is_empty()).collect();
+        let drained = |(name, record): (&DnsName, &NameRecord)| {
+            let regions = record.drained(now);
+            (!regions.is_empty()).then(|| (name.clone(), regions))
+        };
+        let drains: BTreeMap<_, _> = self.names.iter().filter_map(drained).collect();
         if self.drains.as_ref() == Some(&drains) {
             return;
         }

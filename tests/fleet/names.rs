@@ -1,6 +1,5 @@
 //! Several names that share the room of their regions.
 
-use std::sync::Arc;
 use super::edge::{Edge, home, policy, region, web, www};
 use proxima::domain::fleet::{DnsReport, Input};
 use proxima::domain::health::Word;
@@ -9,6 +8,7 @@ use proxima::domain::plan::Plan;
 use proxima::domain::policy::{NamePolicy, Policy};
 use proxima::domain::votes::Witness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 fn api() -> DnsName {
     DnsName::parse("api.example.com").unwrap()

@@ -112,7 +112,7 @@ impl Fleet {
     }
 }
 
-impl super::moves::NameRecord {
+impl super::names::NameRecord {
     /// Takes over what this edge says of each region, in their order; the same allocation while nothing changes.
     fn vote(&mut self, name: &DnsName, own: &[(&RegionId, Word)], outputs: &mut Vec<Output>) -> Arc<Words> {
         if !self.own_votes.iter().eq(own.iter().map(|(region, word)| (*region, word))) {
@@ -144,6 +144,7 @@ impl super::moves::NameRecord {
                     outputs.push(Output::Moved(Transition::Verdict { name, region, from, to }));
                 }
             }
+            self.at_rest = None;
             self.verdicts = verdicts.iter().map(|(region, verdict)| ((*region).clone(), *verdict)).collect();
         }
         if gate != self.gate {

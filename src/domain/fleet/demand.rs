@@ -1,7 +1,7 @@
 //! What can be measured of a name's demand and of the regions' room for it, and when.
 
 use super::Fleet;
-use super::moves::NameRecord;
+use super::names::NameRecord;
 use super::own::OwnService;
 use super::witnesses::Witnesses;
 use crate::domain::name::{DnsName, RegionId, ServiceId};

@@ -3,7 +3,7 @@
 //!
 //! What is written comes back with the readings; until then an act is applied on top of each of them.
 
-use super::moves::NameRecord;
+use super::names::NameRecord;
 use super::{Fleet, Output};
 use crate::domain::name::{DnsName, RegionId};
 use crate::domain::operator::{ActRefusal, OperatorAct, OperatorState, Order};

@@ -4,7 +4,7 @@
 //! next region's door, so a growing share of them is closed, and each reconnects by DNS.
 
 use super::Fleet;
-use super::moves::NameRecord;
+use super::names::NameRecord;
 use crate::domain::name::RegionId;
 use crate::domain::policy::{FailoverPolicy, NamePolicy};
 use crate::domain::snapshot::Parting;

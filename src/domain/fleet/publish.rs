@@ -1,6 +1,6 @@
 //! What requests and other regions read: the snapshot and the view.
 
-use super::moves::NameRecord;
+use super::names::NameRecord;
 use super::own::OwnService;
 use super::peers::{Peer, RemoteService};
 use super::room::{Grants, fine};

@@ -6,7 +6,7 @@
 //! two pods need not agree on the time.
 
 use super::by_service::Stale;
-use super::moves::NameRecord;
+use super::names::NameRecord;
 use super::peers::Peer;
 use super::{Fleet, ProbeFailure, RegionAnswer};
 use crate::domain::latency::Rtt;

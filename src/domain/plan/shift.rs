@@ -43,7 +43,7 @@ impl Distances {
 /// Demand of the entries and room of the regions, in requests a second.
 ///
 /// An entry without known demand counts as next to nothing; a region without a capacity has no bound.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Room {
     pub demand: BTreeMap<EntryId, f64>,
     /// Of all names together.

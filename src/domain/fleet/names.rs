@@ -1,16 +1,12 @@
-//! Names: the records as last read, and when this edge may propose a change of them.
+//! Names: their records as last read, and what is known of each.
 
 use super::agreement::Votes;
 use super::operate::Waiting;
-use super::witnesses::Witnesses;
 use super::{DnsReport, Fleet, Output, Transition};
 use crate::domain::drift::Drift;
 use crate::domain::name::{DnsName, EntryId, RegionId};
 use crate::domain::operator::OperatorState;
-use crate::domain::plan::{
-    Check, Demand, Distances, Generation, HOUR, Judgement, LastChange, Loads, NameState, Refusal, Situation,
-    Turn, judge,
-};
+use crate::domain::plan::{Check, Demand, Generation, HOUR, LastChange, Loads, NameState, Refusal, Room};
 use crate::domain::snapshot::{Gate, Parting};
 use crate::domain::time::Time;
 use crate::domain::view::Words;
@@ -37,9 +33,9 @@ pub(super) struct NameRecord {
     pub(super) waiting: Vec<Waiting>,
     /// Set while users are led away from the own region.
     pub(super) parting: Option<Parting>,
-    last: Option<LastChange>,
+    pub(super) last: Option<LastChange>,
     /// When the records were last read.
-    read_at: Option<Time>,
+    pub(super) read_at: Option<Time>,
     /// Since when users are led as they are: by the control record, since a hand has edited the sets, or since
     /// something else has led them (a drain, a health check that fails).
     pub(super) led_since: Time,
@@ -48,14 +44,14 @@ pub(super) struct NameRecord {
     /// When their last writer claims to have changed them.
     claimed: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
-    changes: Vec<Time>,
+    pub(super) changes: Vec<Time>,
     /// Records that something else has changed, as last read.
     pub(super) drift: Vec<Drift>,
     /// Nothing may be proposed before the records were read again.
-    must_read: bool,
+    pub(super) must_read: bool,
     pub(super) pending: Option<Pending>,
     /// Since when a change has been called for on the present generation.
-    needed_since: Option<Time>,
+    pub(super) needed_since: Option<Time>,
     pub(super) refusal: Option<Refusal>,
     pub(super) own_votes: Arc<Words>,
     pub(super) votes: Votes,
@@ -64,6 +60,9 @@ pub(super) struct NameRecord {
     /// By the last judgement the records are as they should be, and this edge saw all that it takes to tell.
     pub(super) content: bool,
     pub(super) wanted: Arc<BTreeMap<EntryId, WeightedSet>>,
+    /// In which room the last judgement found everyone at home; `None`: what it rested on has changed since.
+    #[serde(skip)]
+    pub(super) at_rest: Option<Room>,
     pub(super) demand: Demand,
     /// Every rule's last answer, and the loads that it was about; the same allocation while nothing changes.
     pub(super) checks: Arc<[Check]>,
@@ -73,7 +72,7 @@ pub(super) struct NameRecord {
 /// A plan that was handed out and has not come back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
-    generation: Generation,
+    pub(super) generation: Generation,
     /// As the plan would have them.
     pub(super) sets: BTreeMap<EntryId, WeightedSet>,
     pub(super) until: Time,
@@ -103,6 +102,7 @@ impl Default for NameRecord {
             gate: Gate::Open,
             content: false,
             wanted: Arc::default(),
+            at_rest: None,
             demand: Demand::default(),
             checks: Arc::new([]),
             loads: Arc::default(),
@@ -122,6 +122,7 @@ impl NameRecord {
 
     fn read(&mut self, mut state: NameState, hold_down: Duration, now: Time) {
         self.must_read = false;
+        self.at_rest = None;
         let unmoved = self.unmoved(&state);
         self.claimed = state.changed_at;
         self.date(&mut state, unmoved, now);
@@ -206,7 +207,7 @@ impl NameRecord {
         self.must_read = true;
     }
 
-    fn refuse(&mut self, name: &DnsName, refusal: Option<Refusal>, outputs: &mut Vec<Output>) {
+    pub(super) fn refuse(&mut self, name: &DnsName, refusal: Option<Refusal>, outputs: &mut Vec<Output>) {
         if self.refusal != refusal {
             self.refusal = refusal;
             outputs.push(Output::Moved(Transition::Refused { name: name.clone(), refusal }));
@@ -225,6 +226,7 @@ impl Fleet {
             DnsReport::Drifted { name, records } => {
                 if let Some(record) = self.names.get_mut(&name) {
                     record.drift = records;
+                    record.at_rest = None;
                 }
             }
             DnsReport::Conflict { name, expires_at } | DnsReport::Failed { name, expires_at } => {
@@ -247,146 +249,6 @@ impl Fleet {
         }
         self.planned_at = None;
         self.dirty = true;
-    }
-
-    /// Proposes what the rules allow now, and names the rule where they do not.
-    pub(super) fn plan(&mut self, witnesses: &Witnesses, now: Time, outputs: &mut Vec<Output>) {
-        let policy = Arc::clone(&self.policy);
-        let distances = self.distances();
-        for name in policy.names.keys() {
-            self.measure_demand(name, witnesses, now);
-        }
-        self.renew_bounds(now);
-        let mut taken = self.taken(now);
-        for (name, name_policy) in &policy.names {
-            let room = self.room_for(name, &taken);
-            let rank = self.writer_rank(name, now);
-            let content = self.content_before(name, now);
-            let Some(record) = self.names.get_mut(name) else { continue };
-            let Some(state) = &record.state else { continue };
-            let read = !record.must_read;
-            let judgement = judge(&Situation {
-                name,
-                own: &policy.own,
-                policy: name_policy,
-                failover: &policy.failover,
-                verdicts: &record.verdicts,
-                state,
-                operator: &record.operator_for_plans(),
-                drifted: record.drift.len(),
-                last: record.last.as_ref(),
-                changes: &record.changes,
-                distances: &distances,
-                room: &room,
-                margin: policy.margin,
-                content: content.as_ref(),
-                turn: Turn {
-                    rank,
-                    waiting_since: record.needed_since,
-                    awake_since: self.awake_since,
-                    holds: self.sharing.lease.held,
-                    read,
-                    read_at: record.read_at,
-                },
-                now,
-            });
-            let awake = now.since(self.awake_since) >= policy.failover.view_fresh;
-            record.judged(name, judgement, (awake, now), outputs);
-            self.taken_again(&mut taken, name, now);
-        }
-    }
-
-    /// How many live regions stand before this one in the order of writers.
-    pub(super) fn writer_rank(&self, name: &DnsName, now: Time) -> u32 {
-        let Some(record) = self.names.get(name) else { return 0 };
-        let live = |region: &RegionId, peer: &super::Peer| {
-            peer.fresh(&self.policy, now).is_some() && record.verdicts.get(region) != Some(&Verdict::Down)
-        };
-        let before = self.peers.iter().filter(|(r, p)| **r < self.policy.own && live(r, p)).count();
-        u32::try_from(before).unwrap_or(u32::MAX)
-    }
-
-    /// A live region that stands before this one and would change nothing of the name, by what it says of
-    /// the records as this edge knows them.
-    fn content_before(&self, name: &DnsName, now: Time) -> Option<RegionId> {
-        let generation = self.names.get(name)?.generation()?;
-        let content = |peer: &super::Peer| {
-            let heard = peer.fresh(&self.policy, now).filter(|heard| heard.view.policy == self.agreement);
-            heard.and_then(|heard| heard.view.content.get(name)).is_some_and(|judged| *judged >= generation)
-        };
-        let mut before = self.peers.range(..self.policy.own.clone());
-        before.find(|(_, peer)| content(peer)).map(|(region, _)| region.clone())
-    }
-
-    /// How this pod answers for its region: as the holder of the lease does while its word is fresh.
-    pub(super) fn spoken_content(&self, now: Time) -> BTreeMap<DnsName, Generation> {
-        if let Some(view) = self.holder_word(now) {
-            return view.content.clone();
-        }
-        let content = |(name, record): (&DnsName, &NameRecord)| {
-            Some((name.clone(), record.generation().filter(|_| record.content)?))
-        };
-        self.names.iter().filter_map(content).collect()
-    }
-
-    fn distances(&self) -> Distances {
-        let mut distances = Distances::default();
-        for (region, policy) in &self.policy.regions {
-            distances.bias(region, policy.bias);
-        }
-        for (region, peer) in &self.peers {
-            if let Some(rtt) = peer.latency.median() {
-                distances.add(&self.policy.own, region, rtt);
-            }
-            // A silent region's last view still tells where it lies.
-            if let Some(heard) = &peer.heard {
-                distances.all_of(region, &heard.view.rtts);
-            }
-        }
-        distances
-    }
-}
-
-impl NameRecord {
-    /// Takes over what was judged, and proposes the plan, if there is one.
-    ///
-    /// `awake`: this edge has run for long enough to have heard everyone.
-    fn judged(
-        &mut self,
-        name: &DnsName,
-        judgement: Judgement,
-        (awake, now): (bool, Time),
-        outputs: &mut Vec<Output>,
-    ) {
-        let refusal = judgement.refusal();
-        let waits = matches!(refusal, None | Some(Refusal::NotWriter | Refusal::Unread));
-        // Nobody is waited for who would not move: the time of its own begins when it would.
-        if judgement.called_for && waits && !judgement.overrules() {
-            self.needed_since.get_or_insert(now);
-        } else {
-            self.needed_since = None;
-        }
-        // Whoever does not see clearly calls for nothing either, and says nothing by that.
-        let clear = self.verdicts.values().all(|verdict| matches!(verdict, Verdict::Up | Verdict::Down));
-        let knows = clear && awake && !self.must_read && refusal.is_none();
-        self.content = knows && !judgement.called_for;
-        self.wanted = judgement.wanted;
-        if *self.checks != *judgement.checks {
-            self.checks = judgement.checks.into();
-        }
-        if *self.loads != judgement.loads {
-            self.loads = Arc::new(judgement.loads);
-        }
-        self.refuse(name, refusal, outputs);
-        let Some(plan) = judgement.plan else { return };
-        if self.pending.as_ref().is_some_and(|p| now < p.until) {
-            return;
-        }
-        let mut sets = self.state.as_ref().map(|state| state.sets.clone()).unwrap_or_default();
-        sets.extend(plan.changes.iter().map(|(entry, change)| (entry.clone(), change.to.clone())));
-        let generation = plan.fence.generation.next();
-        self.pending = Some(Pending { generation, sets, until: plan.expires_at });
-        outputs.push(Output::Propose(plan));
     }
 }
 
