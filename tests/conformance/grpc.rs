@@ -5,7 +5,7 @@ use crate::peers::{Server, run_script};
 use crate::run_support::{Edge, Folder, eventually, served};
 use crate::support::{Authority, Files};
 use crate::world::World;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 /// Runs cases of tests/conformance/grpc_client.py over both transports.
@@ -61,24 +61,32 @@ fn the_example_in_config_serves_calls() {
     said.unwrap().held("config/grpc.toml");
 }
 
-/// No gRPC server answers the GET of a health path: `health.kind = "grpc"` asks what it has instead.
+/// No gRPC server answers the GET of a health path: `health.kind = "grpc"` asks what it has instead, over IPv6 as well.
 #[test]
 #[ignore = "make conformance"]
 fn endpoints_are_as_well_as_their_own_health_service_says() {
     let Some(server) = Server::start("grpc_server.py") else { return };
-    let cases = [
-        ("whole", "health = { kind = \"grpc\", service = \"\" }", "healthy"),
-        ("named", "health = { kind = \"grpc\", service = \"conformance.Echo\" }", "healthy"),
-        ("ailing", "health = { kind = \"grpc\", service = \"ailing.Service\" }", "ejected"),
-        ("unknown", "health = { kind = \"grpc\", service = \"no.such.Service\" }", "ejected"),
-        ("path", "health.path = \"/\"", "ejected"),
+    let four = server.address;
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, four.port()));
+    let mut cases = vec![
+        ("whole", four, "health = { kind = \"grpc\", service = \"\" }", "healthy"),
+        ("named", four, "health = { kind = \"grpc\", service = \"conformance.Echo\" }", "healthy"),
+        ("ailing", four, "health = { kind = \"grpc\", service = \"ailing.Service\" }", "ejected"),
+        ("unknown", four, "health = { kind = \"grpc\", service = \"no.such.Service\" }", "ejected"),
+        ("path", four, "health.path = \"/\"", "ejected"),
+        ("six", six, "health = { kind = \"grpc\", service = \"\" }", "healthy"),
+        ("six-ailing", six, "health = { kind = \"grpc\", service = \"ailing.Service\" }", "ejected"),
     ];
-    let service = |(name, health, _): (&str, &str, &str)| {
-        let text = served(name, "here", server.address, &format!("/{name}"));
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("SKIPPED over IPv6: this machine has no IPv6 loopback");
+        cases.retain(|(_, address, ..)| *address == four);
+    }
+    let service = |(name, address, health, _): &(&str, SocketAddr, &str, &str)| {
+        let text = served(name, "here", *address, &format!("/{name}"));
         text.replace("health.path = \"/\"", &format!("protocol = \"http2\"\n{health}"))
     };
-    let world = World::start(&cases.map(service).concat());
-    for (name, health, expected) in cases {
+    let world = World::start(&cases.iter().map(service).collect::<String>());
+    for (name, _, health, expected) in cases {
         eventually(&format!("{name}: {health} is {expected}"), || {
             let snapshot = world.edge.snapshot();
             (snapshot["services"][name]["endpoints"][0]["state"] == expected).then_some(())

@@ -3,6 +3,7 @@
 It ends when its standard input does.
 """
 
+import contextlib
 import sys
 import threading
 from concurrent import futures
@@ -114,6 +115,8 @@ def main():
     health_pb2_grpc.add_HealthServicer_to_server(healths(), server)
     if len(sys.argv) == 1:
         port = server.add_insecure_port("127.0.0.1:0")
+        with contextlib.suppress(RuntimeError):  # A machine without IPv6.
+            server.add_insecure_port(f"[::1]:{port}")
     else:
         certificate, key = (Path(name).read_bytes() for name in sys.argv[1:3])
         port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
