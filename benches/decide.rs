@@ -324,6 +324,7 @@ fn judged() -> f64 {
         fence: Fence { epoch: "e".into(), generation: Generation::new(1) },
         writer: None,
         changed_at: None,
+        claim: None,
         operator: OperatorState::default(),
         sets: home.clone(),
     };

@@ -24,6 +24,7 @@ use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{Fence, Generation, NameState};
 use proxima::domain::policy::{Policy, RegionPolicy};
 use proxima::domain::snapshot::{Gate, Place, Snapshot};
+use proxima::domain::time::Time;
 use proxima::domain::view::CapacitySource;
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::{Weight, WeightedSet};
@@ -392,6 +393,7 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: Some(region("c")),
             changed_at: Some(edge.now),
+            claim: Some(edge.now.since(Time::ZERO)),
             operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };

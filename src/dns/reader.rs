@@ -164,6 +164,7 @@ pub fn interpret(
         writer: control.writer.clone(),
         // The future counts as now.
         changed_at: control.changed_at.map(|at| moment.process_time(at).min(moment.now)),
+        claim: control.changed_at,
         operator: control.operator.map(|at| moment.process_time(at)),
         sets,
     };

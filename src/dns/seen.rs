@@ -93,6 +93,7 @@ mod tests {
                 fence: Fence { epoch: "e".to_owned(), generation: Generation::new(1) },
                 writer: None,
                 changed_at: None,
+                claim: None,
                 operator,
                 sets: BTreeMap::new(),
             };

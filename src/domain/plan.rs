@@ -12,6 +12,7 @@ use crate::domain::time::Time;
 use crate::domain::weights::WeightedSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 mod assign;
 mod check;
@@ -71,6 +72,8 @@ pub struct NameState {
     /// When it was last changed, as its writer claims, on this process's clock; `None`: never since bootstrap.
     /// Writers' clocks may be wrong: the core believes it only as far as its own readings allow.
     pub changed_at: Option<Time>,
+    /// The same as it is written, since the Unix epoch: equal at every reading, whatever this process's clock does.
+    pub claim: Option<Duration>,
     /// What operators have said.
     pub operator: OperatorState,
     pub sets: BTreeMap<EntryId, WeightedSet>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Counts changes of what is written. Another number is not read.
-pub(super) const FORMAT: u16 = 4;
+pub(super) const FORMAT: u16 = 5;
 
 /// The beginning of every file: all that a replay needs to begin there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

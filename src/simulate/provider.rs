@@ -308,6 +308,7 @@ impl Run<'_> {
             fence: stored.fence.clone(),
             writer: stored.writer.clone(),
             changed_at: stored.stamp.map(|at| at.before(self.skew(edge)) + origin),
+            claim: stored.stamp.map(|at| at.since(Time::ZERO)),
             operator: OperatorState {
                 freeze: stored.frozen.then(Freeze::default),
                 ..OperatorState::draining(stored.drains.clone())

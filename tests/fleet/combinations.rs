@@ -344,6 +344,7 @@ impl Run<'_> {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: Some(region("b")),
             changed_at: Some(changed_at),
+            claim: Some(changed_at.since(Time::ZERO)),
             operator: OperatorState::default(),
             sets,
         };

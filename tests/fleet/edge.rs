@@ -207,6 +207,7 @@ impl Edge {
             fence: Fence { epoch: "e".into(), generation: Generation::new(generation) },
             writer: None,
             changed_at: None,
+            claim: None,
             operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };

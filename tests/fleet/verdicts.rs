@@ -8,6 +8,7 @@ use proxima::domain::name::{EntryId, ServiceId};
 use proxima::domain::operator::OperatorState;
 use proxima::domain::plan::{CheckOutcome, Fence, Generation, NameState, Refusal};
 use proxima::domain::snapshot::Gate;
+use proxima::domain::time::Time;
 use proxima::domain::view::View;
 use proxima::domain::votes::{Undecided, Verdict, Witness};
 use proxima::domain::weights::WeightedSet;
@@ -124,6 +125,7 @@ fn evacuated(edge: &Edge, ahead: Duration) -> NameState {
         fence: Fence { epoch: "e".into(), generation: Generation::new(2) },
         writer: Some(region("b")),
         changed_at: Some(edge.now + ahead),
+        claim: Some((edge.now + ahead).since(Time::ZERO)),
         operator: OperatorState::default(),
         sets,
     }

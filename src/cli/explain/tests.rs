@@ -283,6 +283,7 @@ impl Case {
             fence: Fence { epoch: "e".to_owned(), generation: Generation::new(5) },
             writer: Some(RegionId::parse("ap").unwrap()),
             changed_at: Some(self.now.before(ago)),
+            claim: Some(self.now.before(ago).since(Time::ZERO)),
             operator,
             sets: BTreeMap::from([(
                 EntryId::parse("all").unwrap(),

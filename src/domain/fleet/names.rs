@@ -20,9 +20,6 @@ use std::time::Duration;
 /// Most changes of a name that are remembered; `failover.max_changes_per_hour` is at most as many.
 const CHANGES_MAX: usize = 1000;
 
-/// Two readings of one wall-clock time differ by less on the process's clock.
-const CLOCK_JITTER: Duration = Duration::from_secs(1);
-
 /// A DNS name as this edge knows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NameRecord {
@@ -41,8 +38,6 @@ pub(super) struct NameRecord {
     pub(super) led_since: Time,
     /// The records were read since demand was last looked at.
     pub(super) just_read: bool,
-    /// When their last writer claims to have changed them.
-    claimed: Option<Time>,
     /// When they changed in the last hour, as far as is known, oldest first.
     pub(super) changes: Vec<Time>,
     /// Records that something else has changed, as last read.
@@ -89,7 +84,6 @@ impl Default for NameRecord {
             read_at: None,
             led_since: Time::ZERO,
             just_read: false,
-            claimed: None,
             changes: Vec::new(),
             drift: Vec::new(),
             must_read: true,
@@ -124,7 +118,6 @@ impl NameRecord {
         self.must_read = false;
         self.at_rest = None;
         let unmoved = self.unmoved(&state);
-        self.claimed = state.changed_at;
         self.date(&mut state, unmoved, now);
         self.count(&state, unmoved, hold_down, now);
         let edited = self.state.as_ref().is_some_and(|before| before.sets != state.sets);
@@ -154,11 +147,10 @@ impl NameRecord {
     /// whose acts leave the sets and the time of their last change as they are.
     fn unmoved(&self, state: &NameState) -> bool {
         let Some(before) = &self.state else { return false };
-        let same_claim = match (self.claimed, state.changed_at) {
-            (Some(before), Some(after)) => before.since(after).max(after.since(before)) < CLOCK_JITTER,
-            (before, after) => before == after,
-        };
-        let spoken = before.fence.epoch == state.fence.epoch && before.sets == state.sets && same_claim;
+        // There and back is two changes, however fast: the time of the last one tells.
+        let spoken = before.fence.epoch == state.fence.epoch
+            && before.sets == state.sets
+            && before.claim == state.claim;
         before.fence == state.fence || spoken
     }
 
@@ -265,6 +257,7 @@ mod tests {
             fence: Fence { epoch: "e".to_owned(), generation: Generation::new(generation) },
             writer: None,
             changed_at,
+            claim: changed_at.map(|at| at.since(Time::ZERO)),
             operator: OperatorState::default(),
             sets: BTreeMap::from([(EntryId::parse("all").unwrap(), WeightedSet::only(region))]),
         }
@@ -311,14 +304,21 @@ mod tests {
         let mut record = NameRecord::default();
         record.read(state(3, Some(at(500))), HOLD_DOWN, at(1_000));
         let (known, counts) = (record.changes.len(), record.state.as_ref().unwrap().changed_at);
-        let spoken = NameState { sets: state(3, None).sets, ..state(4, Some(at(501))) };
+        // The claim is read to be a little later, by a clock that jitters.
+        let before = state(3, Some(at(500)));
+        let spoken = NameState { sets: before.sets, claim: before.claim, ..state(4, Some(at(501))) };
         record.read(spoken.clone(), HOLD_DOWN, at(9_000));
         assert_eq!((record.changes.len(), record.state.as_ref().unwrap().changed_at), (known, counts));
-        let back =
-            NameState { changed_at: Some(at(12_000)), ..NameState { fence: state(6, None).fence, ..spoken } };
-        record.read(back, HOLD_DOWN, at(15_000));
+        let back = |generation: u64, millis: u64| {
+            let NameState { fence, changed_at, claim, .. } = state(generation, Some(at(millis)));
+            NameState { fence, changed_at, claim, ..spoken.clone() }
+        };
+        record.read(back(6, 12_000), HOLD_DOWN, at(15_000));
         assert_eq!(record.changes.len(), known + 2);
         assert_eq!(record.state.as_ref().unwrap().changed_at, Some(at(12_000)));
+        // Half a second later somebody's edit was put right: two readings apart, nothing else tells.
+        record.read(back(7, 12_500), HOLD_DOWN, at(20_000));
+        assert_eq!(record.changes.len(), known + 3);
     }
 
     #[test]

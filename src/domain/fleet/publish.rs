@@ -2,7 +2,7 @@
 
 use super::names::NameRecord;
 use super::own::OwnService;
-use super::peers::{Peer, RemoteService};
+use super::peers::RemoteService;
 use super::room::{Grants, fine};
 use super::witnesses::Witnesses;
 use super::{Fleet, Output};
@@ -121,26 +121,29 @@ impl Fleet {
         renewed
     }
 
-    /// The stale services, in runs of those that stand alike. Regions are looked up once, not for each of
-    /// a thousand services.
+    /// The stale services, in runs of those that stand alike. One region after the other is walked, since what is
+    /// known of a thousand services there lies side by side.
     fn stale_alike(&mut self, now: Time) -> Vec<Alike> {
         let stale = self.stale.take();
-        let peers: Vec<Option<&Peer>> = self.order.iter().map(|region| self.peers.get(region)).collect();
-        let mut runs: Vec<Alike> = Vec::new();
-        let mut key = Vec::with_capacity(1 + 2 * peers.len());
-        for place in stale {
-            let own = self.services.at(place).map_or(State::Unknown, |service| service.health.state());
-            key.clear();
-            key.push(own as u16);
-            for peer in &peers {
-                let remote = peer.and_then(|peer| peer.services.at(place));
+        let width = 1 + 2 * self.order.len();
+        let mut keys = vec![State::Unknown as u16; stale.len() * width];
+        for (key, place) in keys.chunks_exact_mut(width).zip(&stale) {
+            key[0] = self.services.at(*place).map_or(State::Unknown, |service| service.health.state()) as u16;
+        }
+        for (nth, peer) in self.order.iter().map(|region| self.peers.get(region)).enumerate() {
+            for (key, place) in keys.chunks_exact_mut(width).zip(&stale) {
+                let remote = peer.and_then(|peer| peer.services.at(*place));
                 let share = remote.map_or(0.0, |remote| self.share(remote, now));
-                key.push(remote.map_or(State::Unknown, |remote| remote.health.state()) as u16);
-                key.push((share * SHARES).round() as u16);
+                key[1 + 2 * nth] = remote.map_or(State::Unknown, |remote| remote.health.state()) as u16;
+                // Of a whole number, but for the noise of a division.
+                key[2 + 2 * nth] = (share * SHARES + 0.5) as u16;
             }
+        }
+        let mut runs: Vec<Alike> = Vec::new();
+        for (key, place) in keys.chunks_exact(width).zip(stale) {
             match runs.last_mut() {
                 Some(run) if run.key == key => run.places.push(place),
-                _ => runs.push(Alike { key: key.clone(), places: vec![place] }),
+                _ => runs.push(Alike { key: key.to_vec(), places: vec![place] }),
             }
         }
         runs
@@ -160,8 +163,16 @@ impl Fleet {
 
     /// The share of another region: it grows after a return, and keeps to the room there.
     fn share(&self, remote: &RemoteService, now: Time) -> f64 {
-        let share = stepped(remote.health.share(now, &self.policy.health)) * fine(remote.room.get(now));
-        (share * SHARES).round() / SHARES
+        let returned = remote.health.share(now, &self.policy.health);
+        // Most are all there or not at all, and there are tens of thousands of them.
+        if returned <= 0.0 {
+            return 0.0;
+        }
+        let room = remote.room.get(now);
+        if returned >= 1.0 && room >= 1.0 {
+            return 1.0;
+        }
+        (stepped(returned) * fine(room) * SHARES).round() / SHARES
     }
 
     fn service(&mut self, place: usize, standing: Standing, now: Time) -> Option<ServiceSnapshot> {

@@ -224,6 +224,7 @@ impl World {
             fence: Fence { epoch: "e".to_owned(), generation: Generation::new(self.generation) },
             writer: Some(self.peer()),
             changed_at: Some(Time::from_millis(self.below(1_000_000))),
+            claim: Some(Duration::from_millis(self.below(1_000_000))),
             operator: OperatorState::default(),
             sets,
         };

@@ -58,6 +58,7 @@ impl Case {
                 fence: Fence { epoch: "e".into(), generation: Generation::new(7) },
                 writer: Some(region("b")),
                 changed_at: None,
+                claim: None,
                 operator: OperatorState::default(),
                 sets: home(),
             },
