@@ -307,6 +307,6 @@ fn a_damaged_file_a_foreign_one_and_one_that_was_cut_are_told_apart() {
     assert!(broken[0].ends_with("is damaged: its checksum is another one"), "{broken:?}");
     let mut foreign = whole;
     foreign[8] = 9;
-    assert!(told(&foreign).0.unwrap_err().ends_with("it is of format 9, and this program reads format 4"));
+    assert!(told(&foreign).0.unwrap_err().ends_with("it is of format 9, and this program reads format 5"));
     assert!(told(b"{}").0.unwrap_err().ends_with("it is no journal of proxima"));
 }

@@ -220,11 +220,13 @@ impl World {
             let region = self.peer();
             sets.values_mut().for_each(|set| *set = WeightedSet::only(region.clone()));
         }
+        let writer = Some(self.peer());
+        let changed_at = Time::from_millis(self.below(1_000_000));
         let state = NameState {
             fence: Fence { epoch: "e".to_owned(), generation: Generation::new(self.generation) },
-            writer: Some(self.peer()),
-            changed_at: Some(Time::from_millis(self.below(1_000_000))),
-            claim: Some(Duration::from_millis(self.below(1_000_000))),
+            writer,
+            changed_at: Some(changed_at),
+            claim: Some(changed_at.since(Time::ZERO)),
             operator: OperatorState::default(),
             sets,
         };
