@@ -78,6 +78,24 @@ def of_deploy(part):
     return found[0]
 
 
+def faults_of_steps(text):
+    """Steps that do not say what they cost and how they are undone, and blocks that bash does not understand."""
+    _, *steps = re.split(r"^## (?=\d)", text, flags=re.M)
+    faults = [f"{step.splitlines()[0]}: no word of '{word}'" for step in steps for word in ("cost", "undo") if word not in step.lower()]
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.M | re.S):
+        parsed = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True)
+        faults += [f"{block.splitlines()[0]}: {parsed.stderr}"] if parsed.returncode else []
+    return len(steps), faults
+
+
+class Deploy(unittest.TestCase):
+    def test_every_step_says_what_it_costs_and_how_it_is_undone_and_is_understood_by_bash(self):
+        steps, faults = faults_of_steps((ROOT / "docs/deploy.md").read_text())
+        self.assertEqual((steps, faults), (11, []))
+        _, faults = faults_of_steps("## 1. First\nCosts nothing.\n```sh\nif true\n```\n")
+        self.assertEqual(len(faults), 2, "a step without a way back, and a block that is none")
+
+
 class Runbook(World):
     def test_a_block_without_a_tag_is_noticed_and_one_that_bash_does_not_understand(self):
         for block, why in (("true", "neither"), ("# tested?\ntrue", "neither"), ("# not run there:\ntrue", "neither"),
