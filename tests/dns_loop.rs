@@ -88,7 +88,7 @@ impl Provider {
 
     async fn read(&mut self) -> NameState {
         self.next("a reading", |report| match report {
-            DnsReport::Read { state, .. } => Some(state),
+            DnsReport::Read { state, .. } => Some(*state),
             _ => None,
         })
         .await
@@ -452,7 +452,7 @@ async fn a_failing_reading_reports_nothing_and_recovers_on_our_zone_server() {
     server.bootstrap().await;
     let first = provider
         .next("the first state", |report| match report {
-            DnsReport::Read { state, .. } => Some(state),
+            DnsReport::Read { state, .. } => Some(*state),
             DnsReport::Witness { .. } => None,
             other => panic!("{other:?}"),
         })

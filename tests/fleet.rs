@@ -397,7 +397,7 @@ fn a_change_that_takes_nothing_away_does_not_let_another_regions_evacuation_be_u
             operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
-        edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
     };
     written(&mut edge, 1, "a", &[]);
     written(&mut edge, 2, "b", &[]);

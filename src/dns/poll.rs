@@ -50,7 +50,7 @@ pub async fn names(provider: Arc<Provider>, inputs: mpsc::Sender<Input>) {
             match read {
                 Ok(reading) => {
                     troubles.working(&what);
-                    let read = DnsReport::Read { name: layout.name.clone(), state: reading.state };
+                    let read = DnsReport::Read { name: layout.name.clone(), state: Box::new(reading.state) };
                     if inputs.send(Input::Dns(read)).await.is_err() {
                         return;
                     }

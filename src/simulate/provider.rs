@@ -278,7 +278,7 @@ impl Run<'_> {
         for (index, stored) in reading.names.iter().enumerate().filter(|_| !outdated) {
             let name = self.cast.names[index].name.clone();
             let state = self.name_state(edge, stored);
-            self.report(edge, DnsReport::Read { name, state })?;
+            self.report(edge, DnsReport::Read { name, state: Box::new(state) })?;
         }
         if self.provider(edge).is_some_and(|p| p.nudged) {
             self.read_next(edge);

@@ -348,7 +348,7 @@ impl Run<'_> {
             operator: OperatorState::default(),
             sets,
         };
-        self.edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        self.edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
     }
 }
 

@@ -211,7 +211,7 @@ impl Edge {
             operator: OperatorState::draining(drains.iter().map(|n| region(n))),
             sets,
         };
-        self.tell(Input::Dns(DnsReport::Read { name: name.clone(), state }));
+        self.tell(Input::Dns(DnsReport::Read { name: name.clone(), state: Box::new(state) }));
     }
 
     /// The first plan met a conflict.

@@ -34,7 +34,7 @@ fn operate(edge: &mut Edge, act: OperatorAct) -> Result<(), ActRefusal> {
 fn read(edge: &mut Edge, generation: u64, operator: OperatorState) {
     let fence = Fence { epoch: "e".into(), generation: Generation::new(generation) };
     let state = NameState { fence, writer: None, changed_at: None, claim: None, operator, sets: home() };
-    edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
 }
 
 fn own_state(edge: &Edge) -> State {
@@ -148,7 +148,7 @@ fn an_override_sets_a_rule_aside_for_its_time_and_only_rules_that_may_be() {
         let changed_at = Some(edge.now);
         let claim = Some(edge.now.since(Time::ZERO));
         let state = NameState { fence, writer: None, changed_at, claim, operator, sets: home() };
-        edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
     };
     young(&mut edge, 1);
     edge.second(10, Edge::all_well);

@@ -141,7 +141,7 @@ fn a_writer_whose_clock_is_a_year_ahead_freezes_no_name() {
     let read = |edge: &mut Edge| {
         // Each reading says the same moment, far in the future.
         let state = evacuated(edge, year);
-        edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
     };
     read(&mut edge);
     edge.second(28, Edge::all_well);
@@ -161,7 +161,7 @@ fn a_writer_whose_clock_is_an_hour_behind_cuts_no_hold_down_that_others_watched(
     edge.second(1, Edge::all_well);
     let mut state = evacuated(&edge, Duration::ZERO);
     state.changed_at = Some(edge.now.before(Duration::from_secs(3600)));
-    edge.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+    edge.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
     edge.second(170, Edge::all_well);
     let status = edge.snapshot.as_ref().unwrap().names[&www()].clone();
     assert_eq!((status.refusal, edge.plans.len()), (Some("hold_down"), 0));

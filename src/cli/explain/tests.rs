@@ -290,7 +290,7 @@ impl Case {
                 WeightedSet::from_shares(&shares).unwrap(),
             )]),
         };
-        self.tell(Input::Dns(DnsReport::Read { name: www(), state }));
+        self.tell(Input::Dns(DnsReport::Read { name: www(), state: Box::new(state) }));
         for region in ["ap", "eu", "us"] {
             let (region, witness) = (RegionId::parse(region).unwrap(), Witness::Green);
             self.tell(Input::Dns(DnsReport::Witness { region, witness }));

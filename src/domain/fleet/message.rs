@@ -197,7 +197,7 @@ pub enum OutcomeResult {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DnsReport {
     /// A name's control record and sets, as read.
-    Read { name: DnsName, state: NameState },
+    Read { name: DnsName, state: Box<NameState> },
     /// Records under a name are not what the configuration asks for, weights aside; not empty.
     Drifted { name: DnsName, records: Vec<Drift> },
     /// A plan was accepted by Route 53 and is PENDING.

@@ -212,7 +212,7 @@ impl Fleet {
         match report {
             DnsReport::Read { name, state } => {
                 if let Some(record) = self.names.get_mut(&name) {
-                    record.read(state, self.policy.failover.hold_down, now);
+                    record.read(*state, self.policy.failover.hold_down, now);
                 }
             }
             DnsReport::Drifted { name, records } => {

@@ -230,6 +230,6 @@ impl World {
             operator: OperatorState::default(),
             sets,
         };
-        Input::Dns(DnsReport::Read { name, state })
+        Input::Dns(DnsReport::Read { name, state: Box::new(state) })
     }
 }
