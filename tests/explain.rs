@@ -108,6 +108,63 @@ fn a_running_edge_its_admin_listener_and_its_journal_tell_the_same() {
 }
 
 #[test]
+fn a_name_is_explained_alike_by_all_three_and_by_an_edge_for_its_own_region_only() {
+    // Nobody answers for Route 53: the records are never read, and the name is explained all the same.
+    const NAMES: &str = r#"
+[journal]
+path = "journal"
+[names."www.example.com"]
+form = "simple"
+weights = { here = 1 }
+services = ["web"]
+[dns]
+zone_id = "Z0000000000000EXAMPLE"
+endpoint = "http://127.0.0.1:9"
+"#;
+    let (folder, web) = (Folder::new(), Service::start("web"));
+    let text =
+        single(web.address, NAMES).replace("[regions.here]", "[regions.here]\naddresses = [\"192.0.2.1\"]");
+    let file = folder.write("proxima.toml", &text);
+    let (file, journal) = (file.to_str().unwrap().to_owned(), folder.path().join("journal"));
+    let mut edge = Edge::ready(Path::new(&file));
+    let admin = format!("http://{}", edge.address("admin"));
+    let question = ["--dns", "www.example.com", "--json"];
+    let live = || told(&[&["explain", "--live", &admin], &question[..]].concat());
+    let settled = || {
+        (serde_json::from_str::<Value>(&live()).unwrap()["regions"][0]["votes"]["here"] == "up").then(live)
+    };
+    let live = eventually("the only region votes for itself", settled);
+    let page = get(edge.address("admin"), "/explain?dns=www.example.com");
+    assert_eq!((page.status, page.body), (200, live.clone()));
+
+    let refused = |arguments: &[&str]| {
+        let output = proxima(&[&["explain"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(get(edge.address("admin"), "/explain?dns=no.example.com").status, 404);
+    let unknown = "the configuration has no name `no.example.com`";
+    assert!(refused(&["--config", &file, "--dns", "no.example.com"]).contains(unknown));
+    let other = refused(&["--live", &admin, "--from", "there", "--dns", "www.example.com"]);
+    assert!(other.contains("that edge is in here, not in there: ask an edge there"), "{other}");
+    edge.signal("TERM");
+    assert!(edge.ended().success(), "{}", edge.log());
+    let at_the_end = told(&[&["explain", "--journal", journal.to_str().unwrap()], &question[..]].concat());
+    assert_eq!(at_the_end, live);
+}
+
+#[test]
+fn a_configuration_is_asked_for_any_of_its_regions() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/proxima.toml");
+    let own = |from: &[&str]| {
+        let told =
+            told(&[&["explain", "--path", "/", "--json", "--config", file.to_str().unwrap()], from].concat());
+        serde_json::from_str::<Value>(&told).unwrap()["own"].clone()
+    };
+    assert_eq!((own(&[]), own(&["--from", "us-east-1"])), ("eu-west-1".into(), "us-east-1".into()));
+}
+
+#[test]
 fn who_has_read_enough_of_an_answer_breaks_nothing() {
     let web = Service::start("web");
     let folder = Folder::new();
@@ -163,7 +220,7 @@ fn a_journal_answers_for_each_moment_of_it_and_for_none_before() {
 }
 
 #[test]
-fn a_journal_that_says_otherwise_fails_the_replay_with_the_record_and_both_words() {
+fn what_is_no_journal_of_this_build_is_refused_with_what_it_is() {
     let (folder, web) = (Folder::new(), Service::start("web"));
     let file = folder.write("proxima.toml", &single(web.address, "[journal]\npath = \"journal\"\n"));
     let mut edge = Edge::ready(&file);
