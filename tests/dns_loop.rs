@@ -152,7 +152,10 @@ async fn in_act_mode_a_plan_is_written_and_followed_on_ministack() {
 
 async fn acts(server: Server) {
     server.bootstrap().await;
-    let mut provider = Provider::start(&server, server.config("us-east-1"));
+    let (front, watched) = fronted(&server).await;
+    // It is slow to be INSYNC: asked again until it is.
+    (0..3).for_each(|_| front.next(For::Progress, Fate::StayPending));
+    let mut provider = Provider::start(&watched, watched.config("us-east-1"));
     assert_eq!(provider.read().await.fence.generation.get(), 1);
     provider.plans.send(a_plan(&server).await).await.unwrap();
     let submitted = provider.next("submitted", |report| match report {
@@ -179,6 +182,8 @@ async fn acts(server: Server) {
             .await;
     }
     assert_eq!(insync, Some(2));
+    let asked = front.seen().iter().filter(|line| For::of(line) == Some(For::Progress)).count();
+    assert!(asked >= 4, "INSYNC after {asked} questions, of which three were answered PENDING");
     let entry = EntryId::parse("eu-west-1").unwrap();
     assert_eq!(state.unwrap().sets[&entry], set(&[("eu-west-1", 75), ("us-east-1", 25)]));
     let weight = |region: &str, weight: u8| {

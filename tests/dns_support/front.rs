@@ -56,7 +56,7 @@ pub enum For {
 
 impl For {
     /// By the first line of a request.
-    fn of(first: &str) -> Option<Self> {
+    pub fn of(first: &str) -> Option<Self> {
         match (first.starts_with("POST"), first) {
             (true, path) if path.contains("/rrset") => Some(Self::Changes),
             (false, path) if path.contains("/rrset") => Some(Self::Listings),
