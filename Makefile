@@ -65,8 +65,9 @@ test-image: setup-image ## The same with a binary that is there already: target/
 	scripts/image.sh --prebuilt $(firstword $(wildcard target/release/proxima target/debug/proxima) target/release/proxima)
 
 # The binary as it is shipped: no embedded world, the release profile.
-bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute); target/bench/report.json
+bench: setup-bench ## Proxima beside nginx, haproxy and bare Pingora (ARGS=--quick: a minute), then what a decision costs; target/bench/report.json
 	$(CARGO) bench --locked --no-default-features --bench edge -- $(ARGS)
+	$(CARGO) bench --locked --no-default-features --bench decide
 
 lint: setup-lint ## Format, clippy, docs, the production build, dependencies, shell scripts
 	scripts/lint.sh
