@@ -109,6 +109,26 @@ ASKED = [
     ("bucket", {}, [], False),
 ]
 
+# case, edits of its TOML, whether pods are replaced for it (the others take it up as they run).
+REPLACED = [
+    ("minimal", [("[[routes]]", '[[routes]]\npath = "/web"')], False),
+    ("minimal", [("0.0.0.0:8080", "0.0.0.0:8081")], True),
+    ("minimal", [("[admin]", '[journal]\npath = "/tmp/journal"\n\n[admin]')], True),
+    ("aws", [("[[routes]]", '[[routes]]\npath = "/web"')], True),
+    ("bucket", [("0.0.0.0:9901", "0.0.0.0:9902")], True),
+]
+
+# case, changes of its values, edits of its TOML, what the hook's job says; nothing: it lets the upgrade go on.
+HOOKS = [
+    ("minimal", {}, [], None),
+    ("instance", {}, [], None),
+    ("minimal", {}, [('service = "web"', 'service = "wob"')], "there is no service `wob`"),
+    ("minimal", {"region": "eu-west-1"}, [("[regions.eu-west-1]", "[regions.eu-west-2]")], "eu-west-1"),
+    # What the configuration names is not there: the secret lacks it.
+    ("aws", {"check": {"files": "always"}}, [], "/etc/proxima-tls"),
+    ("aws", {"check": {"files": "never"}}, [], None),
+]
+
 # `check.files`, whether it is an upgrade, whether the job then reads the files that the configuration names.
 FILES = [("upgrade", False, False), ("upgrade", True, True), ("always", False, True), ("always", True, True), ("never", False, False), ("never", True, False)]
 
@@ -158,14 +178,21 @@ def edited(values, edits):
     return values
 
 
+def rendered(chart, values, upgrade):
+    return chart.render(values, name="proxima", namespace="proxima", is_install=not upgrade, is_upgrade=upgrade)
+
+
+def notes(chart, values, upgrade=False):
+    """What people are told at the end."""
+    [text] = [text for path, text in rendered(chart, values, upgrade).items() if path.endswith("NOTES.txt")]
+    return text.strip() + "\n"
+
+
 def render(chart, values, upgrade=False):
     """The manifests in one text, in the order of their files, without NOTES and empty ones."""
-    files = chart.render(values, name="proxima", namespace="proxima", is_install=not upgrade, is_upgrade=upgrade)
     parts = []
-    for path, text in sorted(files.items()):
-        if path.endswith("NOTES.txt"):
-            assert "rollout status" in text, "NOTES.txt says how to go on"
-        elif text.strip():
+    for path, text in sorted(rendered(chart, values, upgrade).items()):
+        if not path.endswith("NOTES.txt") and text.strip():
             body = text.strip().removeprefix("---").strip()
             parts.append(f"---\n# Source: {path}\n{body}\n")
     return "".join(parts)
@@ -291,6 +318,58 @@ def files_read(chart):
     return problems
 
 
+def replaced(chart):
+    """Pods are replaced for what only a start takes up, and for nothing else."""
+    problems = []
+    for case, edits, are in REPLACED:
+        values = values_of(case)
+        sums = []
+        for text in (render(chart, values), render(chart, edited(values, edits))):
+            [edge] = [one for one in documents(text) if one["kind"] == "DaemonSet"]
+            sums.append(json.dumps(edge["spec"]["template"], sort_keys=True))
+        if (sums[0] != sums[1]) != are:
+            problems.append(f"{case} with {edits}: pods are {'not ' if are else ''}replaced")
+    return problems
+
+
+def namespaces(chart):
+    """One right to read endpoints for each namespace that services are in, however many of them are in it."""
+    more = "".join(f'[services.{name}]\nkubernetes = "{name}/{name}:http"\n\n' for name in ("api", "mail"))
+    more += '[services.more]\nkubernetes = "shop/more:http"\n\n[kubernetes]'
+    text = render(chart, edited(values_of("aws"), [("[kubernetes]", more)]))
+    problems = []
+    for kind in ("Role", "RoleBinding"):
+        found = sorted(one["metadata"]["namespace"] for one in documents(text) if one["kind"] == kind and one["metadata"]["name"].endswith("-endpoints"))
+        if found != ["api", "mail", "shop"]:
+            problems.append(f"services in shop, api and mail: {kind} in {found}")
+    return problems
+
+
+def hooks(chart, proxima):
+    """The hook's job, run as it is rendered: what it reads is that of its own ConfigMap."""
+    problems = []
+    for case, changes, edits, said in HOOKS:
+        values = merged(values_of(case), changes)
+        # Behind the chart's back, which refuses some of it as well.
+        text = render(chart, values)
+        job = container(text, "Job")
+        [config] = [one for one in documents(text) if one["kind"] == "ConfigMap" and one["metadata"]["name"].endswith("-check")]
+        [(name, toml)] = config["data"].items()
+        for old, new in edits:
+            assert old in toml, old
+            toml = toml.replace(old, new, 1)
+        [mounted] = [one["mountPath"] for one in job["volumeMounts"] if one["name"] == "config"]
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / name).write_text(toml)
+            arguments = [one.replace(mounted, folder) for one in job["args"]]
+            environment = {one["name"]: one.get("value", "") for one in job["env"]}
+            run = subprocess.run([proxima, *arguments], env=environment, capture_output=True, text=True, check=False)
+        told = run.stdout + run.stderr
+        if (run.returncode == 0) != (said is None) or (said or "") not in told:
+            problems.append(f"{case} with {changes} {edits}: the hook should say {said!r}, ended with {run.returncode} and said: {told}")
+    return problems
+
+
 def configuration(case, proxima):
     """The TOML of the case is one that the binary takes."""
     command = [proxima, "check", HERE / "cases" / case / "proxima.toml"]
@@ -350,8 +429,11 @@ def main():
             problems += golden(f"{case}.yaml", texts[case], arguments.bless) + lint(case, values) + validate(case, texts[case]) + foreign(case, texts[case])
             if upgrade != texts[case]:
                 problems += validate(f"{case}, upgraded", upgrade)
+            problems += golden(f"{case}.notes.txt", notes(chart, values), arguments.bless)
             problems += golden(f"{case}.upgrade.diff", difference(texts[case], upgrade), arguments.bless)
             problems += configuration(case, arguments.proxima) if arguments.proxima else []
+        problems += hooks(chart, arguments.proxima) if arguments.proxima else []
+        problems += replaced(chart) + namespaces(chart)
         problems += refusals(chart, REFUSALS) + asked(chart) + job_network(chart) + files_read(chart)
     problems += refused_foreign(texts["aws"])
     with tempfile.TemporaryDirectory() as folder:
