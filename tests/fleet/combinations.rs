@@ -1,4 +1,4 @@
-//! Every pair of conditions, in worlds of one to five regions: what edge `a` concludes and does.
+//! Every pair of conditions in worlds of one to five regions, and every three of them: what edge `a` concludes and does.
 //!
 //! The expected outcome is that of docs/failover.md, "When several things are wrong at once": each condition
 //! takes away a vote, a word or a reading, and the verdict table is read with what is left.
@@ -202,6 +202,7 @@ impl World {
         let shown = |why| verdicts.values().any(|verdict| *verdict == Verdict::Undecided(why));
         let (moved, refusal) = match (self.fate, on_target) {
             (_, Verdict::Down) => (up, (!up).then_some("min_live")),
+            _ if self.goes_home_early() => (true, None),
             (Fate::Returning, Verdict::Up) => (true, None),
             _ if shown(Undecided::Disagreement) => (false, Some("disagreement")),
             _ if shown(Undecided::NoMajority) => (false, Some("no_majority")),
@@ -209,6 +210,14 @@ impl World {
             _ => (false, None),
         };
         Outcome { verdicts, moved, refusal }
+    }
+
+    /// The only three that say more than each of them: an edge that has just started cannot tell that the first view
+    /// of a region is an old one, nor that the last writer's clock is, and takes one step by them before it does.
+    fn goes_home_early(&self) -> bool {
+        let old = self.has(self.target(), Replays) || self.has(self.target(), StandsStill);
+        let long_ago = self.ahead_ms() < -(HOLD_DOWN.as_millis() as i64);
+        self.fate == Fate::Returning && old && long_ago && self.conditions.contains(&OwnRestart)
     }
 
     /// Until when the last change holds a return back: it counts as its writer says, but not from before
@@ -384,22 +393,42 @@ fn run(world: &World) -> (Outcome, Option<Time>, [Time; 2]) {
     (outcome, run.first_plan, [held_until, held_until.max(awake) + POLL + Duration::from_millis(500)])
 }
 
-/// All worlds of so many regions in which at most two things are wrong.
-fn worlds(regions: usize) -> Vec<World> {
+const FATES: [Fate; 6] = [Fate::Well, Fate::Red, Fate::Returning, Fate::Dead, Fate::Silent, Fate::Sick];
+
+/// So many conditions, in every way.
+fn sets(size: usize) -> Vec<Vec<Condition>> {
     let all = conditions();
-    let pairs = all.iter().enumerate().flat_map(|(n, one)| all[n + 1..].iter().map(|two| vec![*one, *two]));
-    let sets: Vec<Vec<Condition>> =
-        std::iter::once(Vec::new()).chain(all.iter().map(|c| vec![*c])).chain(pairs).collect();
-    let fates = [Fate::Well, Fate::Dead, Fate::Silent, Fate::Sick, Fate::Red, Fate::Returning];
-    let of =
-        |fate| sets.iter().map(move |conditions| World { regions, fate, conditions: conditions.clone() });
-    fates.into_iter().flat_map(of).collect()
+    let mut sets = vec![Vec::new()];
+    for _ in 0..size {
+        let later = |set: &Vec<Condition>| {
+            set.last().and_then(|last| all.iter().position(|c| c == last)).map_or(0, |n| n + 1)
+        };
+        let longer = |set: &Vec<Condition>| {
+            let with = |one: &Condition| set.iter().chain([one]).copied().collect();
+            all[later(set)..].iter().map(with).collect::<Vec<Vec<_>>>()
+        };
+        sets = sets.iter().flat_map(longer).collect();
+    }
+    sets
 }
 
-/// Runs all of them; returns the refusals that were seen.
+/// Runs worlds of so many regions; returns the refusals that were seen.
 fn all_have_the_documented_outcome(regions: usize) -> BTreeSet<&'static str> {
+    let at_most_two = [sets(0), sets(1), sets(2)].concat();
+    have_the_documented_outcome(regions, &FATES, &at_most_two)
+}
+
+fn have_the_documented_outcome(
+    regions: usize,
+    fates: &[Fate],
+    sets: &[Vec<Condition>],
+) -> BTreeSet<&'static str> {
     let mut seen = BTreeSet::new();
-    for world in worlds(regions) {
+    let of = |fate: &Fate| {
+        let fate = *fate;
+        sets.iter().map(move |conditions| World { regions, fate, conditions: conditions.clone() })
+    };
+    for world in fates.iter().flat_map(of) {
         let (outcome, first_plan, [from, to]) = run(&world);
         let World { fate, conditions, .. } = &world;
         let row = format!("{regions} regions, {fate:?}, {conditions:?}");
@@ -447,4 +476,23 @@ fn every_pair_of_conditions_among_four_regions_has_its_outcome() {
 fn every_pair_of_conditions_among_five_regions_has_its_outcome() {
     let seen = all_have_the_documented_outcome(5);
     assert_eq!(Vec::from_iter(seen), ["disagreement", "no_evidence"] as [&str; 2]);
+}
+
+#[test]
+fn every_three_conditions_have_their_outcome_while_one_of_three_regions_is_ill() {
+    have_the_documented_outcome(3, &FATES[3..], &sets(3));
+}
+
+#[test]
+fn every_three_conditions_have_their_outcome_while_one_of_three_regions_is_well_red_or_comes_back() {
+    have_the_documented_outcome(3, &FATES[..3], &sets(3));
+}
+
+/// Of three regions all are above; these are some of the others, for the time that they take.
+#[test]
+fn every_thirteenth_three_conditions_have_their_outcome_among_two_four_and_five_regions() {
+    let some: Vec<_> = sets(3).into_iter().step_by(13).collect();
+    for regions in [2, 4, 5] {
+        have_the_documented_outcome(regions, &FATES, &some);
+    }
 }
