@@ -62,6 +62,38 @@ run "only_proximas_service_account_of_this_cluster_gets_its_role" {
   }
 }
 
+run "a_cluster_has_what_the_chart_takes_for_granted" {
+  assert {
+    condition = toset(concat([aws_eks_addon.identity.addon_name, aws_eks_addon.coredns.addon_name],
+    [for addon in aws_eks_addon.first : addon.addon_name])) == toset(["eks-pod-identity-agent", "kube-proxy", "vpc-cni", "coredns"])
+    error_message = "pods get no roles, no network or no names"
+  }
+  assert {
+    condition     = jsondecode(aws_eks_addon.first["vpc-cni"].configuration_values).enableNetworkPolicy == "true"
+    error_message = "nobody enforces the chart's NetworkPolicy"
+  }
+  assert {
+    condition = (aws_eks_pod_identity_association.this["balancer"].namespace == "kube-system"
+    && aws_eks_pod_identity_association.this["balancer"].service_account == "aws-load-balancer-controller")
+    error_message = "the load balancer's controller gets no role"
+  }
+}
+
+run "the_load_balancers_controller_changes_only_what_carries_this_clusters_tag" {
+  assert {
+    # What is new carries no tag yet; reading takes none.
+    condition = alltrue([for statement in data.aws_iam_policy_document.balancer.statement :
+      anytrue([for condition in statement.condition : condition.values == tolist(["proxima-eu-west-1"])])
+    if !contains(["Look", "ServiceRole", "MakeGroups", "TagNewListeners"], statement.sid)])
+    error_message = "it could change load balancers or security groups of others"
+  }
+  assert {
+    condition = alltrue(flatten([for statement in data.aws_iam_policy_document.balancer.statement :
+    [for action in statement.actions : strcontains(action, ":Describe")] if statement.sid == "Look"]))
+    error_message = "more than reading is allowed everywhere"
+  }
+}
+
 run "nodes_have_no_rights_that_a_pod_could_borrow" {
   assert {
     condition     = aws_launch_template.node.metadata_options[0].http_tokens == "required" && aws_launch_template.node.metadata_options[0].http_put_response_hop_limit == 1
