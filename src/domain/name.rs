@@ -32,7 +32,7 @@ struct Text {
 }
 
 impl Text {
-    const INLINE: usize = size_of::<u128>();
+    const INLINE: usize = u128::BITS as usize / 8;
 
     fn new(text: &str) -> Self {
         let mut begins = [0; Self::INLINE];
