@@ -113,7 +113,7 @@ ASKED = [
 REPLACED = [
     ("minimal", [("[[routes]]", '[[routes]]\npath = "/web"')], False),
     ("minimal", [("0.0.0.0:8080", "0.0.0.0:8081")], True),
-    ("minimal", [("[admin]", '[journal]\npath = "/tmp/journal"\n\n[admin]')], True),
+    ("minimal", [("[admin]", '[journal]\npath = "/var/lib/proxima/journal"\n\n[admin]')], True),
     ("aws", [("[[routes]]", '[[routes]]\npath = "/web"')], True),
     ("bucket", [("0.0.0.0:9901", "0.0.0.0:9902")], True),
 ]
