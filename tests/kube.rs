@@ -6,8 +6,12 @@
 
 mod run_support;
 
+#[path = "kube/chart.rs"]
+mod chart;
 #[path = "kube/cluster.rs"]
 mod cluster;
+#[path = "kube/incluster.rs"]
+mod incluster;
 #[path = "kube/load.rs"]
 mod load;
 #[path = "kube/outage.rs"]

@@ -149,6 +149,11 @@ impl Cluster {
         panic!("the API server does not start:\n{}", &log[log.len().saturating_sub(4000)..]);
     }
 
+    /// Where the API listens, at 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub fn signal_api(&self, signal: &Signal) {
         let mut api = self.api.lock().unwrap();
         let child = api.as_mut().unwrap();

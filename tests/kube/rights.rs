@@ -1,5 +1,6 @@
-//! The chart's objects at a real API server: it takes them, and the rights are enough and no more.
+//! The rights that the chart gives, at a real API server: enough and no more.
 
+use crate::chart::install;
 use crate::cluster::{Cluster, dynamic};
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, loopback};
@@ -11,69 +12,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// The chart as it is rendered for a configuration with `[kubernetes]`; `make chart` keeps it so.
-const CASE: &str = "deploy/helm/golden/aws.yaml";
-
-/// Objects that the chart makes: kind, namespace, name, and their text.
-fn objects() -> Vec<(String, String, String, String)> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(CASE)).unwrap();
-    let field = |object: &str, key: &str| {
-        let found = object.lines().find_map(|line| line.strip_prefix(key));
-        found.map(|value| value.trim().trim_matches('"').to_owned()).unwrap_or_default()
-    };
-    let documents = text.split("\n---\n").map(|object| object.trim_start_matches("---\n").to_owned());
-    documents
-        .map(|object| {
-            let (kind, name) = (field(&object, "kind: "), field(&object, "  name: "));
-            (kind, field(&object, "  namespace: "), name, object)
-        })
-        .collect()
-}
-
-/// Applies the chart's objects, server-side, as their text is.
-async fn install(cluster: &Cluster) {
-    for namespace in ["proxima", "shop"] {
-        cluster.namespace(namespace).await;
-    }
-    // What a controller would make.
-    let metadata = json!({ "name": "default", "namespace": "proxima" });
-    cluster.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
-    let client = cluster.client().await;
-    let (mut taken, mut unknown) = (0, 0);
-    for (kind, namespace, name, text) in objects() {
-        let version = text.lines().find_map(|line| line.strip_prefix("apiVersion: ")).unwrap();
-        let api = dynamic(client.clone(), version, &kind, (!namespace.is_empty()).then_some(&namespace));
-        let path = format!("{}/{name}?fieldManager=helm&force=true", api.resource_url());
-        let request = http::Request::patch(path).header("content-type", "application/apply-patch+yaml");
-        let applied = client.request_text(request.body(text.clone().into_bytes()).unwrap()).await;
-        match applied {
-            Ok(_) => taken += 1,
-            Err(kube::Error::Api(status)) if status.code == 404 && kind == "PodMonitor" => {
-                println!("not here: {kind} {name}, of the Prometheus operator");
-                unknown += 1;
-            }
-            // A server of before; it drops what it does not know from what is made whole.
-            Err(kube::Error::Api(status)) if status.message.contains("field not declared in schema") => {
-                println!("{kind} {name} is taken without what this server does not know: {}", status.message);
-                let request =
-                    http::Request::post(api.resource_url()).header("content-type", "application/yaml");
-                // A surge is one of those things; without it nothing would be left of the strategy.
-                let text = text.replace("      maxUnavailable: 0\n", "      maxUnavailable: 1\n");
-                let made = client.request_text(request.body(text.clone().into_bytes()).unwrap()).await;
-                made.unwrap_or_else(|error| panic!("{kind} {name}: {error}\n{text}"));
-                unknown += 1;
-            }
-            Err(error) => panic!("{kind} {name}: {error}\n{text}"),
-        }
-    }
-    println!(
-        "{taken} objects of the chart are applied as they are, {unknown} have more than the server knows"
-    );
-    assert!(taken >= 10, "only {taken}");
-}
-
 /// A token of the chart's service account.
-async fn token(cluster: &Cluster) -> String {
+pub async fn token(cluster: &Cluster) -> String {
     let path = "/api/v1/namespaces/proxima/serviceaccounts/proxima/token";
     let body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
     let request = http::Request::post(path).header("content-type", "application/json");
@@ -137,7 +77,7 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
     tokio::task::block_in_place(|| edge.until_metric("proxima_lease_held", 1.0));
     // It is made, read and written.
     tokio::task::block_in_place(|| edge.until_metric(&asked("written"), 3.0));
-    let (code, told) = doctor(&folder);
+    let (code, told) = doctor(doctor_command(&folder.path().join("edge.toml")));
     assert!(code == Some(0) && told["watch endpointslices in shop"] == "ok", "{told}");
     // A call that is denied fails this, though the edge goes on without it.
     assert_eq!(metric(&asked("denied")), 0.0, "{}", edge.log());
@@ -174,7 +114,7 @@ async fn the_chart_installs_and_its_rights_are_enough_and_no_more() {
 }
 
 /// One region of one pod, which asks for the Lease of the chart.
-fn with_lease(folder: &Folder, kubeconfig: &Path) -> String {
+pub fn with_lease(folder: &Folder, kubeconfig: &Path) -> String {
     let own = loopback();
     Authority::new().sign(folder, "here", "peer.here.test");
     region(kubeconfig, &[("web", "shop/web:http", "/")], "zone-a")
@@ -214,17 +154,22 @@ async fn an_edge_without_the_rights_says_which_it_lacks_and_goes_on_when_it_gets
     let log = edge.log();
     assert!(log.contains("cannot list resource") && log.contains("endpointslices"), "{log}");
     assert_eq!(log.matches("waiting for the Kubernetes API").count(), 1, "told once:\n{log}");
-    let (code, told) = doctor(&folder);
+    let (code, told) = doctor(doctor_command(&folder.path().join("edge.toml")));
     assert!(code == Some(1) && told["list endpointslices in shop"] == "failed", "{told}");
     install(&cluster).await;
     until_used(&edge, "web", &[origin.address]);
 }
 
-/// What `proxima doctor` finds, by what it looked at: its exit code, and each state.
-fn doctor(folder: &Folder) -> (Option<i32>, Value) {
+/// `proxima doctor` of a file.
+pub fn doctor_command(file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxima"));
-    let file = folder.path().join("edge.toml");
-    let done = command.args(["doctor", "--json", "--config"]).arg(file).output().unwrap();
+    command.args(["doctor", "--json", "--config"]).arg(file);
+    command
+}
+
+/// What `proxima doctor` finds, by what it looked at: its exit code, and each state.
+pub fn doctor(mut command: Command) -> (Option<i32>, Value) {
+    let done = command.output().unwrap();
     let told: Value = serde_json::from_slice(&done.stdout).unwrap();
     let findings = told["findings"].as_array().unwrap().iter();
     let states =

@@ -258,7 +258,8 @@ pub fn send(address: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A service: `/slow` sends half of its answer and waits for `release`, everything else is its name.
+/// A service: `/slow` sends half of its answer and waits for `release`, `/echo` sends back what comes, everything else is
+/// its name.
 pub struct Service {
     pub address: SocketAddr,
     held: Arc<(Mutex<bool>, Condvar)>,
@@ -319,7 +320,12 @@ fn answer(
         stream.write_all(switch.as_bytes()).ok()?;
         return std::io::copy(&mut stream.try_clone().ok()?, &mut stream).ok().map(drop);
     }
-    if !head.starts_with(b"GET /slow") {
+    // What was sent with it is taken first: an answer before that could end the request with its body unsent.
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.map_or(Ok(0), |length| length.trim().parse()).ok()?;
+    std::io::copy(&mut Read::by_ref(&mut stream).take(length), &mut std::io::sink()).ok()?;
+    if !head.starts_with("get /slow") {
         let length = name.len();
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{name}");
         return stream.write_all(text.as_bytes()).ok();
