@@ -45,7 +45,7 @@ conformance: setup-conformance ## What the traffic plane holds, shown by real pe
 # The binary as the tests build it, so that nothing is built twice after `make test`. Its ministack is that of setup-aws.
 test-aws: export PROXIMA_REQUIRE_TOOLS := 1
 test-aws: export PROXIMA_MINISTACK ?= $(CURDIR)/target/aws/bin/ministack
-test-aws: setup-aws ## Credentials, rights, buckets, Terraform and the runbook's commands, against stand-ins for AWS
+test-aws: setup-aws setup-chart ## Credentials, rights, buckets, Terraform and the runbook's commands, against stand-ins for AWS
 	$(CARGO) test --locked --test aws_run
 	scripts/test-aws.sh
 

@@ -65,10 +65,18 @@ valid() {
     local module
     for module in "${modules[@]}"; do (cd "$work/$module" && terraform validate -no-color) || return 1; done
 }
+# Says what people read of it, and keeps the outputs of every run of the example.
 claims() {
     local module
-    for module in "${modules[@]}"; do (cd "$work/$module" && terraform test -no-color) || return 1; done
+    for module in "${modules[@]}"; do
+        (cd "$work/$module" && terraform test -json -verbose) >"$work/$(basename "$module").jsonl" || {
+            (cd "$work/$module" && terraform test -no-color)
+            return 1
+        }
+        "$python" -c 'import json, sys; print(json.loads(sys.stdin.readlines()[-1])["@message"])' <"$work/$(basename "$module").jsonl"
+    done
 }
+through_the_chart() { target/chart/bin/python deploy/helm/terraform.py "$work/three-regions.jsonl"; }
 
 # A skip without a reason would be silence.
 scanned() {
@@ -119,6 +127,11 @@ if ready_terraform; then
     stage "terraform validate" valid
     stage "terraform test" claims
     stage "the example's configuration" configuration
+    if [ -x target/chart/bin/python ]; then
+        stage "the example's values through the chart" through_the_chart
+    else
+        skip "target/chart is missing (scripts/setup.sh chart says why): the values that Terraform writes do not go through the chart"
+    fi
 fi
 stage "checkov" scanned
 stage "IAM, global module, runbook" against_stand_ins

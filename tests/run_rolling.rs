@@ -1,8 +1,9 @@
 //! A rolling update behind a load balancer that goes by `/ready` costs no request.
 //!
-//! As the chart does it: a new process is ready before an old one gets SIGTERM (`maxSurge: 1`). The balancer does as
-//! an NLB with IP targets: it asks each target again and again, needs some failures in a row to take it out and
-//! some good answers to take it in, and leaves the connections alone that it has.
+//! As the chart does it: a new process is ready before an old one gets SIGTERM (`maxSurge: 1`), or takes the address
+//! that an old one has left (`maxUnavailable: 1`, where pods have the node's ports). The balancer does as an NLB: it
+//! asks each target again and again, needs some failures in a row to take it out and some good answers to take it in,
+//! and leaves the connections alone that it has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod run_support;
@@ -13,7 +14,7 @@ mod origin;
 
 use origin::{Origin, Way};
 use run_support::client::{Client, until_goaway};
-use run_support::{Edge, Folder, eventually, get, single};
+use run_support::{Edge, Folder, eventually, get, loopback, single};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -61,11 +62,14 @@ impl Balancer {
         Self { address, targets, tasks: vec![accepting, looking] }
     }
 
-    /// Knows of one more, and waits until that one gets connections.
+    /// Knows of one more, or of one anew at an address that it knows, and waits until that one gets connections.
     fn add(&self, edge: &Edge) {
         let (http, admin) = (edge.address("http"), edge.address("admin"));
-        let target = Target { http, admin, against: 0, healthy: false, connections: 0 };
-        self.targets.lock().unwrap().push(target);
+        {
+            let mut targets = self.targets.lock().unwrap();
+            targets.retain(|target| target.http != http);
+            targets.push(Target { http, admin, against: 0, healthy: false, connections: 0 });
+        }
         block_in_place(|| eventually("the new target is taken in", || self.is_healthy(http).then_some(())));
     }
 
@@ -193,34 +197,58 @@ async fn http2(at: SocketAddr, stop: Arc<AtomicBool>, served: Served) -> Vec<Str
     failed
 }
 
+/// What is there first.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    /// A new process, at addresses of its own.
+    New,
+    /// Nothing: the old process has gone, and the new one takes its addresses.
+    Gone,
+}
+
 /// Replaces every process once under load; what failed, and how much was served.
-async fn update(notice: &str) -> (Vec<String>, [usize; 3]) {
+async fn update(first: First, notice: &str) -> (Vec<String>, [usize; 3]) {
     let (folder, origin) = (Folder::new(), Origin::start(Way::Well).await);
     let text = single(origin.address, "")
         .replace("health.path = \"/\"", "health.path = \"/health\"")
         .replace("drain_notice = \"300ms\"", &format!("drain_notice = \"{notice}\""));
-    let file = folder.write("proxima.toml", &text);
-    let start = || {
-        let edge = block_in_place(|| Edge::ready(&file));
+    let file = |n: usize| {
+        let mut text = text.clone();
+        if first == First::Gone {
+            let own = loopback();
+            text = text.replacen("127.0.0.1:0", &format!("{own}:8080"), 1);
+            text = text.replacen("127.0.0.1:0", &format!("{own}:9901"), 1);
+        }
+        folder.write(&format!("{n}.toml"), &text)
+    };
+    let files: Vec<_> = (0..EDGES).map(file).collect();
+    let start = |n: usize| {
+        let edge = block_in_place(|| Edge::ready(&files[n]));
         block_in_place(|| run_support::until_status(&edge, "/", 200));
         edge
     };
     let balancer = Balancer::start().await;
-    let mut edges: Vec<Edge> = (0..EDGES).map(|_| start()).collect();
+    let mut edges: Vec<Edge> = (0..EDGES).map(start).collect();
     edges.iter().for_each(|edge| balancer.add(edge));
     let load = Load::on(balancer.address);
     load.go_on();
-    for _ in 0..EDGES {
-        let new = start();
-        balancer.add(&new);
-        let mut old = edges.remove(0);
-        edges.push(new);
-        load.go_on();
+    for (n, old) in edges.iter_mut().enumerate() {
+        let mut new = None;
+        if first == First::New {
+            balancer.add(new.insert(start(n)));
+            load.go_on();
+        }
         old.signal("TERM");
         assert_eq!(block_in_place(|| old.ended()).code(), Some(0));
         let gone = || (!balancer.is_healthy(old.address("http"))).then_some(());
         block_in_place(|| eventually("a process that has ended is out", gone));
         load.go_on();
+        if first == First::Gone {
+            balancer.add(new.insert(start(n)));
+            load.go_on();
+        }
+        // It serves until the end.
+        *old = new.unwrap();
     }
     let served = load.served();
     let failed = load.end().await;
@@ -233,18 +261,27 @@ async fn update(notice: &str) -> (Vec<String>, [usize; 3]) {
 /// One at a time: they share what this machine can do.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_update_fails_no_request() {
+async fn fails_no_request(first: First) {
     let _alone = ALONE.lock().await;
-    let (failed, served) = update("2s").await;
+    let (failed, served) = update(first, "2s").await;
     eprintln!("{} of {served:?} failed (HTTP/1.1 kept and fresh, HTTP/2)", failed.len());
     assert!(failed.is_empty(), "{} of {served:?}: {:?}", failed.len(), &failed[..failed.len().min(10)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_update_fails_no_request() {
+    fails_no_request(First::New).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_update_of_pods_that_have_the_nodes_ports_fails_no_request() {
+    fails_no_request(First::Gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_ends_before_the_balancer_looks_loses_requests_which_this_load_sees() {
     let _alone = ALONE.lock().await;
-    let (failed, served) = update("0s").await;
+    let (failed, served) = update(First::New, "0s").await;
     eprintln!("{} of {served:?} failed", failed.len());
     assert!(!failed.is_empty(), "of {served:?}");
 }
