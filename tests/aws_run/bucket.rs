@@ -34,8 +34,16 @@ impl Bucket {
     }
 
     fn put(&self, text: &str) {
-        let put = self.world.signed("s3", ("PUT", PATH), &[], text.as_bytes());
+        self.put_with(&[], text);
+    }
+
+    /// With headers; which version it is, in a bucket that keeps them.
+    fn put_with(&self, headers: &[(&str, &str)], text: &str) -> Option<String> {
+        let put = self.world.signed("s3", ("PUT", PATH), headers, text.as_bytes());
         assert_eq!(put.status, 200, "{}", put.text);
+        let lines = put.text.lines().filter_map(|line| line.split_once(": "));
+        let mut named = lines.filter(|(name, _)| name.eq_ignore_ascii_case("x-amz-version-id"));
+        named.next().map(|(_, version)| version.to_owned())
     }
 
     /// A configuration that leads to one of the services.
@@ -102,6 +110,47 @@ async fn new_versions_are_followed_bad_ones_refused_and_a_deleted_one_changes_no
     bucket.put(&bucket.leading_to(0));
     until_served(&edge, "/", "one");
     bucket.until_kept(&bucket.leading_to(0));
+}
+
+/// As docs/aws.md says it: what is in force has a name, and the way back is a copy of what was before.
+#[tokio::test]
+async fn versions_are_told_by_name_and_the_one_before_is_put_in_place_again() {
+    let Some(bucket) = Bucket::new().await else { return };
+    let kept = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                <Status>Enabled</Status></VersioningConfiguration>";
+    let made = bucket.world.signed("s3", ("PUT", "/proxima-config?versioning="), &[], kept.as_bytes());
+    assert_eq!(made.status, 200, "{}", made.text);
+    let first = bucket.put_with(&[], &bucket.leading_to(0)).expect("a version has a name");
+    let edge = bucket.edge();
+    // What the log says to be in force, the last time.
+    let told = || {
+        let log = edge.log();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let in_force =
+            |event: &serde_json::Value| event["message"].as_str().is_some_and(|m| m.starts_with("in force:"));
+        events.filter(in_force).last().map(|event| event["version"].as_str().unwrap_or_default().to_owned())
+    };
+    let until_in_force =
+        |version: &str| eventually("the version is in force", || (told()? == version).then_some(()));
+    until_served(&edge, "/", "one");
+    until_in_force(&first);
+    let second = bucket.put_with(&[], &bucket.leading_to(1)).unwrap();
+    until_served(&edge, "/", "two");
+    until_in_force(&second);
+
+    let before = format!("{PATH}?versionId={first}");
+    let third = bucket.put_with(&[("x-amz-copy-source", &before)], "").unwrap();
+    assert!(third != first && third != second, "{third}");
+    until_served(&edge, "/", "one");
+    until_in_force(&third);
+    bucket.until_kept(&bucket.leading_to(0));
+    let kept = std::fs::read_to_string(bucket.folder.path().join("state/last-good.toml")).unwrap();
+    assert!(kept.contains(&third), "{kept}");
+
+    // Only a mark over the versions: they are there, and so is what is in force.
+    assert_eq!(bucket.world.signed("s3", ("DELETE", PATH), &[], b"").status, 204);
+    edge.until_metric(&looks("missing"), 1.0);
+    assert_eq!(get(edge.address("http"), "/").body, "one");
 }
 
 #[tokio::test]

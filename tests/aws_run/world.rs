@@ -114,8 +114,9 @@ impl World {
         let day = &stamp[..8];
         let hash = hex(&Sha256::digest(body));
         let names = "host;x-amz-content-sha256;x-amz-date";
+        let (place, query) = path.split_once('?').unwrap_or((path, ""));
         let canonical = format!(
-            "{method}\n{path}\n\nhost:{at}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n\n{names}\n{hash}"
+            "{method}\n{place}\n{query}\nhost:{at}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n\n{names}\n{hash}"
         );
         let scope = format!("{day}/{REGION}/{service}/aws4_request");
         let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
