@@ -8,6 +8,7 @@ use super::http_client;
 use crate::config::{Environment, Written};
 use crate::error_chain::chain;
 use aws_config::imds::Client;
+use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// For all of it. An answer takes a millisecond; a hop limit that is too low shows as none at all.
+/// For all of it. An answer takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(2);
 const STEP_TIMEOUT: Duration = Duration::from_millis(700);
 /// Switched off for everything in the process. Source: AWS SDKs and tools reference guide, "IMDS credential provider".
@@ -35,8 +36,11 @@ pub struct Instance {
 pub enum Silence {
     #[error("{DISABLED} is set")]
     Disabled,
-    #[error("no answer within {} s: not an instance of EC2, or its hop limit is below 2 for pods with a network of their own", PATIENCE.as_secs())]
-    TimedOut,
+    /// Nobody is there, or the answer with the token ends on its way: it may take as many hops as its limit says.
+    #[error(
+        "{0}: not an instance of EC2, or its hop limit is below 2, which pods with a network of their own need"
+    )]
+    Unheard(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -64,11 +68,16 @@ pub async fn ask() -> Result<Instance, Silence> {
         let region = get("placement/region").await?;
         let zone = get("placement/availability-zone").await?;
         let id = get("instance-id").await?;
-        Ok::<Instance, aws_config::imds::client::error::ImdsError>(Instance { region, zone, id })
+        Ok::<Instance, ImdsError>(Instance { region, zone, id })
     };
     match timeout(PATIENCE, asking).await {
-        Ok(answer) => answer.map_err(|error| Silence::Failed(chain(&error))),
-        Err(_) => Err(Silence::TimedOut),
+        Ok(answer) => answer.map_err(|error| match &error {
+            ImdsError::FailedToLoadToken(token) if token.is_dispatch_failure() => {
+                Silence::Unheard(chain(&error))
+            }
+            _ => Silence::Failed(chain(&error)),
+        }),
+        Err(_) => Err(Silence::Unheard(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 

@@ -57,7 +57,8 @@ async fn region_and_zone_that_the_instance_says_keep_requests_in_their_zone() {
     let (zones, imds) = (Zones::new(), world.gate(Door::Open));
     let edge = edge(&zones.file("imds", "imds"), imds.address).bound_all();
     assert_eq!(answers(&edge, 60), ["zone a"]);
-    assert!(edge.log().contains(&format!("{REGION}a")), "{}", edge.log());
+    let said = format!(r#""region":"{REGION}","zone":"{REGION}a","instance":"i-"#);
+    assert!(edge.log().contains(&said), "{}", edge.log());
     assert_eq!(edge.snapshot()["own"], REGION);
 }
 
@@ -85,6 +86,8 @@ fn an_instance_that_is_silent_or_absent_costs_zones_and_nothing_else() {
             "{what}: {}",
             edge.log()
         );
+        // A token's answer that dies on its way to a pod is a silence, and what to do about it is said.
+        assert!(edge.log().contains("its hop limit is below 2"), "{what}: {}", edge.log());
     }
 }
 
