@@ -165,7 +165,7 @@ impl World {
         let votes = Arc::new(votes.collect());
         let view = View {
             sequence: self.sequence,
-            services: services.collect(),
+            services: Arc::new(services.collect()),
             rtts: Arc::new(self.policy.regions.keys().map(|id| (id.clone(), Rtt::millis(20))).collect()),
             votes: self.policy.names.keys().map(|id| (id.clone(), Arc::clone(&votes))).collect(),
             ..View::first(name(region), 9, self.policy.agreement_hash())

@@ -86,7 +86,8 @@ impl Scene {
             let region = RegionId::parse(&format!("r{n}")).unwrap();
             let mut view = View::first(region.clone(), n, self.fleet.policy().agreement_hash());
             view.sequence = second * 4;
-            view.services = (0..SERVICES).map(|s| (service(s), ServiceView::of(Word::Up))).collect();
+            view.services =
+                Arc::new((0..SERVICES).map(|s| (service(s), ServiceView::of(Word::Up))).collect());
             let rtt = |seed: &mut u64| Rtt::new(Duration::from_micros(80_000 + draw(seed) % 3_000));
             let rtts = (0..REGIONS).map(|r| (RegionId::parse(&format!("r{r}")).unwrap(), rtt(seed)));
             view.rtts = Arc::new(rtts.collect());

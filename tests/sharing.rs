@@ -24,7 +24,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Time for an election, and for every pod to have looked once itself.
 fn settled() -> World {
-    let mut world = World::of(5);
+    settled_of(5)
+}
+
+fn settled_of(pods: u8) -> World {
+    let mut world = World::of(pods);
     world.run(15 * SECOND);
     assert_eq!(world.holders(), [1]);
     world
@@ -51,6 +55,20 @@ fn five_pods_probe_the_other_regions_little_more_than_one_does() {
         assert_eq!(pod.view().votes, world.pods[&1].view().votes, "pod {n} speaks for the region");
         assert!(["b", "c"].iter().all(|of| pod.snapshot.as_ref().unwrap().regions[&region(of)].heard));
     }
+}
+
+/// The table in docs/probes.md: 300 pods in 33 regions.
+#[test]
+fn three_hundred_pods_in_33_regions_are_far_from_ten_thousand_probes_a_second() {
+    let mut world = settled_of(9);
+    world.probes = 0;
+    world.run(120 * SECOND);
+    // What one region's nine pods send to two others.
+    let to_each = world.probes as f64 / 2.0 / 120.0;
+    let (regions, others) = (33.0, 32.0);
+    assert!((40.0..42.0 * 1.1).contains(&(to_each * others)), "{} a region and second", to_each * others);
+    let all = to_each * others * regions;
+    assert!(all < 10_000.0 / 6.0, "{all} a second");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn what_is_granted_for_one_service_is_not_spare_for_another() {
                 if asks > 0.0 {
                     said.asks.insert(region("b"), asks);
                 }
-                view.services.insert(service.clone(), said);
+                Arc::make_mut(&mut view.services).insert(service.clone(), said);
             }
             let answer = RegionAnswer { rtt: Some(Rtt::millis(10)), view: Arc::new(view) };
             place.tell("b", Input::Probed(Probe::Region { region: region(name), result: Ok(answer) }));

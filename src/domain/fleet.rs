@@ -12,6 +12,7 @@ use crate::domain::name::{DnsName, RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Time;
+use crate::domain::view::ServiceView;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +92,9 @@ pub struct Fleet {
     /// Not written: lists that are made again, the same, when they are missing.
     #[serde(skip)]
     standings: Standings,
+    /// What the last view said of services.
+    #[serde(skip)]
+    said: Arc<BTreeMap<ServiceId, ServiceView>>,
     /// This process was asked to end.
     leaving: bool,
     /// Something was noted since the last evaluation.
@@ -135,6 +139,7 @@ impl Fleet {
             unranked: true,
             stale: Stale::default(),
             standings: Standings::default(),
+            said: Arc::default(),
             leaving: false,
             dirty: true,
             evaluated_at: None,
@@ -234,7 +239,7 @@ impl Fleet {
             }
         }
         for (region, peer) in &mut self.peers {
-            peer.advance(region, &self.policy, now, &mut self.stale, outputs);
+            peer.advance(region, &self.policy, now, outputs);
         }
         self.rank();
         self.share_room(now);
@@ -282,7 +287,7 @@ impl Fleet {
             for (id, remote) in peer.services.iter_mut() {
                 remote.health.set_draining(is(id, region));
             }
-            peer.touch();
+            peer.mark_all();
         }
         self.stale.mark_all();
         self.drains = Some(drains);

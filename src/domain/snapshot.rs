@@ -20,7 +20,7 @@ use std::time::Duration;
 
 mod candidates;
 
-pub use candidates::{Candidates, States};
+pub use candidates::{Candidates, Others, States};
 
 /// An edge whose control task has not stirred for so long says nothing of its services any more: twenty
 /// times the longest pause between two of its looks.
@@ -108,6 +108,13 @@ pub struct Candidate {
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// How requests are divided among the zones of the endpoints; empty: zones play no part.
     pub zones: Arc<[ZoneShare]>,
+}
+
+impl Candidate {
+    /// Whether it takes all of its turns.
+    pub fn is_whole(&self) -> bool {
+        self.share >= 1.0
+    }
 }
 
 /// The endpoints of one zone and their part of the requests. Those of a candidate follow one another.

@@ -27,7 +27,7 @@ pub struct View {
     pub sequence: u64,
     /// Hash of membership and policy: only equal ones decide together.
     pub policy: u64,
-    pub services: BTreeMap<ServiceId, ServiceView>,
+    pub services: Arc<BTreeMap<ServiceId, ServiceView>>,
     pub rtts: Arc<BTreeMap<RegionId, Rtt>>,
     pub votes: BTreeMap<DnsName, Arc<Words>>,
     /// Requests a second that clients sent to this region (not forwarded ones).
@@ -111,7 +111,7 @@ impl View {
             boot,
             sequence: 0,
             policy,
-            services: BTreeMap::new(),
+            services: Arc::default(),
             rtts: Arc::default(),
             votes: BTreeMap::new(),
             entered_rps: 0.0,
@@ -195,6 +195,12 @@ impl ServiceView {
     pub const ASKS_MAX: usize = 4;
     /// Most regions that are granted room by name; the others have the spare.
     pub const GRANTS_MAX: usize = 8;
+
+    /// Whether it tells a capacity that was configured.
+    pub fn is_bounded(&self) -> bool {
+        let capacity = self.load.and_then(|load| load.capacity);
+        capacity.is_some_and(|capacity| capacity.source == CapacitySource::Configured)
+    }
 
     /// Nothing but a word.
     pub const fn of(word: Word) -> Self {

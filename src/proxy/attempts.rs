@@ -143,14 +143,18 @@ impl Attempts {
     pub fn all(service: Arc<ServiceSnapshot>, budget: Budget, sticky: Option<&Sticky>, random: u64) -> Self {
         let random = sticky.and_then(Sticky::draws).unwrap_or(random);
         let drawn = |(index, candidate): &(usize, &Candidate)| {
-            candidate.share >= 1.0 || unit(random, *index as u64) < candidate.share
+            candidate.is_whole() || unit(random, *index as u64) < candidate.share
         };
-        let mut turns = Turns::default();
-        let mut passed = Turns::default();
-        for turn in service.candidates.iter().enumerate() {
-            if drawn(&turn) { turns.push(turn.0) } else { passed.push(turn.0) }
+        let mut turns = Turns::each(service.candidates.len());
+        // Mostly all have a turn, and nothing but the first of tens is looked at.
+        if !service.candidates.are_whole() {
+            turns = Turns::default();
+            let mut passed = Turns::default();
+            for turn in service.candidates.iter().enumerate() {
+                if drawn(&turn) { turns.push(turn.0) } else { passed.push(turn.0) }
+            }
+            passed.left().iter().for_each(|index| turns.push(usize::from(*index)));
         }
-        passed.left().iter().for_each(|index| turns.push(usize::from(*index)));
         let session = sticky.and_then(|sticky| Some((sticky.affinity, sticky.session?)));
         if let Some((affinity, session @ Session::Token(_))) = session
             && let Some(preferred) = affinity.prefer(session, &service.candidates)

@@ -125,10 +125,10 @@ async fn versions_are_told_by_name_and_the_one_before_is_put_in_place_again() {
     // What the log says to be in force, the last time.
     let told = || {
         let log = edge.log();
-        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let in_force =
             |event: &serde_json::Value| event["message"].as_str().is_some_and(|m| m.starts_with("in force:"));
-        events.filter(in_force).last().map(|event| event["version"].as_str().unwrap_or_default().to_owned())
+        events.rfind(in_force).map(|event| event["version"].as_str().unwrap_or_default().to_owned())
     };
     let until_in_force =
         |version: &str| eventually("the version is in force", || (told()? == version).then_some(()));

@@ -291,7 +291,7 @@ impl Run<'_> {
                 () => 20_000 + self.second,
             },
             policy: self.edge.policy.agreement_hash() + u64::from(self.has(name, OtherPolicy)),
-            services: BTreeMap::from([(web(), ServiceView::of(word(ill(name))))]),
+            services: BTreeMap::from([(web(), ServiceView::of(word(ill(name))))]).into(),
             votes: BTreeMap::from([(www(), votes)]),
             ..View::first(region(name), 0, 0)
         };

@@ -160,7 +160,7 @@ impl Edge {
     pub fn peer_votes(&mut self, name: &str, rtt: u64, service: Word, votes: &[(&str, Word)]) {
         // As an edge says it: what is not known is left out.
         let known = (service != Word::Unknown).then_some((web(), ServiceView::of(service)));
-        let services = known.into_iter().collect();
+        let services = Arc::new(known.into_iter().collect());
         self.sequence += 1;
         let votes: Arc<BTreeMap<_, _>> = Arc::new(votes.iter().map(|(n, word)| (region(n), *word)).collect());
         let view = View {

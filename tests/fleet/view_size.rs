@@ -38,7 +38,7 @@ fn no_view_is_larger_than_its_bound() {
         boot: u64::MAX,
         sequence: u64::MAX,
         policy: u64::MAX,
-        services: services.iter().map(|s| (s.clone(), service.clone())).collect(),
+        services: Arc::new(services.iter().map(|s| (s.clone(), service.clone())).collect()),
         rtts: Arc::new(regions.iter().map(|r| (r.clone(), rtt)).collect()),
         votes: names.iter().map(|n| (n.clone(), words())).collect(),
         entered_rps: -f64::MAX,

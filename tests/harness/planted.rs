@@ -81,7 +81,7 @@ impl Seams for PassiveOutcomesVote {
             return view;
         }
         let mut leaking = View::clone(&view);
-        for (_, service) in leaking.services.iter_mut().filter(|(id, _)| ejected(id)) {
+        for (_, service) in Arc::make_mut(&mut leaking.services).iter_mut().filter(|(id, _)| ejected(id)) {
             service.word = Word::Down;
         }
         for votes in leaking.votes.values_mut() {

@@ -71,6 +71,10 @@ fn facts(of: &RegionExplanation) -> String {
         _ if of.own => {}
         _ => facts.push("distance unknown".to_owned()),
     }
+    // Else it is ranked by the distance, which stands there already.
+    if let Some(score) = of.score_ms.filter(|score| of.rtt_ms.is_some_and(|rtt| rtt != *score)) {
+        facts.push(format!("ranked as {score:.1} ms"));
+    }
     if let Some(age) = of.view_age_ms {
         facts.push(format!("heard {} ago", seconds(age)));
     }

@@ -36,6 +36,7 @@ capacity = 500
 peer = "us.example.net:8443"
 addresses = ["203.0.113.2"]
 [regions.ap]
+bias = "20ms"
 peer = "ap.example.net:8443"
 addresses = ["203.0.113.3"]
 [services.web]
@@ -136,7 +137,7 @@ impl Case {
         let region = RegionId::parse(name).unwrap();
         let mut view = View::first(region.clone(), 3, self.fleet.policy().agreement_hash());
         view.sequence = self.sequence;
-        view.services.insert(web(), ServiceView::of(web_is));
+        Arc::make_mut(&mut view.services).insert(web(), ServiceView::of(web_is));
         let regions = self.fleet.policy().regions.keys().cloned();
         let votes = regions.map(|r| if r.as_str() == "us" { (r, web_is) } else { (r, Word::Up) });
         view.votes.insert(DnsName::parse("www.example.com").unwrap(), Arc::new(votes.collect()));
@@ -181,12 +182,12 @@ service  web, 90 % of the requests: own_region_first
        votes for www.example.com: ap up, eu up, us up
     2  us               healthy by probes, first for 0 % of requests, 80.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint
        votes for www.example.com: ap up, eu up, us up
-    3  ap               healthy by probes, first for 0 % of requests, 210.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint
+    3  ap               healthy by probes, first for 0 % of requests, 210.0 ms away (sample 1.0 s old), ranked as 230.0 ms, heard 1.0 s ago, 1 endpoint
        votes for www.example.com: ap up, eu up, us up
 service  beta, 10 % of the requests: own_region_first
     1  eu               healthy by probes, first for 100 % of requests, capacity 500/s, room for 500/s, 1 endpoint
     -  us               unknown, 80.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint, left out: its state
-    -  ap               unknown, 210.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint, left out: its state
+    -  ap               unknown, 210.0 ms away (sample 1.0 s old), ranked as 230.0 ms, heard 1.0 s ago, 1 endpoint, left out: its state
 rule     own_region_first: the own region is well and has room: it comes first
 "#.trim_start());
 }
@@ -213,7 +214,7 @@ route    post (host www.example.com, prefix /api, 1 condition): forwards
 service  web: nearest_healthy
     1  us               healthy by probes, first for 100 % of requests, 80.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint
        votes for www.example.com: ap up, eu up, us up
-    2  ap               healthy by probes, first for 0 % of requests, 210.0 ms away (sample 1.0 s old), heard 1.0 s ago, 1 endpoint
+    2  ap               healthy by probes, first for 0 % of requests, 210.0 ms away (sample 1.0 s old), ranked as 230.0 ms, heard 1.0 s ago, 1 endpoint
        votes for www.example.com: ap up, eu up, us up
     -  eu               ejected by requests of this edge, capacity 500/s, room for 500/s, 2 endpoints, left out: its state
        votes for www.example.com: ap up, eu up, us up

@@ -26,7 +26,10 @@ impl Fleet {
             .filter_map(|p| p.fresh(&policy, now))
             .all(|h| h.view.policy == self.agreement);
         for (name, name_policy) in &policy.names {
-            let own = |region| (region, self.own_vote(name_policy, region, now));
+            // Of one that has no place nothing is known.
+            let place = |service| self.services.place(service).unwrap_or(usize::MAX);
+            let services: Vec<usize> = name_policy.services.iter().map(place).collect();
+            let own = |region| (region, self.own_vote(&services, region, now));
             let own: Vec<_> = policy.regions.keys().map(own).collect();
             let Some(record) = self.names.get_mut(name) else { continue };
             let own = record.vote(name, &own, outputs);
@@ -43,13 +46,15 @@ impl Fleet {
 
     /// What this edge says of a region: down only after `down_after` that it was awake for, up only when all
     /// services are.
-    fn own_vote(&self, name: &NamePolicy, region: &RegionId, now: Time) -> Word {
+    ///
+    /// `services`: what the name needs, by their places.
+    fn own_vote(&self, services: &[usize], region: &RegionId, now: Time) -> Word {
+        let peer = self.peers.get(region);
         let words = || {
-            name.services.iter().map(|service| {
-                let health = if *region == self.policy.own {
-                    self.services.get(service).map(|own| &own.health)
-                } else {
-                    self.peers.get(region).and_then(|p| p.services.get(service)).map(|r| &r.health)
+            services.iter().map(|place| {
+                let health = match peer {
+                    Some(peer) => peer.services.at(*place).map(|remote| &remote.health),
+                    None => self.services.at(*place).map(|own| &own.health),
                 };
                 health.map_or((Word::Unknown, Time::ZERO), |h| h.word())
             })

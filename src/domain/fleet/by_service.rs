@@ -45,6 +45,10 @@ impl<T> ByService<T> {
         self.ids = Arc::clone(ids);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// The place of a service.
     pub(super) fn place(&self, id: &ServiceId) -> Option<usize> {
         self.ids.binary_search(id).ok()

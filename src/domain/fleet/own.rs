@@ -356,7 +356,6 @@ impl Fleet {
             let Some(peer) = self.peers.get_mut(&outcome.region) else { return };
             if peer.outcome(place, outcome.result, now, policy) {
                 self.dirty = true;
-                self.stale.mark(place);
             }
             return;
         }

@@ -1,6 +1,7 @@
 //! Other regions: what their probes say, how far they are, whether they have room.
 
 use super::by_service::{ByService, Stale};
+use super::publish::There;
 use super::shared::SharedPeer;
 use super::{Fleet, OutcomeResult, Output, ProbeFailure, RegionAnswer, SampleSource, Transition, watch};
 use crate::domain::capacity::AdaptiveShare;
@@ -11,7 +12,7 @@ use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::policy::Policy;
 use crate::domain::selection::rank;
 use crate::domain::time::Time;
-use crate::domain::view::{Admission, Heard, ReplayGuard};
+use crate::domain::view::{Admission, Heard, ReplayGuard, ServiceView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +28,14 @@ pub(super) struct Peer {
     pub(super) guard: ReplayGuard,
     pub(super) shared: SharedPeer,
     pub(super) services: ByService<RemoteService>,
+    /// How each stands there, by its place, and of which that may be otherwise by now. Not written: both are made again.
+    #[serde(skip)]
+    pub(super) standing: Vec<There>,
+    #[serde(skip)]
+    stale: Stale,
+    /// Whether any service tells a capacity that was configured. Not written: its view tells it again.
+    #[serde(skip)]
+    pub(super) bounds: bool,
     /// Worst state of any service there.
     pub(super) worst: State,
     /// Something moved, or time may move it.
@@ -66,6 +75,9 @@ impl Default for Peer {
             guard: ReplayGuard::default(),
             shared: SharedPeer::default(),
             services: ByService::default(),
+            standing: Vec::new(),
+            stale: Stale::default(),
+            bounds: false,
             worst: State::Unknown,
             restless: true,
             leaving: 0,
@@ -78,14 +90,57 @@ impl Default for Peer {
 impl Peer {
     pub(super) fn configure(&mut self, services: &Arc<[ServiceId]>) {
         self.services.configure(services);
+        self.standing.clear();
         // Places are others now; the next view tells them again.
         self.asks.clear();
         self.touch();
     }
 
+    /// Brings back what was not written.
+    pub(super) fn resume(&mut self, services: &Arc<[ServiceId]>) {
+        self.services.resume(services);
+        let said = self.heard.iter().flat_map(|heard| heard.view.services.values());
+        self.bounds = said.into_iter().any(ServiceView::is_bounded);
+    }
+
+    /// Looks again at what is stale; marks services that stand otherwise than they did.
+    pub(super) fn stand(&mut self, policy: &HealthPolicy, now: Time, marked: &mut Stale) {
+        if self.standing.len() != self.services.len() {
+            self.standing = vec![There::default(); self.services.len()];
+            self.stale = Stale::all(self.services.len());
+        }
+        for place in self.stale.take() {
+            let there = self.services.at(place).map(|remote| There::of(remote, policy, now));
+            if let (Some(before), Some(there)) = (self.standing.get_mut(place), there)
+                && *before != there
+            {
+                *before = there;
+                marked.mark(place);
+            }
+        }
+        debug_assert!(
+            self.standing
+                .iter()
+                .zip(self.services.values())
+                .all(|(known, r)| *known == There::of(r, policy, now)),
+            "a service stands otherwise, unmarked"
+        );
+    }
+
     /// Something of it moved: it is looked at when next evaluated.
     pub(super) fn touch(&mut self) {
         self.restless = true;
+    }
+
+    /// All of it may be otherwise.
+    pub(super) fn mark_all(&mut self) {
+        self.stale.mark_all();
+        self.touch();
+    }
+
+    /// A service may stand otherwise now.
+    pub(super) fn mark(&mut self, place: usize) {
+        self.stale.mark(place);
     }
 
     /// Whether these are others than before.
@@ -108,26 +163,20 @@ impl Peer {
         self.heard.as_ref().filter(|heard| heard.recent && now.since(heard.at) <= policy.failover.view_fresh)
     }
 
-    /// Returns whether any state moved; marks services that are stale then.
-    pub(super) fn answered(
-        &mut self,
-        answer: RegionAnswer,
-        policy: &Policy,
-        now: Time,
-        stale: &mut Stale,
-    ) -> bool {
+    /// Returns whether any state moved.
+    pub(super) fn answered(&mut self, answer: RegionAnswer, policy: &Policy, now: Time) -> bool {
         if let Some(rtt) = answer.rtt {
             self.latency.probed(rtt, now, policy.rtt_window);
         }
         let leaving = if answer.view.draining { self.leaving.saturating_add(1) } else { 0 };
         match self.guard.admit(&answer.view, now, policy.failover.view_fresh) {
-            Admission::Replayed => return self.failed(policy, now, stale),
+            Admission::Replayed => return self.failed(policy, now),
             // Asked twice before it had news: alive, but nothing to learn. For long: it answers, but
             // nobody there decides any more, and what it says of its services may be history.
             Admission::Repeated => {
                 let old = |heard: &Heard| now.since(heard.at) > policy.failover.view_fresh;
                 if self.heard.as_ref().is_some_and(old) {
-                    return self.failed(policy, now, stale);
+                    return self.failed(policy, now);
                 }
             }
             Admission::First => {
@@ -143,16 +192,17 @@ impl Peer {
                 self.heard = Some(Heard { view: answer.view, at: now, recent: true });
             }
         }
-        self.believe(policy, now, stale)
+        self.believe(policy, now)
     }
 
     /// Takes what the last view says of services; returns whether any state moved.
-    fn believe(&mut self, policy: &Policy, now: Time, stale: &mut Stale) -> bool {
+    fn believe(&mut self, policy: &Policy, now: Time) -> bool {
         let Some(heard) = &self.heard else { return false };
         // One node of many that ends is no end of its region: the next answer is another node's.
         let leaves = self.leaving >= policy.health.fall;
         let mut moved = false;
         self.asks.clear();
+        self.bounds = false;
         // Both are in the order of names: walked side by side.
         let mut said = heard.view.services.iter().peekable();
         for (place, (id, service)) in self.services.iter_mut().enumerate() {
@@ -162,6 +212,7 @@ impl Peer {
             if let Some(rps) = view.and_then(|view| view.asks.get(&policy.own)) {
                 self.asks.push((place, *rps));
             }
+            self.bounds |= view.is_some_and(ServiceView::is_bounded);
             let draining = leaves || view.is_some_and(|view| view.draining);
             // A view of any age is better than none, but no ground to take anyone back.
             let believed = heard.recent || service.health.word().0 != Word::Down;
@@ -178,7 +229,7 @@ impl Peer {
                 health.says_draining(draining);
             });
             if changed {
-                stale.mark(place);
+                self.stale.mark(place);
                 moved = true;
             }
             self.restless |= changed || service.health.is_restless();
@@ -186,11 +237,11 @@ impl Peer {
         moved
     }
 
-    pub(super) fn failed(&mut self, policy: &Policy, now: Time, stale: &mut Stale) -> bool {
+    pub(super) fn failed(&mut self, policy: &Policy, now: Time) -> bool {
         let mut moved = false;
         for (place, (_, service)) in self.services.iter_mut().enumerate() {
             if watch(&mut service.health, |health| health.probe_failed(now, &policy.health)) {
-                stale.mark(place);
+                self.stale.mark(place);
                 moved = true;
             }
         }
@@ -218,6 +269,9 @@ impl Peer {
         };
         // One that is ejected already may be so for longer now, without a change to be seen.
         self.restless |= moved || remote.health.is_restless();
+        if moved {
+            self.stale.mark(place);
+        }
         moved
     }
 
@@ -227,7 +281,6 @@ impl Peer {
         region: &RegionId,
         policy: &Policy,
         now: Time,
-        stale: &mut Stale,
         outputs: &mut Vec<Output>,
     ) {
         if !std::mem::take(&mut self.restless) {
@@ -244,7 +297,7 @@ impl Peer {
                 outputs.push(Output::Moved(Transition::Service { service, region, from, to }));
             }
             if restless || remote.moving || from != to {
-                stale.mark(place);
+                self.stale.mark(place);
             }
             remote.moving = remote.is_restless(now);
             self.restless |= remote.moving;
@@ -267,11 +320,9 @@ impl Fleet {
         let (median, window) = (peer.latency.median(), policy.rtt_window);
         peer.latency.answered(result.is_ok(), now, window);
         let moved = match result {
-            Ok(answer) if answer.view.region == *region => {
-                peer.answered(answer, &policy, now, &mut self.stale)
-            }
+            Ok(answer) if answer.view.region == *region => peer.answered(answer, &policy, now),
             // Someone else answers at that address: as good as nobody.
-            Ok(_) | Err(_) => peer.failed(&policy, now, &mut self.stale),
+            Ok(_) | Err(_) => peer.failed(&policy, now),
         };
         self.unranked |= peer.latency.median() != median;
         self.dirty |= moved;

@@ -6,12 +6,12 @@ use super::peers::RemoteService;
 use super::room::{Grants, fine};
 use super::witnesses::Witnesses;
 use super::{Fleet, Output};
-use crate::domain::health::{Health, State, Word};
+use crate::domain::health::{Health, HealthPolicy, State, Word};
 use crate::domain::latency::Rtt;
 use crate::domain::name::{RegionId, ServiceId};
 use crate::domain::snapshot::{
-    Candidate, Candidates, NameStatus, Place, ProbePace, Quality, RegionStatus, RoomStatus, ServiceSnapshot,
-    Snapshot, States,
+    Candidate, Candidates, NameStatus, Others, Place, ProbePace, Quality, RegionStatus, RoomStatus,
+    ServiceSnapshot, Snapshot, States,
 };
 use crate::domain::time::Time;
 use crate::domain::view::{ServiceView, View, rate};
@@ -35,20 +35,42 @@ const SHARES: f64 = 2000.0;
 /// each region and its share in the steps of [`SHARES`], in the order of the regions.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
-    known: BTreeMap<Vec<u16>, Standing>,
+    known: BTreeMap<Vec<There>, Standing>,
     /// Every other region that can be reached, nearest first: the last resort.
-    everyone: Option<Arc<[Candidate]>>,
+    everyone: Option<Others>,
+}
+
+/// How a service stands in a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct There {
+    state: State,
+    /// In the steps of [`SHARES`].
+    share: u16,
+}
+
+impl Default for There {
+    fn default() -> Self {
+        Self { state: State::Unknown, share: 0 }
+    }
+}
+
+impl There {
+    pub(super) fn of(remote: &RemoteService, policy: &HealthPolicy, now: Time) -> Self {
+        // Of a whole number, but for the noise of a division.
+        let share = (share(remote, policy, now) * SHARES + 0.5) as u16;
+        Self { state: remote.health.state(), share }
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Standing {
-    healthy: Arc<[Candidate]>,
+    healthy: Others,
     states: States,
 }
 
 /// Services that follow one another and stand alike, by their places.
 struct Alike {
-    key: Vec<u16>,
+    key: Vec<There>,
     places: Vec<usize>,
 }
 
@@ -94,7 +116,8 @@ impl Fleet {
             outputs.push(Output::Publish(snapshot));
         }
         self.sequence = self.sequence.saturating_add(1);
-        outputs.push(Output::View(Arc::new(self.view(now))));
+        let view = self.view(now);
+        outputs.push(Output::View(Arc::new(view)));
     }
 
     /// The order of the regions or where they are reached is another one: nothing stands as it did.
@@ -124,19 +147,18 @@ impl Fleet {
     /// The stale services, in runs of those that stand alike. One region after the other is walked, since what is
     /// known of a thousand services there lies side by side.
     fn stale_alike(&mut self, now: Time) -> Vec<Alike> {
-        let stale = self.stale.take();
-        let width = 1 + 2 * self.order.len();
-        let mut keys = vec![State::Unknown as u16; stale.len() * width];
-        for (key, place) in keys.chunks_exact_mut(width).zip(&stale) {
-            key[0] = self.services.at(*place).map_or(State::Unknown, |service| service.health.state()) as u16;
+        for peer in self.peers.values_mut() {
+            peer.stand(&self.policy.health, now, &mut self.stale);
         }
-        for (nth, peer) in self.order.iter().map(|region| self.peers.get(region)).enumerate() {
+        let stale = self.stale.take();
+        let width = 1 + self.order.len();
+        let mut keys = vec![There::default(); stale.len() * width];
+        for (key, place) in keys.chunks_exact_mut(width).zip(&stale) {
+            key[0].state = self.services.at(*place).map_or(State::Unknown, |service| service.health.state());
+        }
+        for (nth, peer) in self.order.iter().filter_map(|region| self.peers.get(region)).enumerate() {
             for (key, place) in keys.chunks_exact_mut(width).zip(&stale) {
-                let remote = peer.and_then(|peer| peer.services.at(*place));
-                let share = remote.map_or(0.0, |remote| self.share(remote, now));
-                key[1 + 2 * nth] = remote.map_or(State::Unknown, |remote| remote.health.state()) as u16;
-                // Of a whole number, but for the noise of a division.
-                key[2 + 2 * nth] = (share * SHARES + 0.5) as u16;
+                key[1 + nth] = peer.standing.get(*place).copied().unwrap_or_default();
             }
         }
         let mut runs: Vec<Alike> = Vec::new();
@@ -149,7 +171,7 @@ impl Fleet {
         runs
     }
 
-    fn standing(&mut self, place: usize, key: Vec<u16>, now: Time) -> Standing {
+    fn standing(&mut self, place: usize, key: Vec<There>, now: Time) -> Standing {
         if let Some(known) = self.standings.known.get(&key) {
             return known.clone();
         }
@@ -159,20 +181,6 @@ impl Fleet {
         }
         self.standings.known.insert(key, standing.clone());
         standing
-    }
-
-    /// The share of another region: it grows after a return, and keeps to the room there.
-    fn share(&self, remote: &RemoteService, now: Time) -> f64 {
-        let returned = remote.health.share(now, &self.policy.health);
-        // Most are all there or not at all, and there are tens of thousands of them.
-        if returned <= 0.0 {
-            return 0.0;
-        }
-        let room = remote.room.get(now);
-        if returned >= 1.0 && room >= 1.0 {
-            return 1.0;
-        }
-        (stepped(returned) * fine(room) * SHARES).round() / SHARES
     }
 
     fn service(&mut self, place: usize, standing: Standing, now: Time) -> Option<ServiceSnapshot> {
@@ -225,22 +233,21 @@ impl Fleet {
     }
 
     /// Other regions that can be reached and where the service is usable, the nearest first.
-    fn healthy(&self, place: usize, now: Time) -> Arc<[Candidate]> {
+    fn healthy(&self, place: usize, now: Time) -> Others {
         let candidate = |region: &RegionId| {
             let peer = self.peers.get(region)?;
             let remote = peer.services.at(place).filter(|remote| remote.health.state().usable())?;
-            self.other(region, self.share(remote, now))
+            self.other(region, share(remote, &self.policy.health, now))
         };
         self.order.iter().filter_map(candidate).collect()
     }
 
-    fn everyone(&mut self) -> Arc<[Candidate]> {
+    fn everyone(&mut self) -> Others {
         if let Some(everyone) = &self.standings.everyone {
-            return Arc::clone(everyone);
+            return everyone.clone();
         }
-        let everyone: Arc<[Candidate]> =
-            self.order.iter().filter_map(|region| self.other(region, 1.0)).collect();
-        self.standings.everyone = Some(Arc::clone(&everyone));
+        let everyone: Others = self.order.iter().filter_map(|region| self.other(region, 1.0)).collect();
+        self.standings.everyone = Some(everyone.clone());
         everyone
     }
 
@@ -282,28 +289,33 @@ impl Fleet {
         }
     }
 
-    fn view(&self, now: Time) -> View {
-        let Grants { mut by_service, spare, spare_of_all } = self.grants(now);
-        let mut service = |(place, (id, own)): (usize, (&ServiceId, &OwnService))| {
-            let word = own.health.word().0;
-            let view = ServiceView {
-                word,
-                draining: own.health.state() == State::Draining && word == Word::Up,
-                load: own.room.view(),
-                entered_rps: rate(own.room.demand()),
-                asks: own.room.asks().clone(),
-                grants: by_service.remove(&place).unwrap_or_default(),
-                spare_rps: spare.get(&place).copied(),
-            };
-            (word != Word::Unknown).then(|| (id.clone(), view))
+    /// What is said of the own services; the same allocation while nothing of it changes.
+    fn spoken_services(&mut self, grants: &Grants) -> Arc<BTreeMap<ServiceId, ServiceView>> {
+        let spoken = || {
+            let placed = self.services.iter().enumerate();
+            placed.filter_map(|(place, (id, own))| Some((id, spoken_service(own, place, grants)?)))
         };
+        let mut now = spoken();
+        let same = |(id, view): (&ServiceId, &ServiceView)| {
+            now.next().is_some_and(|now| now.0 == id && now.1 == *view)
+        };
+        if !(self.said.iter().all(same) && now.next().is_none()) {
+            let said = spoken().map(|(id, view)| (id.clone(), view)).collect();
+            self.said = Arc::new(said);
+        }
+        Arc::clone(&self.said)
+    }
+
+    fn view(&mut self, now: Time) -> View {
+        let grants = self.grants(now);
+        let services = self.spoken_services(&grants);
         let rtts = self.peers.iter().filter_map(|(r, peer)| Some((r.clone(), peer.latency.median()?)));
         View {
             region: self.policy.own.clone(),
             boot: self.boot,
             sequence: self.sequence,
             policy: self.agreement,
-            services: self.services.iter().enumerate().filter_map(&mut service).collect(),
+            services,
             rtts: Arc::new(rtts.collect()),
             votes: self.spoken_votes(now),
             entered_rps: self.load.entered_rps,
@@ -313,9 +325,23 @@ impl Fleet {
             draining: self.leaving,
             load: self.load_view(),
             content: self.spoken_content(now),
-            spare_rps: spare_of_all,
+            spare_rps: grants.spare_of_all,
         }
     }
+}
+
+/// What is said of a service; nothing while nothing is known of it.
+fn spoken_service(own: &OwnService, place: usize, grants: &Grants) -> Option<ServiceView> {
+    let word = own.health.word().0;
+    (word != Word::Unknown).then(|| ServiceView {
+        word,
+        draining: own.health.state() == State::Draining && word == Word::Up,
+        load: own.room.view(),
+        entered_rps: rate(own.room.demand()),
+        asks: own.room.asks().clone(),
+        grants: grants.by_service.get(&place).cloned().unwrap_or_default(),
+        spare_rps: grants.spare.get(&place).copied(),
+    })
 }
 
 /// Whether any service is another one than was last published.
@@ -383,6 +409,12 @@ fn is_shown(record: &NameRecord, status: &NameStatus) -> bool {
 /// Drained by an operator, not by illness.
 fn leaving(health: &Health) -> bool {
     health.state() == State::Draining && health.word().0 == Word::Up
+}
+
+/// The share of another region: it grows after a return, and keeps to the room there.
+fn share(remote: &RemoteService, policy: &HealthPolicy, now: Time) -> f64 {
+    let returned = remote.health.share(now, policy);
+    (stepped(returned) * fine(remote.room.get(now)) * SHARES).round() / SHARES
 }
 
 fn stepped(share: f64) -> f64 {

@@ -4,7 +4,6 @@
 //! region divides what it has left among all who ask, and says so in its own. Until an answer is
 //! heard, an equal part of what nobody asked for counts. What fits nowhere is served at home.
 
-use super::by_service::Stale;
 use super::peers::Peer;
 use super::{Fleet, ServiceLoad};
 use crate::domain::capacity::{MeasuredCapacity, Spill, fair, headroom};
@@ -155,8 +154,12 @@ impl Fleet {
             peer.spare_left = peer.fresh(&self.policy, now).and_then(|heard| heard.view.spare_rps);
         }
         for (place, (id, service)) in self.services.iter_mut().enumerate() {
-            let excess =
-                service.room.demand() * (1.0 - stays(&service.health, &service.room, home, now, policy));
+            let demand = service.room.demand();
+            // Most have nothing to share, and there are thousands of them.
+            if demand <= EXCESS_MIN && !service.room.sharing {
+                continue;
+            }
+            let excess = demand * (1.0 - stays(&service.health, &service.room, home, now, policy));
             let room = &mut service.room;
             if excess <= EXCESS_MIN && !room.sharing {
                 continue;
@@ -178,7 +181,7 @@ impl Fleet {
                     }
                     _ => 1.0,
                 };
-                let taken = peer.limit((place, most), left, now, &self.policy.health, &mut self.stale);
+                let taken = peer.limit((place, most), left, now, &self.policy.health);
                 left -= taken;
                 if bound.is_some_and(|bound| bound.of_spare) {
                     peer.spare_left = peer.spare_left.map(|spare| (spare - taken).max(0.0));
@@ -303,14 +306,7 @@ impl Peer {
     }
 
     /// Sets how much of what comes by it may take; returns how much of `left` that is.
-    fn limit(
-        &mut self,
-        (place, most): (usize, f64),
-        left: f64,
-        now: Time,
-        policy: &HealthPolicy,
-        stale: &mut Stale,
-    ) -> f64 {
+    fn limit(&mut self, (place, most): (usize, f64), left: f64, now: Time, policy: &HealthPolicy) -> f64 {
         let Some(remote) = self.services.at_mut(place) else { return 0.0 };
         let before = fine(remote.room.get(now));
         remote.room.limit(most, now);
@@ -318,7 +314,7 @@ impl Peer {
         let takes = left * after * remote.health.share(now, policy);
         let restless = remote.room.is_restless(now);
         if before != fine(after) {
-            stale.mark(place);
+            self.mark(place);
         }
         if restless || before != fine(after) {
             self.touch();

@@ -40,7 +40,7 @@ impl SavedFleet {
             published.routes = Arc::clone(&policy.routes);
         }
         fleet.services.resume(&fleet.ids);
-        fleet.peers.values_mut().for_each(|peer| peer.services.resume(&fleet.ids));
+        fleet.peers.values_mut().for_each(|peer| peer.resume(&fleet.ids));
         for (id, service) in fleet.services.iter_mut() {
             service.published = fleet.published.as_ref().and_then(|last| last.services.get(id).cloned());
         }

@@ -5,7 +5,6 @@
 //! It refuses to know who holds the lease and why ([`crate::lease`]). Ages are compared, never clocks:
 //! two pods need not agree on the time.
 
-use super::by_service::Stale;
 use super::names::NameRecord;
 use super::peers::Peer;
 use super::{Fleet, ProbeFailure, RegionAnswer};
@@ -143,7 +142,6 @@ impl Peer {
         (boot, probes): (u64, Vec<SharedProbe>),
         transit: Duration,
         (policy, now): (&Policy, Time),
-        stale: &mut Stale,
     ) -> bool {
         let mut moved = false;
         let last = self.shared.taken.filter(|(of, _)| *of == boot).map(|(_, number)| number);
@@ -158,26 +156,20 @@ impl Peer {
             let at = now.before(age);
             self.shared.holder = Some(Seen::next(self.shared.holder, probe.result.is_ok(), at));
             if !self.shared.differs() {
-                moved |= self.take(probe.result, policy, at, stale);
+                moved |= self.take(probe.result, policy, at);
             }
         }
         moved
     }
 
-    fn take(
-        &mut self,
-        result: Result<SharedAnswer, ProbeFailure>,
-        policy: &Policy,
-        at: Time,
-        stale: &mut Stale,
-    ) -> bool {
+    fn take(&mut self, result: Result<SharedAnswer, ProbeFailure>, policy: &Policy, at: Time) -> bool {
         self.latency.answered(result.is_ok(), at, policy.rtt_window);
         match result {
-            Err(_) => self.failed(policy, at, stale),
+            Err(_) => self.failed(policy, at),
             Ok(SharedAnswer { rtt, view: Some(view) }) => {
                 // Own looks and the holder's come in another order than the views were made in.
                 std::mem::swap(&mut self.guard, &mut self.shared.guard);
-                let moved = self.answered(RegionAnswer { rtt, view }, policy, at, stale);
+                let moved = self.answered(RegionAnswer { rtt, view }, policy, at);
                 std::mem::swap(&mut self.guard, &mut self.shared.guard);
                 moved
             }
@@ -224,7 +216,7 @@ impl Fleet {
                 }
             }
             let median = peer.latency.median();
-            self.dirty |= peer.told((boot, probes), transit, (&policy, now), &mut self.stale);
+            self.dirty |= peer.told((boot, probes), transit, (&policy, now));
             self.unranked |= peer.latency.median() != median;
         }
     }

@@ -17,18 +17,65 @@ pub struct Candidates {
     own: Option<Candidate>,
     /// How many of the others come before the own one.
     before_own: usize,
-    others: Arc<[Candidate]>,
+    others: Others,
+}
+
+/// Candidates in other regions, the nearest first; services that stand alike share them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Arc<[Candidate]>", into = "Arc<[Candidate]>")]
+pub struct Others {
+    list: Arc<[Candidate]>,
+    /// Whether each takes all of its turns: known once, not anew for every request.
+    whole: bool,
+}
+
+impl From<Arc<[Candidate]>> for Others {
+    fn from(list: Arc<[Candidate]>) -> Self {
+        let whole = list.iter().all(Candidate::is_whole);
+        Self { list, whole }
+    }
+}
+
+impl From<Others> for Arc<[Candidate]> {
+    fn from(others: Others) -> Self {
+        others.list
+    }
+}
+
+impl FromIterator<Candidate> for Others {
+    fn from_iter<T: IntoIterator<Item = Candidate>>(candidates: T) -> Self {
+        candidates.into_iter().collect::<Arc<[Candidate]>>().into()
+    }
+}
+
+impl Deref for Others {
+    type Target = [Candidate];
+
+    fn deref(&self) -> &Self::Target {
+        &self.list
+    }
+}
+
+impl PartialEq for Others {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.list, &other.list) || self.list == other.list
+    }
 }
 
 impl Candidates {
     /// The own region first.
-    pub fn own_first(own: Option<Candidate>, others: Arc<[Candidate]>) -> Self {
+    pub fn own_first(own: Option<Candidate>, others: Others) -> Self {
         Self { own, before_own: 0, others }
     }
 
     /// The own region after all others.
-    pub fn own_last(own: Option<Candidate>, others: Arc<[Candidate]>) -> Self {
+    pub fn own_last(own: Option<Candidate>, others: Others) -> Self {
         Self { own, before_own: others.len(), others }
+    }
+
+    /// Whether every candidate takes all of its turns.
+    pub fn are_whole(&self) -> bool {
+        self.others.whole && self.own.as_ref().is_none_or(Candidate::is_whole)
     }
 
     pub fn len(&self) -> usize {
@@ -73,7 +120,7 @@ impl Candidates {
 
 impl Default for Candidates {
     fn default() -> Self {
-        Self::own_first(None, Arc::new([]))
+        Self::own_first(None, Others::from_iter([]))
     }
 }
 
@@ -94,15 +141,13 @@ impl FromIterator<Candidate> for Candidates {
         let mut all: Vec<Candidate> = candidates.into_iter().collect();
         let at = all.iter().position(|candidate| candidate.place == Place::Own);
         let own = at.map(|at| all.remove(at));
-        Self { own, before_own: at.unwrap_or(0), others: all.into() }
+        Self { own, before_own: at.unwrap_or(0), others: Others::from_iter(all) }
     }
 }
 
 impl PartialEq for Candidates {
     fn eq(&self, other: &Self) -> bool {
-        self.before_own == other.before_own
-            && self.own == other.own
-            && (Arc::ptr_eq(&self.others, &other.others) || self.others == other.others)
+        self.before_own == other.before_own && self.own == other.own && self.others == other.others
     }
 }
 

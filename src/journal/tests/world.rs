@@ -176,7 +176,7 @@ impl World {
                 1 => said.spare_rps = Some(self.rps(900)),
                 _ => said.draining = self.below(12) == 0,
             }
-            view.services.insert(service, said);
+            Arc::make_mut(&mut view.services).insert(service, said);
         }
         for (name, of) in self.policy.names.clone() {
             let regions = of.regions().into_iter().cloned();

@@ -15,6 +15,19 @@ impl Turns {
     /// Most candidates that have a turn: the nearest ones.
     const MAX: usize = 64;
 
+    /// A turn for each of so many, in their order.
+    pub(super) fn each(of: usize) -> Self {
+        const IN_ORDER: [u8; Turns::MAX] = {
+            let (mut list, mut index) = ([0; Turns::MAX], 0);
+            while index < Turns::MAX {
+                list[index] = index as u8;
+                index += 1;
+            }
+            list
+        };
+        Self { list: IN_ORDER, begin: 0, end: of.min(Self::MAX) }
+    }
+
     pub(super) fn push(&mut self, index: usize) {
         if let (Some(turn), Ok(index)) = (self.list.get_mut(self.end), u8::try_from(index)) {
             *turn = index;
