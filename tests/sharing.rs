@@ -66,7 +66,8 @@ fn three_hundred_pods_in_33_regions_are_far_from_ten_thousand_probes_a_second() 
     // What one region's nine pods send to two others.
     let to_each = world.probes as f64 / 2.0 / 120.0;
     let (regions, others) = (33.0, 32.0);
-    assert!((40.0..42.0 * 1.1).contains(&(to_each * others)), "{} a region and second", to_each * others);
+    // Pauses differ by a tenth.
+    assert!((41.0 * 0.9..41.0 * 1.1).contains(&(to_each * others)), "{} by a region", to_each * others);
     let all = to_each * others * regions;
     assert!(all < 10_000.0 / 6.0, "{all} a second");
 }

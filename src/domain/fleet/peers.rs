@@ -56,7 +56,7 @@ pub(super) struct RemoteService {
     pub(super) room: AdaptiveShare,
     shown: Option<State>,
     /// Time moved its share when it was last looked at: the end of that is to be published, too.
-    moving: bool,
+    pub(super) moving: bool,
 }
 
 impl RemoteService {

@@ -313,6 +313,8 @@ impl Peer {
         let after = remote.room.get(now);
         let takes = left * after * remote.health.share(now, policy);
         let restless = remote.room.is_restless(now);
+        // It may have come to rest again when it is looked at next.
+        remote.moving |= restless;
         if before != fine(after) {
             self.mark(place);
         }
