@@ -5,6 +5,7 @@ use crate::domain::health::State;
 use crate::domain::name::RegionId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{Deref, Index};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub struct Candidates {
 }
 
 /// Candidates in other regions, the nearest first; services that stand alike share them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "Arc<[Candidate]>", into = "Arc<[Candidate]>")]
 pub struct Others {
     list: Arc<[Candidate]>,
@@ -36,6 +37,12 @@ impl From<Arc<[Candidate]>> for Others {
     }
 }
 
+impl fmt::Debug for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.list.fmt(f)
+    }
+}
+
 impl From<Others> for Arc<[Candidate]> {
     fn from(others: Others) -> Self {
         others.list
@@ -44,7 +51,8 @@ impl From<Others> for Arc<[Candidate]> {
 
 impl FromIterator<Candidate> for Others {
     fn from_iter<T: IntoIterator<Item = Candidate>>(candidates: T) -> Self {
-        candidates.into_iter().collect::<Arc<[Candidate]>>().into()
+        let list: Arc<[Candidate]> = candidates.into_iter().collect();
+        list.into()
     }
 }
 
