@@ -9,11 +9,17 @@ use aws_sdk_route53::types::{ChangeAction, RrType};
 use dns_support::front::{Fate, For, Front};
 use dns_support::{REGIONS, Server, simple};
 use std::path::PathBuf;
+use tokio::net::UdpSocket;
 use tokio::process::Command;
 
 /// Exit code, standard output, standard error.
 async fn proxima(config: &PathBuf, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_proxima"))
+    ended(Command::new(env!("CARGO_BIN_EXE_proxima")), config, arguments).await
+}
+
+/// Of a command that the binary's arguments are appended to.
+async fn ended(mut command: Command, config: &PathBuf, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = command
         .args(["dns", arguments[0], "--config"])
         .arg(config)
         .args(&arguments[1..])
@@ -241,4 +247,61 @@ async fn verify_asks_the_servers_and_tells_a_wrong_answer_and_a_wrong_share_on_o
     }
     assert_eq!(said["mismatches"], 8, "three sets and the name, in both families");
     assert!(json.contains("1 times nothing"), "{json}");
+}
+
+/// Passes questions on from port 53 of an address; `None`: that port is not for everybody here.
+async fn at_port_53(
+    of: std::net::SocketAddr,
+    server: std::net::SocketAddr,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let listens = match UdpSocket::bind((of.ip(), 53)).await {
+        Ok(listens) => listens,
+        Err(error) => {
+            eprintln!("SKIPPED: port 53 of {}: {error}: servers are not found by their names", of.ip());
+            return None;
+        }
+    };
+    Some(tokio::spawn(async move {
+        let asks = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut message = [0; 4096];
+        loop {
+            let (length, from) = listens.recv_from(&mut message).await.unwrap();
+            asks.send_to(&message[..length], server).await.unwrap();
+            let length = asks.recv(&mut message).await.unwrap();
+            listens.send_to(&message[..length], from).await.unwrap();
+        }
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_finds_the_servers_that_route_53_names() {
+    let server = Server::zone_server().await.unwrap();
+    server.bootstrap().await;
+    let config = written(&server, "named");
+    // Names that nobody knows are told, and nothing else is asked instead.
+    let (code, shown, error) = proxima(&config, &["verify"]).await;
+    assert_eq!(code, Some(1), "{error}");
+    assert!(shown.contains("none of the zone's servers has an address: ns-1.example.test"), "{shown}{error}");
+
+    let at = std::net::SocketAddr::from(([127, 77, 53, 1], 53));
+    let Some(passes) = at_port_53(at, server.dns.unwrap()).await else { return };
+    // The command alone has another /etc/hosts.
+    let hosts = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dns_cli_hosts");
+    let names = ["ns-1", "ns-2"].map(|name| format!("{} {name}.example.test\n", at.ip()));
+    std::fs::write(&hosts, names.concat()).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"").arg(&hosts);
+    command.arg(env!("CARGO_BIN_EXE_proxima"));
+    let (code, shown, error) = ended(command, &config, &["verify"]).await;
+    passes.abort();
+    if error.contains("unshare failed") {
+        eprintln!("SKIPPED: no mount namespace can be made here: {error}");
+        return;
+    }
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{shown}");
+    assert!(
+        shown.contains(&format!("  {at}\n")) && shown.contains("ok        www.example.test A: "),
+        "{shown}"
+    );
 }
