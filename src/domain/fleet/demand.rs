@@ -193,7 +193,7 @@ impl Fleet {
             (part >= SHARE_MIN).then(|| (id.clone(), configured.rps / part))
         };
         Some(match self.peers.get(region) {
-            Some(peer) if !peer.bounds => BTreeMap::new(),
+            Some(peer) if !peer.bounded => BTreeMap::new(),
             Some(peer) => {
                 let services = &peer.heard.as_ref()?.view.services;
                 let told =

@@ -35,7 +35,7 @@ pub(super) struct Peer {
     stale: Stale,
     /// Whether any service tells a capacity that was configured. Not written: its view tells it again.
     #[serde(skip)]
-    pub(super) bounds: bool,
+    pub(super) bounded: bool,
     /// Worst state of any service there.
     pub(super) worst: State,
     /// Something moved, or time may move it.
@@ -77,7 +77,7 @@ impl Default for Peer {
             services: ByService::default(),
             standing: Vec::new(),
             stale: Stale::default(),
-            bounds: false,
+            bounded: false,
             worst: State::Unknown,
             restless: true,
             leaving: 0,
@@ -91,6 +91,7 @@ impl Peer {
     pub(super) fn configure(&mut self, services: &Arc<[ServiceId]>) {
         self.services.configure(services);
         self.standing.clear();
+        self.bounded = self.tells_bounds();
         // Places are others now; the next view tells them again.
         self.asks.clear();
         self.touch();
@@ -99,8 +100,12 @@ impl Peer {
     /// Brings back what was not written.
     pub(super) fn resume(&mut self, services: &Arc<[ServiceId]>) {
         self.services.resume(services);
-        let said = self.heard.iter().flat_map(|heard| heard.view.services.values());
-        self.bounds = said.into_iter().any(ServiceView::is_bounded);
+        self.bounded = self.tells_bounds();
+    }
+
+    fn tells_bounds(&self) -> bool {
+        let mut said = self.heard.iter().flat_map(|heard| heard.view.services.values());
+        said.any(ServiceView::is_bounded)
     }
 
     /// Looks again at what is stale; marks services that stand otherwise than they did.
@@ -202,7 +207,7 @@ impl Peer {
         let leaves = self.leaving >= policy.health.fall;
         let mut moved = false;
         self.asks.clear();
-        self.bounds = false;
+        self.bounded = false;
         // Both are in the order of names: walked side by side.
         let mut said = heard.view.services.iter().peekable();
         for (place, (id, service)) in self.services.iter_mut().enumerate() {
@@ -212,7 +217,7 @@ impl Peer {
             if let Some(rps) = view.and_then(|view| view.asks.get(&policy.own)) {
                 self.asks.push((place, *rps));
             }
-            self.bounds |= view.is_some_and(ServiceView::is_bounded);
+            self.bounded |= view.is_some_and(ServiceView::is_bounded);
             let draining = leaves || view.is_some_and(|view| view.draining);
             // A view of any age is better than none, but no ground to take anyone back.
             let believed = heard.recent || service.health.word().0 != Word::Down;
