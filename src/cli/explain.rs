@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, value_parser = wall_of_text, requires = "journal")]
     at: Option<u64>,
     /// The region whose edge is asked. With --config: instead of `edge.region`.
-    #[arg(long, env = "PROXIMA_REGION")]
+    #[arg(long, visible_alias = "region", env = "PROXIMA_REGION")]
     from: Option<String>,
     /// Host of the request, as a client would write it.
     #[arg(long, default_value = "")]
