@@ -9,7 +9,7 @@ use crate::{at, http, until_used};
 use kube::api::DeleteParams;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -90,9 +90,7 @@ async fn the_pods_own_account_is_enough_and_a_token_that_is_put_anew_is_used() {
 
     let (code, told) = doctor(account.inside(&cluster, &doctor_command(&file)));
     assert!(code == Some(0) && told["watch endpointslices in shop"] == "ok", "{told}");
-    let mut command = account.inside(&cluster, &Edge::command(&file, &[]));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let edge = Edge::of(command).bound_all();
+    let edge = Edge::of(account.inside(&cluster, &Edge::command(&file, &[]))).bound_all();
     until_used(&edge, "web", &[origin.address]);
     let held = || edge.metric("proxima_lease_held") == Some(1.0);
     until("it holds the Lease of the namespace that is mounted", || held().then_some(()));
