@@ -19,11 +19,11 @@ help: ## List the targets
 demo: setup-demo ## Build, then watch regions die and come back (ARGS='--seed 7 --hold')
 	$(CARGO) run --locked -- demo $(ARGS)
 
-# Some two hours on two cores; ended early, it goes on from target/sim-full.json. SEEDS=n plays fewer.
+# Some three hours on two cores; ended early, it goes on from target/sim-full.json. SEEDS=n plays fewer.
 SEEDS ?= 100000
 sim-full: setup-demo ## 100,000 random worlds in virtual time, and what they have tried: every fault x transition x refusal
 	$(CARGO) build --locked --release
-	target/release/proxima simulate --seeds $(SEEDS) --resume target/sim-full.json --coverage 100 --aimed 40
+	target/release/proxima simulate --seeds $(SEEDS) --resume target/sim-full.json --coverage 100 --aimed 100
 
 build: setup-demo ## Build the binary: target/debug/proxima
 	$(CARGO) build --locked

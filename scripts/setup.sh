@@ -57,7 +57,8 @@ install() {
     have apt-get || die "please install: $*"
     say "installing $*"
     apt_refresh
-    as_root apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+    # What fails is told on the standard error; the rest is a line for each step of each package.
+    as_root apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
         die "could not install; please run: sudo apt-get install $*"
 }
 

@@ -16,8 +16,10 @@ use harness::planted::{
     UnreachedEvacuated, Unseen, WitnessStuckRed,
 };
 use proxima::simulate::{
-    Failure, Fault, Honest, Rule, Scenario, Seams, Swept, Violation, Writes, play, shortest, shrink, sweep,
+    Cell, Coverage, Failure, Fault, Honest, Rule, Scenario, Seams, Swept, Violation, Writes, aimed_seed,
+    play, shortest, shrink, sweep,
 };
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -107,6 +109,39 @@ fn the_same_seed_gives_the_same_log() {
         let logs = [(); 2].map(|()| play(&scenario, &Honest, writes).log);
         assert!(!logs[0].is_empty() && logs[0] == logs[1], "seed {seed}");
     }
+}
+
+/// What random worlds hardly meet is met by aiming at it: every transition with every refusal, within a
+/// few worlds, each under another fault.
+#[test]
+fn worlds_aimed_at_a_transition_and_a_refusal_meet_them() {
+    const WORLDS: usize = 12;
+    // Seven rounds of each: every one may meet what it is aimed at.
+    const BEGIN: Duration = Duration::from_secs(180);
+    let mut pairs: BTreeMap<_, Vec<Cell>> = BTreeMap::new();
+    for gap in Coverage::default().gaps(1).0 {
+        pairs.entry((gap.cell.transition(), gap.cell.refusal())).or_default().push(gap.cell);
+    }
+    let mut met = Coverage::default();
+    for nth in 0..WORLDS {
+        let aim = |(place, cells): (usize, &Vec<Cell>)| cells[(place + nth) % cells.len()];
+        let cells: Vec<Cell> = pairs.values().enumerate().map(aim).collect();
+        let make = |nth: u64| {
+            let mut scenario = Scenario::generate(aimed_seed(cells[nth as usize], 0))?;
+            scenario.steps.retain(|step| step.at < BEGIN);
+            scenario.length = BEGIN;
+            Ok(scenario)
+        };
+        let swept = sweep(0..cells.len() as u64, &make, &Honest, &|_| true, &|| ()).unwrap();
+        if let Some(failure) = swept.failure {
+            panic!("{}", told(&failure, &Honest));
+        }
+        met.add(&swept.coverage);
+        let hits = met.pairs();
+        pairs.retain(|pair, _| hits.get(pair).is_none_or(|hits| *hits == 0));
+    }
+    assert!(pairs.is_empty(), "not met in {WORLDS} worlds each: {:?}", pairs.keys());
+    assert_eq!(met.contradictions(), []);
 }
 
 /// The bug is found within so many seeds, by the rule, and is the bug's doing.

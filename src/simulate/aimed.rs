@@ -30,10 +30,26 @@ pub(super) fn aim(seed: u64) -> Option<Cell> {
 
 /// A world in which the combination may be met.
 pub(super) fn shape(aim: Cell, dice: &mut Dice) -> Shape {
-    let loaded = matches!(aim.fault(), "surge" | "capacity-loss" | "checks-under-load");
-    let capacity = if loaded { Some(dice.pick(&[110, 120, 150])) } else { dice.pick(&[None, Some(150)]) };
-    Shape { regions: dice.pick(&[3, 4, 4, 5]), services: 1, names: 1, simple: dice.below(4) == 0, capacity }
+    let capacity = match aim.fault() {
+        // Who is drained and taken back again must not have to wait for room.
+        _ if aim.transition() == UNKNOWN => None,
+        "surge" | "capacity-loss" | "checks-under-load" => Some(dice.pick(&[110, 120, 150])),
+        _ => dice.pick(&[None, Some(150)]),
+    };
+    // So many that a majority is left without a region that nobody hears, one whose vote is not known yet, and one
+    // that is left to the fault.
+    let many = matches!(aim.transition(), UNKNOWN | "verdict isolated")
+        || aim.refusal() == "no_evidence"
+        || APART.contains(&aim.fault());
+    let regions = if many { 5 } else { dice.pick(&[3, 4, 4, 5]) };
+    Shape { regions, services: 1, names: 1, simple: dice.below(4) == 0, capacity }
 }
+
+/// The transition that takes the most to bring about.
+const UNKNOWN: &str = "service unknown";
+
+/// Faults of paths and policies that would forbid most of the rest, if they did not keep to one region.
+const APART: [&str; 3] = ["isolated", "split", "bad-push"];
 
 /// The rules that only some settings bring about.
 pub(super) fn tune(cast: &mut Cast, aim: Cell) {
@@ -41,14 +57,20 @@ pub(super) fn tune(cast: &mut Cast, aim: Cell) {
     if aim.refusal() == "not_holder" {
         (cast.processes, cast.leased) = (2, true);
     }
-    for FailoverPolicy { min_live, require_operator_below, max_changes_per_hour, .. } in
+    for FailoverPolicy { min_live, require_operator_below, max_changes_per_hour, max_shift, .. } in
         cast.policies.iter_mut().map(|policy| &mut policy.failover)
     {
         match aim.refusal() {
+            // A region that is drained no longer counts again once the drain is over.
+            "min_live" if aim.transition() == UNKNOWN => *min_live = regions,
             "min_live" => *min_live = regions - 1,
             "needs_operator" => *require_operator_below = regions,
             "max_changes_per_hour" => *max_changes_per_hour = 2,
             _ => {}
+        }
+        // All users of one round are back before the next.
+        if aim.transition() == UNKNOWN {
+            *max_shift = 1.0;
         }
     }
 }
@@ -57,10 +79,23 @@ pub(super) fn steps(cast: &Cast, aim: Cell, dice: &mut Dice) -> Vec<Step> {
     let mut steps = Vec::new();
     for round in 0..ROUNDS {
         let begins = WARM_UP + Duration::from_millis(round * ROUND_MS) + dice.between(0, 2_000);
-        let mut round = Round { cast, region: dice.index(cast.regions.len()), begins, steps: Vec::new() };
-        round.condition(aim.refusal(), dice);
-        round.trigger(aim.transition(), dice);
-        round.fault(aim.fault(), dice);
+        let region = match aim.refusal() {
+            // The first in the order of writers: it is the one that proposes, for its own sake.
+            "unread" if aim.transition().starts_with("gate") => 0,
+            // The first writes while this one starts, and the next one is drained.
+            "undoes_other" if aim.transition() == UNKNOWN => 1 + dice.index(cast.regions.len() - 2),
+            _ => dice.index(cast.regions.len()),
+        };
+        let at = match aim.refusal() {
+            // A majority must have found by then that a region is silent.
+            "no_evidence" if aim.transition() == UNKNOWN => dice.between(8_500, 9_500),
+            _ => dice.between(6_000, 9_000),
+        };
+        let at = at.as_millis() as u64;
+        let mut round = Round { cast, aim, region, at, begins, steps: Vec::new() };
+        round.condition(dice);
+        round.trigger(dice);
+        round.fault(dice);
         steps.append(&mut round.steps);
     }
     steps.sort_by_key(|step| step.at);
@@ -70,8 +105,11 @@ pub(super) fn steps(cast: &Cast, aim: Cell, dice: &mut Dice) -> Vec<Step> {
 /// What happens in one round.
 struct Round<'a> {
     cast: &'a Cast,
+    aim: Cell,
     /// To which the transition is to happen.
     region: usize,
+    /// About when, in milliseconds from the beginning.
+    at: u64,
     begins: Duration,
     steps: Vec<Step>,
 }
@@ -89,6 +127,11 @@ impl Round<'_> {
         (self.region + 1 + nth % (n - 1)) % n
     }
 
+    /// The region that has the least to do with the rest of the round.
+    fn bystander(&self) -> usize {
+        self.other(self.cast.regions.len() - 2)
+    }
+
     fn everywhere(&mut self, at: u64, lasts: u64, fault: impl Fn(usize) -> Fault) {
         for region in 0..self.cast.regions.len() {
             self.add(at, lasts, fault(region));
@@ -96,18 +139,21 @@ impl Round<'_> {
     }
 
     /// What makes the transition happen in the round's region, around its middle.
-    fn trigger(&mut self, transition: &str, dice: &mut Dice) {
-        let (region, other) = (self.region, self.other(0));
-        let at = dice.between(6_000, 9_000).as_millis() as u64;
-        match transition {
-            "service unknown" => {
-                // Whoever starts while a region is drained, and does not reach it, knows nothing of it when the drain
-                // ends, until enough probes have failed: the records are read once before and once after that.
-                self.add(at - 5_000, 3_400, Fault::Drain { name: 0, region: other });
-                self.add(at - 4_000, 9_000, Fault::Cut { from: region, to: other });
-                self.add(at - 3_500, 1_000, Fault::EdgeStopped { region });
-            }
+    fn trigger(&mut self, dice: &mut Dice) {
+        let (region, other, at) = (self.region, self.other(0), self.at);
+        match self.aim.transition() {
+            UNKNOWN => self.unknown(dice),
             "service draining" => self.add(at, 8_000, Fault::Drain { name: 0, region }),
+            "gate closed" | "gate open" if self.aim.refusal() == "unread" => {
+                // Its own plan has failed by then; it closes after a hold-down and opens with the service.
+                self.add(500, 13_000, Fault::ServiceDown { region, service: 0 });
+            }
+            "gate closed" if self.aim.refusal() == "just_woke" => {
+                self.add(at, 8_000, Fault::Drain { name: 0, region });
+            }
+            "gate open" if self.aim.refusal() == "just_woke" => {
+                self.add(at - 6_000, 6_000, Fault::Drain { name: 0, region });
+            }
             "gate closed" | "gate open" if dice.below(3) == 0 => {
                 self.add(at, 6_000, Fault::Drain { name: 0, region });
             }
@@ -135,33 +181,59 @@ impl Round<'_> {
         }
     }
 
+    /// Whoever starts while a region is drained, and does not reach it, knows nothing of it when the drain ends, until
+    /// enough probes have failed: the records are read once before and once after that.
+    fn unknown(&mut self, dice: &mut Dice) {
+        let (region, other, at) = (self.region, self.other(0), self.at);
+        let (begins, lasts) = match self.aim.refusal() {
+            // The other's users are moved between the two readings.
+            "undoes_other" => {
+                let ago = dice.between(2_100, 3_100).as_millis() as u64;
+                (at - ago, ago - dice.between(800, 1_200).as_millis() as u64)
+            }
+            _ => (at - 5_000, 3_400),
+        };
+        self.add(begins, lasts, Fault::Drain { name: 0, region: other });
+        self.add(at - 4_000, 9_000, Fault::Cut { from: region, to: other });
+        self.add(at - 3_500, 1_000, Fault::EdgeStopped { region });
+    }
+
     /// What makes the rule refuse, from before that until after it.
-    fn condition(&mut self, refusal: &str, dice: &mut Dice) {
-        let (other, third) = (self.other(0), self.other(1));
+    fn condition(&mut self, dice: &mut Dice) {
+        let (region, at) = (self.region, self.at);
+        let unknown = self.aim.transition() == UNKNOWN;
+        // The first of the others is drained there, and is not heard.
+        let (other, third) =
+            if unknown { (self.other(1), self.other(2)) } else { (self.other(0), self.other(1)) };
         let entry = dice.index(self.cast.names[0].home.len());
         let by_hand = Fault::HandEdit { name: 0, entry, to: other };
-        match refusal {
+        match self.aim.refusal() {
             "foreign" => self.add(3_000, 16_000, Fault::EntryLost { name: 0, entry }),
             "disagreement" => self.add(3_000, 14_000, Fault::BadPush { region: other }),
             "no_majority" => {
                 self.add(4_000, 10_000, Fault::RegionSilent { region: other });
                 self.add(4_000, 10_000, Fault::RegionSilent { region: third });
             }
-            "no_evidence" => {
-                self.everywhere(2_000, 15_000, |region| Fault::WitnessBlind { region });
-                self.add(2_500, 14_000, Fault::RegionSilent { region: other });
-            }
+            "no_evidence" => self.unheard(),
             "frozen" => {
                 self.add(1_000, 0, by_hand);
                 self.add(1_500, 20_000, Fault::Freeze { name: 0 });
             }
             "min_live" | "needs_operator" => {
-                self.add(2_000, 15_000, Fault::ServiceDown { region: other, service: 0 });
+                let begins = if unknown { 500 } else { 2_000 };
+                self.add(begins, 15_000, Fault::ServiceDown { region: other, service: 0 });
             }
+            // Whoever starts must see users moved, by another, between its first two readings.
+            "undoes_other" if unknown => {}
             "undoes_other" => {
                 // One region evacuates, its writer is lost, and the next has to move the same users again.
                 self.add(1_000, 5_000, Fault::ServiceDown { region: other, service: 0 });
                 self.add(6_000, 9_000, Fault::RegionLost { region: third });
+            }
+            "just_woke" if self.aim.transition().starts_with("gate") => {
+                // It wakes to a drain that began or ended meanwhile.
+                let ends = at + dice.between(0, 1_200).as_millis() as u64;
+                self.add(ends - 2_500, 2_500, Fault::ControlStalled { region });
             }
             "just_woke" => {
                 let ends = dice.between(7_500, 11_000).as_millis() as u64;
@@ -169,11 +241,8 @@ impl Round<'_> {
                     self.add(ends - 2_500, 2_500, Fault::ControlStalled { region: self.other(nth) });
                 }
             }
-            "unread" => {
-                let every = Duration::from_millis(1_200);
-                self.add(3_000, 14_000, Fault::TwoWriters { name: 0, entry, to: other, every });
-                self.add(3_000, 14_000, Fault::ApiThrottled { percent: 60 });
-            }
+            "unread" => self.unread(entry, dice),
+            "not_holder" if unknown => self.add(at - 3_000, 0, by_hand),
             "hold_down" | "not_writer" | "not_holder" | "max_changes_per_hour" => {
                 self.add(2_000, 0, by_hand);
                 if dice.below(2) == 0 {
@@ -184,9 +253,72 @@ impl Round<'_> {
         }
     }
 
-    /// The fault itself, over the whole of it.
-    fn fault(&mut self, kind: &str, dice: &mut Dice) {
-        let fault = super::generate::of_kind(kind, self.cast, dice);
-        self.add(500, 19_000, fault);
+    /// A region that nobody hears, and of which Route 53 tells nothing either.
+    fn unheard(&mut self) {
+        let other = self.other(0);
+        // Whoever starts must hear of it in time.
+        let begins = if self.aim.transition() == UNKNOWN { 0 } else { 2_000 };
+        match self.aim.transition() {
+            // Which Route 53 must show to be well.
+            "verdict isolated" => self.add(begins, 15_000, Fault::WitnessBlind { region: other }),
+            _ => self.everywhere(begins, 15_000, |region| Fault::WitnessBlind { region }),
+        }
+        self.add(begins + 500, 14_000, Fault::RegionSilent { region: other });
+    }
+
+    /// Plans that meet a conflict, or expire, while the records cannot be read again.
+    fn unread(&mut self, entry: usize, dice: &mut Dice) {
+        let (region, other) = (self.region, self.other(0));
+        if self.aim.transition().starts_with("gate") {
+            self.everywhere(2_500, 16_000, |region| Fault::ApiDown { region });
+        } else if dice.below(2) == 0 {
+            self.add(500, 17_000, Fault::ServiceDown { region: other, service: 0 });
+            // The round's own region goes on reading: that it is drained must become known.
+            for nth in 0..self.cast.regions.len() - 1 {
+                self.add(2_500, 16_000, Fault::ApiDown { region: self.other(nth) });
+            }
+            self.add(2_500, 5_000, Fault::ApiDown { region });
+        } else {
+            let every = Duration::from_millis(1_200);
+            self.add(3_000, 14_000, Fault::TwoWriters { name: 0, entry, to: other, every });
+            self.add(3_000, 14_000, Fault::ApiThrottled { percent: 60 });
+        }
+    }
+
+    /// The fault itself: over the whole of it, around the moment, or again and again, where nothing would be known
+    /// otherwise.
+    fn fault(&mut self, dice: &mut Dice) {
+        let bystander = self.bystander();
+        let (begins, lasts) = match dice.below(2) {
+            // What was heard before is still fresh at the moment, and the next thing is heard after it.
+            _ if self.aim.transition() == UNKNOWN => (self.at - 1_300, 2_500),
+            0 => (500, 19_000),
+            _ => (self.at - 2_000, 8_000),
+        };
+        match self.aim.fault() {
+            "isolated" => self.add(begins, lasts, Fault::Isolated { region: bystander }),
+            "split" => self.add(begins, lasts, Fault::Split { side: 1 << bystander }),
+            // Whom the others do not hear does not keep them from agreeing.
+            "bad-push" if dice.below(4) > 0 => {
+                self.add(begins, lasts, Fault::BadPush { region: bystander });
+                self.add(begins - 100, lasts + 200, Fault::Isolated { region: bystander });
+            }
+            kind @ ("api-outage" | "api-slow") => {
+                let (first, times) = if self.aim.transition() == UNKNOWN {
+                    (self.at - 1_700, 3)
+                } else {
+                    (self.at - 5_500, 14)
+                };
+                for nth in 0..times {
+                    let fault = super::generate::of_kind(kind, self.cast, dice);
+                    let late = dice.between(0, 500).as_millis() as u64;
+                    self.add(first + nth * 1_000 + late, 450, fault);
+                }
+            }
+            kind => {
+                let fault = super::generate::of_kind(kind, self.cast, dice);
+                self.add(begins, lasts, fault);
+            }
+        }
     }
 }

@@ -217,6 +217,9 @@ fn impossible(transition: &str, refusal: &str) -> Option<&'static str> {
         (_, "never_empty" | "max_shift" | "above_capacity") => {
             Some("what is proposed keeps to it, and the rule is asked all the same")
         }
+        ("service unknown", "unread") => Some(
+            "what ends a drain here is that the records were read, which is all that this rule waits for",
+        ),
         ("verdict no_majority", refusal) if !matches!(refusal, "none" | "foreign" | "no_majority") => {
             Some("all regions are undecided then: nothing is called for, and this rule is not asked")
         }
