@@ -117,7 +117,7 @@ fn the_same_seed_gives_the_same_log() {
 fn worlds_aimed_at_a_transition_and_a_refusal_meet_them() {
     const WORLDS: usize = 12;
     // Seven rounds of each: every one may meet what it is aimed at.
-    const BEGIN: Duration = Duration::from_secs(180);
+    const PLAYED: Duration = Duration::from_secs(180);
     let mut pairs: BTreeMap<_, Vec<Cell>> = BTreeMap::new();
     for gap in Coverage::default().gaps(1).0 {
         pairs.entry((gap.cell.transition(), gap.cell.refusal())).or_default().push(gap.cell);
@@ -128,8 +128,8 @@ fn worlds_aimed_at_a_transition_and_a_refusal_meet_them() {
         let cells: Vec<Cell> = pairs.values().enumerate().map(aim).collect();
         let make = |nth: u64| {
             let mut scenario = Scenario::generate(aimed_seed(cells[nth as usize], 0))?;
-            scenario.steps.retain(|step| step.at < BEGIN);
-            scenario.length = BEGIN;
+            scenario.steps.retain(|step| step.at < PLAYED);
+            scenario.length = PLAYED;
             Ok(scenario)
         };
         let swept = sweep(0..cells.len() as u64, &make, &Honest, &|_| true, &|| ()).unwrap();

@@ -173,6 +173,14 @@ pub struct Applied<'a> {
     pub sent: Sent,
 }
 
+/// A plan that came back as a conflict.
+#[derive(Debug, Clone, Copy)]
+struct RefusedPlan {
+    told: Time,
+    /// Which one it was, among those that would change the same.
+    expires_at: Time,
+}
+
 /// What must be remembered between steps.
 #[derive(Debug, Default)]
 pub struct Invariants {
@@ -182,8 +190,8 @@ pub struct Invariants {
     changes: Vec<VecDeque<Time>>,
     /// By name: when a plan was applied, in the last hour.
     moves: Vec<VecDeque<Time>>,
-    /// By edge: plans that Route 53 refused to it, and when it was told.
-    refused: Vec<BTreeMap<u64, Time>>,
+    /// By edge and hash: plans that Route 53 refused to it.
+    refused: Vec<BTreeMap<u64, RefusedPlan>>,
     /// By name: when a hand moved users.
     edited: Vec<Time>,
     /// By edge: since when its process runs, and whether it has seen what each entry sends.
@@ -248,21 +256,31 @@ impl Invariants {
     }
 
     pub fn conflicted(&mut self, edge: usize, plan: &Plan, now: Time) {
-        self.refused[edge].insert(plan.hash(), now);
+        self.refused[edge].insert(plan.hash(), RefusedPlan { told: now, expires_at: plan.expires_at });
     }
 
     pub fn edited(&mut self, name: usize, now: Time) {
         self.edited[name] = now;
     }
 
-    /// When a plan goes to the API; `expires_in`: by its writer's clock.
-    pub fn submitted(&self, truth: &Truth<'_>, edge: usize, plan: &Plan, expires_in: Duration) -> Held {
+    /// When a plan goes to the API, `expires_in` by its writer's clock.
+    pub fn submitted(
+        &self,
+        truth: &Truth<'_>,
+        edge: usize,
+        plan: &Plan,
+        proposed: Time,
+        expires_in: Duration,
+    ) -> Held {
         // Records that a hand took away and put back are the same again, and so may the plan be: if that
-        // was after the refusal, or while it was on its way.
+        // was after the refusal, or while it was on its way. And one that was under way when an earlier
+        // one like it was refused is refused by the fence.
         let way = truth.cast.pace.api_timeout;
         let edited = truth.cast.name(&plan.name).map(|name| self.edited[name]);
-        let refused = self.refused[edge].get(&plan.hash());
-        let again = refused.is_some_and(|told| edited.is_none_or(|at| at + way < *told));
+        let again = self.refused[edge].get(&plan.hash()).is_some_and(|refused| {
+            let anew = proposed > refused.told || plan.expires_at == refused.expires_at;
+            anew && edited.is_none_or(|at| at + way < refused.told)
+        });
         truth.require(!again, Rule::Resubmitted, || {
             let region = &truth.cast.regions[truth.cast.region_of(edge)];
             format!("{region} sends again what was refused as a conflict: {plan:?}")

@@ -347,7 +347,7 @@ impl Run<'_> {
             }
             Some(sent) => {
                 let left = self.expires_in(edge, &task);
-                self.invariants.submitted(&self.truth(), edge, &task.plan, left)?;
+                self.invariants.submitted(&self.truth(), edge, &task.plan, task.proposed, left)?;
                 task.stage = Stage::Submitting;
                 let plan = Arc::clone(&task.plan);
                 self.call(edge, |call| ApiEvent::Submit(call, plan, sent))
