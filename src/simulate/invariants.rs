@@ -278,7 +278,7 @@ impl Invariants {
         let way = truth.cast.pace.api_timeout;
         let edited = truth.cast.name(&plan.name).map(|name| self.edited[name]);
         let again = self.refused[edge].get(&plan.hash()).is_some_and(|refused| {
-            let anew = proposed > refused.told || plan.expires_at == refused.expires_at;
+            let anew = proposed >= refused.told || plan.expires_at == refused.expires_at;
             anew && edited.is_none_or(|at| at + way < refused.told)
         });
         truth.require(!again, Rule::Resubmitted, || {
