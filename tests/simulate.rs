@@ -194,4 +194,9 @@ fn a_sweep_goes_on_where_it_was_ended_and_fails_where_too_little_was_seen() {
     assert!(told.contains("goes on with seed 9"), "{told}");
     assert!(told.contains("100% 4 of 4 seeds"), "{told}");
     assert!(out.contains("0 of ") && out.contains("combinations were seen 1000000 times"), "{out}");
+    // Hours are not played before it shows that they cannot be kept.
+    let output = proxima(&["--seeds", "100000", "--resume", "no-such-folder/state.json"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("no-such-folder/state.part") && !told.contains('%'), "{told}");
 }

@@ -302,7 +302,20 @@ fn a_bias_makes_a_region_count_as_further() {
 }
 
 #[test]
-fn forwarded_traffic_shows_how_far_a_region_is_and_its_answers_do_not() {
+fn answers_of_forwarded_requests_bound_how_far_a_region_is() {
+    let mut world = World::new(&[("a", 0.0, 1.0), ("b", 0.0, 1.0), ("c", 0.0, 1.0)]);
+    world.run(5, |_| {});
+    assert_eq!(world.places[0].order(), ["a", "b", "c"], "20 ms and 30 ms");
+    for _ in 0..10 {
+        let (rtt, source) = (Rtt::millis(5), SampleSource::FirstByte);
+        world.tell("a", Input::Sample { region: region("c"), rtt, source });
+    }
+    world.run(1, |_| {});
+    assert_eq!(world.places[0].order(), ["a", "c", "b"], "what answers within 5 ms is no 30 ms away");
+}
+
+#[test]
+fn forwarded_traffic_shows_how_far_a_region_is_and_slow_answers_do_not() {
     let mut world = World::new(&[("a", 0.0, 1.0), ("b", 0.0, 1.0), ("c", 0.0, 1.0)]);
     world.run(5, |_| {});
     assert_eq!(world.places[0].order(), ["a", "b", "c"]);

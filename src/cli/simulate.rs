@@ -260,7 +260,10 @@ fn begin(arguments: &Arguments) -> Result<Progress, Stop> {
     let Some(path) = &arguments.resume else { return Ok(fresh) };
     let kept = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh),
+        // Whether it can be written is known before anything is played.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return keep(arguments, &fresh).map(|()| fresh);
+        }
         Err(error) => return Err(Stop::Because(format!("{}: {error}", path.display()))),
     };
     match serde_json::from_str::<Progress>(&kept) {

@@ -49,6 +49,10 @@ impl From<Rtt> for u32 {
 /// Passive samples weigh as probes do, but at most half as many of them as there are probes: traffic
 /// shows the nodes that carry it, at the moments when it flows, and a way that nobody uses has none at
 /// all. Ranked by them, a region that is used would be judged by other evidence than one that is not.
+///
+/// A first byte took the way and the service's work, so it is no distance, but no way is longer than
+/// it: where half of the first bytes of forwarded requests come sooner than the median, they bound it.
+/// Source: a request and its answer are one round trip at least, so the medians are ordered, too.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LatencyWindow {
     probes: Samples,
@@ -64,7 +68,7 @@ type Samples = VecDeque<(Time, Rtt)>;
 /// What the samples of a window say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The lower median: one slow sample must not re-rank the planet.
+    /// The lower median, bounded by first bytes: one slow sample must not re-rank the planet.
     pub p50: Rtt,
     /// By the nearest rank: of fewer than a hundred samples, the slowest one.
     pub p99: Rtt,
@@ -96,9 +100,10 @@ impl LatencyWindow {
         self.renew(now, window);
     }
 
-    /// How long a forwarded request took to its first byte: shown, and no distance.
+    /// How long a forwarded request took to its first byte: shown, and a bound of the distance.
     pub fn first_byte(&mut self, sample: Rtt, now: Time, window: Duration) {
         push(&mut self.first_bytes, sample, now, window);
+        self.renew(now, window);
     }
 
     /// Whether a probe was answered at all.
@@ -107,7 +112,7 @@ impl LatencyWindow {
         self.renew(now, window);
     }
 
-    /// The lower median; `None` before the first probe.
+    /// The lower median, or that of the first bytes if it is less; `None` before the first probe.
     ///
     /// Old samples stay until newer ones come: the last known distance of a
     /// silent region is better than none.
@@ -147,7 +152,15 @@ impl LatencyWindow {
         let steps = self.probes.iter().zip(self.probes.iter().skip(1));
         let moved: Duration = steps.map(|((_, a), (_, b))| a.0.abs_diff(b.0)).sum();
         let jitter = moved / u32::try_from(self.probes.len().saturating_sub(1).max(1)).unwrap_or(u32::MAX);
-        Some(Spread { p50: at_rank(&sorted, 0.5)?, p99: at_rank(&sorted, 0.99)?, jitter: Rtt::new(jitter) })
+        let p50 = at_rank(&sorted, 0.5)?;
+        let p50 = self.bound().map_or(p50, |bound| p50.min(bound));
+        Some(Spread { p50, p99: at_rank(&sorted, 0.99)?, jitter: Rtt::new(jitter) })
+    }
+
+    /// What no way is longer than: a few requests do not tell it, but half as many as there are probes.
+    fn bound(&self) -> Option<Rtt> {
+        let enough = self.first_bytes.len() >= self.probes.len().div_ceil(2);
+        self.median_first_byte().filter(|_| enough)
     }
 }
 
@@ -242,6 +255,26 @@ mod tests {
         }
         assert!(latency.median() >= Some(Rtt::millis(200)), "{:?}", latency.measured());
         assert_eq!(latency.median_first_byte(), None);
+    }
+
+    #[test]
+    fn no_way_is_longer_than_half_of_the_first_bytes_took() {
+        let mut latency = LatencyWindow::default();
+        latency.first_byte(Rtt::millis(30), Time::ZERO, WINDOW);
+        assert_eq!(latency.median(), None, "a way is not known by its traffic alone");
+        for second in 0..11 {
+            latency.probed(Rtt::millis(80), Time::from_millis(second * 1000), WINDOW);
+        }
+        for millis in 0..4 {
+            latency.first_byte(Rtt::millis(30), Time::from_millis(10_000 + millis), WINDOW);
+        }
+        assert_eq!(latency.median(), Some(Rtt::millis(80)), "five requests of eleven probes");
+        latency.first_byte(Rtt::millis(500), Time::from_millis(10_100), WINDOW);
+        assert_eq!(latency.median(), Some(Rtt::millis(30)), "six, most of them sooner than the probes");
+        for millis in 0..6 {
+            latency.first_byte(Rtt::millis(500), Time::from_millis(10_200 + millis), WINDOW);
+        }
+        assert_eq!(latency.median(), Some(Rtt::millis(80)), "a slow service says nothing of the way");
     }
 
     #[test]

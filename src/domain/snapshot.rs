@@ -196,7 +196,7 @@ pub struct Quality {
     pub jitter: Option<Rtt>,
     /// Share of the last probes that got no answer, 0..=1.
     pub loss: f64,
-    /// Median time to the first byte of forwarded requests: it counts the service's work.
+    /// Median time to the first byte of forwarded requests: it counts the service's work, and bounds the distance.
     pub first_byte: Option<Rtt>,
 }
 

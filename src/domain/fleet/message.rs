@@ -101,7 +101,7 @@ pub enum SampleSource {
     /// The kernel's smoothed round trip of a connection that requests are forwarded on.
     Tcp,
     /// From a forwarded request to the first byte of its answer. It counts the service's work, so it
-    /// says nothing of how far the region is.
+    /// says only what the region is not farther than.
     FirstByte,
 }
 
