@@ -33,6 +33,8 @@ pub(super) fn shape(aim: Cell, dice: &mut Dice) -> Shape {
     let capacity = match aim.fault() {
         // Who is drained and taken back again must not have to wait for room.
         _ if aim.transition() == UNKNOWN => None,
+        // Nor may room call for a change where none is to be called for.
+        _ if aim.refusal() == "no_evidence" => dice.pick(&[None, None, Some(150)]),
         "surge" | "capacity-loss" | "checks-under-load" => Some(dice.pick(&[110, 120, 150])),
         _ => dice.pick(&[None, Some(150)]),
     };
@@ -40,6 +42,7 @@ pub(super) fn shape(aim: Cell, dice: &mut Dice) -> Shape {
     // that is left to the fault.
     let many = matches!(aim.transition(), UNKNOWN | "verdict isolated")
         || aim.refusal() == "no_evidence"
+        || few_receive(aim)
         || APART.contains(&aim.fault());
     let regions = if many { 5 } else { dice.pick(&[3, 4, 4, 5]) };
     Shape { regions, services: 1, names: 1, simple: dice.below(4) == 0, capacity }
@@ -50,6 +53,15 @@ const UNKNOWN: &str = "service unknown";
 
 /// Faults of paths and policies that would forbid most of the rest, if they did not keep to one region.
 const APART: [&str; 3] = ["isolated", "split", "bad-push"];
+
+/// Faults of the records that hold every change back once they are read.
+const HELD: [&str; 2] = ["freeze", "entry-lost"];
+
+/// A gate closes only while enough others say that they are well; that too few may receive users must come of
+/// drains, then.
+fn few_receive(aim: Cell) -> bool {
+    aim.refusal() == "min_live" && aim.transition().starts_with("gate")
+}
 
 /// The rules that only some settings bring about.
 pub(super) fn tune(cast: &mut Cast, aim: Cell) {
@@ -63,6 +75,8 @@ pub(super) fn tune(cast: &mut Cast, aim: Cell) {
         match aim.refusal() {
             // A region that is drained no longer counts again once the drain is over.
             "min_live" if aim.transition() == UNKNOWN => *min_live = regions,
+            // One of those who are well may be left to the fault.
+            "min_live" if few_receive(aim) => *min_live = regions - 2,
             "min_live" => *min_live = regions - 1,
             "needs_operator" => *require_operator_below = regions,
             "max_changes_per_hour" => *max_changes_per_hour = 2,
@@ -154,7 +168,11 @@ impl Round<'_> {
             "gate open" if self.aim.refusal() == "just_woke" => {
                 self.add(at - 6_000, 6_000, Fault::Drain { name: 0, region });
             }
-            "gate closed" | "gate open" if dice.below(3) == 0 => {
+            "gate closed" | "gate open" if few_receive(self.aim) => {
+                self.add(at, 6_000, Fault::Drain { name: 0, region });
+            }
+            // Whoever is drained has users left when its gate closes, so that a change is called for.
+            "gate closed" | "gate open" if self.aim.refusal() != "no_evidence" && dice.below(3) == 0 => {
                 self.add(at, 6_000, Fault::Drain { name: 0, region });
             }
             "gate closed" | "gate open" => {
@@ -176,6 +194,11 @@ impl Round<'_> {
             "verdict no_evidence" => {
                 self.everywhere(at, 8_500, |region| Fault::WitnessBlind { region });
                 self.add(at, 8_000, Fault::RegionSilent { region });
+            }
+            "verdict down" if self.aim.refusal() == "no_evidence" => {
+                // Nobody is there any more who would have to be moved.
+                self.add(500, 18_000, Fault::Drain { name: 0, region });
+                self.add(at, 6_000, Fault::ServiceDown { region, service: 0 });
             }
             _ => self.add(at, 6_000, Fault::ServiceDown { region, service: 0 }),
         }
@@ -219,6 +242,12 @@ impl Round<'_> {
                 self.add(1_000, 0, by_hand);
                 self.add(1_500, 20_000, Fault::Freeze { name: 0 });
             }
+            "min_live" if few_receive(self.aim) => {
+                for nth in 0..3 {
+                    let region = self.other(nth);
+                    self.add(500, 17_000, Fault::Drain { name: 0, region });
+                }
+            }
             "min_live" | "needs_operator" => {
                 let begins = if unknown { 500 } else { 2_000 };
                 self.add(begins, 15_000, Fault::ServiceDown { region: other, service: 0 });
@@ -236,10 +265,12 @@ impl Round<'_> {
                 self.add(ends - 2_500, 2_500, Fault::ControlStalled { region });
             }
             "just_woke" => {
-                let ends = dice.between(7_500, 11_000).as_millis() as u64;
-                for nth in 0..self.cast.regions.len() - 1 {
-                    self.add(ends - 2_500, 2_500, Fault::ControlStalled { region: self.other(nth) });
+                if !unknown {
+                    // Users who must stay where they do not belong: there is something to refuse all the time.
+                    self.add(1_000, 0, by_hand);
+                    self.add(1_500, 20_000, Fault::Freeze { name: 0 });
                 }
+                self.wake(dice);
             }
             "unread" => self.unread(entry, dice),
             "not_holder" if unknown => self.add(at - 3_000, 0, by_hand),
@@ -250,6 +281,22 @@ impl Round<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Others wake, and the transition is what they find.
+    fn wake(&mut self, dice: &mut Dice) {
+        let all = self.cast.regions.len() - 1;
+        let (from, to, wakers) = match self.aim.transition() {
+            // The others have found it meanwhile.
+            "verdict isolated" if dice.below(2) == 0 => (self.at + 4_000, self.at + 6_500, 1),
+            // The service has come back meanwhile.
+            "service probation" | "service healthy" | "vote up" => (self.at + 6_500, self.at + 9_500, all),
+            _ => (7_500, 11_000, all),
+        };
+        let ends = dice.between(from, to).as_millis() as u64;
+        for nth in 0..wakers {
+            self.add(ends - 2_500, 2_500, Fault::ControlStalled { region: self.other(nth) });
         }
     }
 
@@ -289,15 +336,28 @@ impl Round<'_> {
     /// otherwise.
     fn fault(&mut self, dice: &mut Dice) {
         let bystander = self.bystander();
+        let gate = self.aim.transition().starts_with("gate");
         let (begins, lasts) = match dice.below(2) {
+            // Whom it sends elsewhere must be there before.
+            _ if self.aim.transition() == UNKNOWN && self.aim.fault() == "drain" => (500, 19_000),
             // What was heard before is still fresh at the moment, and the next thing is heard after it.
             _ if self.aim.transition() == UNKNOWN => (self.at - 1_300, 2_500),
+            // Nobody may know of it before the records can't be read any more.
+            _ if self.aim.refusal() == "unread" && HELD.contains(&self.aim.fault()) => (3_500, 15_500),
+            // Whoever is down has been left by then.
+            _ if gate && self.aim.refusal() == "no_evidence" && HELD.contains(&self.aim.fault()) => {
+                (self.at + 500, 12_000)
+            }
             0 => (500, 19_000),
+            _ if gate => (self.at - 2_000, 12_000),
             _ => (self.at - 2_000, 8_000),
         };
         match self.aim.fault() {
             "isolated" => self.add(begins, lasts, Fault::Isolated { region: bystander }),
             "split" => self.add(begins, lasts, Fault::Split { side: 1 << bystander }),
+            "drain" if self.aim.transition() == UNKNOWN => {
+                self.add(begins, lasts, Fault::Drain { name: 0, region: bystander });
+            }
             // Whom the others do not hear does not keep them from agreeing.
             "bad-push" if dice.below(4) > 0 => {
                 self.add(begins, lasts, Fault::BadPush { region: bystander });
