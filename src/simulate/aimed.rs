@@ -358,16 +358,26 @@ impl Round<'_> {
             "drain" if self.aim.transition() == UNKNOWN => {
                 self.add(begins, lasts, Fault::Drain { name: 0, region: bystander });
             }
+            // The others find in time that only this one is well again, and it before them.
+            "service-left" if self.aim.transition() == "gate open" => {
+                let at = match self.aim.refusal() {
+                    "unread" => 12_500,
+                    "just_woke" => self.at - 500,
+                    _ => self.at + 5_500,
+                };
+                self.add(at, 7_000, Fault::ServiceLeft { service: 0, only: self.region });
+            }
             // Whom the others do not hear does not keep them from agreeing.
             "bad-push" if dice.below(4) > 0 => {
                 self.add(begins, lasts, Fault::BadPush { region: bystander });
                 self.add(begins - 100, lasts + 200, Fault::Isolated { region: bystander });
             }
             kind @ ("api-outage" | "api-slow") => {
-                let (first, times) = if self.aim.transition() == UNKNOWN {
-                    (self.at - 1_700, 3)
-                } else {
-                    (self.at - 5_500, 14)
+                let (first, times) = match self.aim.transition() {
+                    UNKNOWN => (self.at - 1_700, 3),
+                    // Whoever is down can be left before.
+                    _ if gate && self.aim.refusal() == "no_evidence" => (self.at, 14),
+                    _ => (self.at - 5_500, 14),
                 };
                 for nth in 0..times {
                     let fault = super::generate::of_kind(kind, self.cast, dice);
