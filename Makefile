@@ -23,7 +23,7 @@ demo: setup-demo ## Build, then watch regions die and come back (ARGS='--seed 7 
 SEEDS ?= 100000
 sim-full: setup-demo ## 100,000 random worlds in virtual time, and what they have tried: every fault x transition x refusal
 	$(CARGO) build --locked --release
-	target/release/proxima simulate --seeds $(SEEDS) --resume target/sim-full.json --coverage 100 --aimed 100
+	target/release/proxima simulate --seeds $(SEEDS) --resume target/sim-full.json --coverage 100 --aimed 200
 
 build: setup-demo ## Build the binary: target/debug/proxima
 	$(CARGO) build --locked
