@@ -291,7 +291,8 @@ impl Round<'_> {
             // The others have found it meanwhile.
             "verdict isolated" if dice.below(2) == 0 => (self.at + 4_000, self.at + 6_500, 1),
             // The service has come back meanwhile.
-            "service probation" | "service healthy" | "vote up" => (self.at + 6_500, self.at + 9_500, all),
+            "service probation" | "vote up" => (self.at + 6_500, self.at + 9_500, all),
+            "service healthy" => (self.at + 9_500, self.at + 12_500, all),
             _ => (7_500, 11_000, all),
         };
         let ends = dice.between(from, to).as_millis() as u64;
@@ -332,6 +333,17 @@ impl Round<'_> {
         }
     }
 
+    /// Shortly before the round's region is well again, where that is the transition.
+    fn comes_back(&self) -> Option<u64> {
+        match (self.aim.transition(), self.aim.refusal()) {
+            ("gate open", "unread") => Some(12_500),
+            ("gate open", "just_woke") => Some(self.at - 500),
+            ("gate open" | "service probation" | "vote up", _) => Some(self.at + 5_500),
+            ("service healthy", _) => Some(self.at + 9_500),
+            _ => None,
+        }
+    }
+
     /// The fault itself: over the whole of it, around the moment, or again and again, where nothing would be known
     /// otherwise.
     fn fault(&mut self, dice: &mut Dice) {
@@ -349,23 +361,20 @@ impl Round<'_> {
                 (self.at + 500, 12_000)
             }
             0 => (500, 19_000),
+            _ if self.aim.transition() == "service healthy" => (self.at + 8_000, 8_000),
             _ if gate => (self.at - 2_000, 12_000),
             _ => (self.at - 2_000, 8_000),
         };
+        // The others find in time that only this one is well again, and it before them.
+        let left = self.comes_back().filter(|_| self.aim.fault() == "service-left");
+        if let Some(at) = left {
+            return self.add(at, 7_000, Fault::ServiceLeft { service: 0, only: self.region });
+        }
         match self.aim.fault() {
             "isolated" => self.add(begins, lasts, Fault::Isolated { region: bystander }),
             "split" => self.add(begins, lasts, Fault::Split { side: 1 << bystander }),
             "drain" if self.aim.transition() == UNKNOWN => {
                 self.add(begins, lasts, Fault::Drain { name: 0, region: bystander });
-            }
-            // The others find in time that only this one is well again, and it before them.
-            "service-left" if self.aim.transition() == "gate open" => {
-                let at = match self.aim.refusal() {
-                    "unread" => 12_500,
-                    "just_woke" => self.at - 500,
-                    _ => self.at + 5_500,
-                };
-                self.add(at, 7_000, Fault::ServiceLeft { service: 0, only: self.region });
             }
             // Whom the others do not hear does not keep them from agreeing.
             "bad-push" if dice.below(4) > 0 => {
