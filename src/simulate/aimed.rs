@@ -318,6 +318,8 @@ impl Round<'_> {
     fn unread(&mut self, entry: usize, dice: &mut Dice) {
         let (region, other) = (self.region, self.other(0));
         if self.aim.transition().starts_with("gate") {
+            // Nothing is called for any more once a region that was not left is well again, but for this.
+            self.add(800, 0, Fault::HandEdit { name: 0, entry, to: other });
             self.everywhere(2_500, 16_000, |region| Fault::ApiDown { region });
         } else if dice.below(2) == 0 {
             self.add(500, 17_000, Fault::ServiceDown { region: other, service: 0 });
