@@ -1,14 +1,14 @@
 //! A real kube-apiserver and etcd of one test's own, ended with it.
 
 use crate::run_support::authority::Authority;
-use crate::run_support::{Folder, eventually};
+use crate::run_support::{Folder, eventually, loopback};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -57,11 +57,6 @@ pub enum Signal {
     Continue,
 }
 
-/// Free when it was asked for.
-pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Cluster {
     pub async fn start() -> Option<Self> {
         Self::start_with(&[]).await
@@ -85,13 +80,14 @@ impl Cluster {
     /// etcd runs, the API does not.
     fn stopped(arguments: &[&str]) -> Option<Self> {
         let (assets, folder) = (assets()?, Folder::new());
-        Authority::new().sign(&folder, "api", "127.0.0.1");
+        // Its own address: what others listen at, or connect from, may be any free port of 127.0.0.1.
+        let ip = IpAddr::from(loopback());
+        Authority::new().sign(&folder, "api", &ip.to_string());
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         folder.write("sa.key", &key.serialize_pem());
         folder.write("sa.pub", &key.public_key_pem());
         folder.write("tokens.csv", &format!("{TOKEN},admin,admin,\"system:masters\"\n"));
-        let (client, peer) = (free_port(), free_port());
-        let (etcd_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let (etcd_url, peer_url) = (format!("http://{ip}:2379"), format!("http://{ip}:2380"));
         let data = folder.path().join("etcd");
         let etcd = Command::new(assets.join("etcd"))
             .args(["--unsafe-no-fsync", "--data-dir"])
@@ -105,7 +101,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let (address, api) = (free_port(), Mutex::new(None));
+        let (address, api) = (SocketAddr::new(ip, 6443), Mutex::new(None));
         let minor = minor(&assets);
         Some(Self { folder, assets, address, etcd_url, etcd, api, arguments, minor })
     }
@@ -116,7 +112,7 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(file("api.log")).unwrap();
         let api = Command::new(self.assets.join("kube-apiserver"))
             .arg(format!("--etcd-servers={}", self.etcd_url))
-            .arg("--bind-address=127.0.0.1")
+            .arg(format!("--bind-address={}", self.address.ip()))
             .arg(format!("--secure-port={}", self.address.port()))
             .arg(format!("--tls-cert-file={}", file("api.pem")))
             .arg(format!("--tls-private-key-file={}", file("api.key")))
@@ -149,9 +145,9 @@ impl Cluster {
         panic!("the API server does not start:\n{}", &log[log.len().saturating_sub(4000)..]);
     }
 
-    /// Where the API listens, at 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.address.port()
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn signal_api(&self, signal: &Signal) {

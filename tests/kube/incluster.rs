@@ -59,8 +59,8 @@ impl Account {
             };
         }
         command
-            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-            .env("KUBERNETES_SERVICE_PORT", cluster.port().to_string());
+            .env("KUBERNETES_SERVICE_HOST", cluster.address().ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", cluster.address().port().to_string());
         command
     }
 }

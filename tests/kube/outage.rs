@@ -1,6 +1,6 @@
 //! The API server is killed, hangs, forgets, or is not there yet.
 
-use crate::cluster::{Cluster, Signal, free_port, until};
+use crate::cluster::{Cluster, Signal, until};
 use crate::load::Load;
 use crate::run_support::authority::Authority;
 use crate::run_support::{Edge, Folder, Service, get, loopback};
@@ -254,7 +254,7 @@ async fn a_kubeconfig_that_comes_later_is_found() {
     assert!(edge.log().contains("later.json"), "it names the file:\n{}", edge.log());
     // First one for a server that is not there, then the right one.
     let text = std::fs::read_to_string(cluster.admin()).unwrap();
-    let nowhere = json!(format!("https://{}", free_port()));
+    let nowhere = json!(format!("https://{}:6443", loopback()));
     let mut wrong: serde_json::Value = serde_json::from_str(&text).unwrap();
     wrong["clusters"][0]["cluster"]["server"] = nowhere;
     folder.write("later.json", &wrong.to_string());
