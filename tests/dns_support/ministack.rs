@@ -1,12 +1,16 @@
 //! ministack, an AWS stand-in that knows part of Route 53's rules, as a process.
 
+use own_address::loopback;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
+
+#[path = "../run_support/own_address.rs"]
+mod own_address;
 
 /// A running ministack; it ends with this value.
 pub struct Ministack {
@@ -21,7 +25,7 @@ impl Ministack {
     /// `None`, said aloud, where there is none; a failure under `PROXIMA_REQUIRE_TOOLS=1`.
     pub async fn start(settings: &[(&str, &str)]) -> Option<Self> {
         let program = program()?;
-        Self::run(|| Command::new(&program), settings).await
+        Some(Self::run(|| Command::new(&program), settings).await)
     }
 
     /// The same by `tests/aws/stand_in.py`, which judges policies by Route 53's own condition keys, too, and writes a
@@ -35,30 +39,26 @@ impl Ministack {
             command.arg("-B").arg(&script).env("PROXIMA_CALLS", calls);
             command
         };
-        Self::run(command, settings).await
+        Some(Self::run(command, settings).await)
     }
 
-    async fn run(command: impl Fn() -> Command, settings: &[(&str, &str)]) -> Option<Self> {
-        // Its port may be taken between the look and the start: then it ends, and another is tried.
-        for _ in 0..5 {
-            let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            let process = command()
-                .envs(settings.iter().copied())
-                .env("BIND_HOST", "127.0.0.1")
-                .env("GATEWAY_PORT", address.port().to_string())
-                .env_remove("AWS_ACCESS_KEY_ID")
-                .env_remove("AWS_SECRET_ACCESS_KEY")
-                .env_remove("AWS_SESSION_TOKEN")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap();
-            if let Some(process) = ready(address, process).await {
-                return Some(Self { address, _process: process });
-            }
-        }
-        panic!("ministack does not start");
+    async fn run(command: impl Fn() -> Command, settings: &[(&str, &str)]) -> Self {
+        // Not at a free port of 127.0.0.1, which others may take until it listens. (Edges that have the same address
+        // listen at other ports.)
+        let address = SocketAddr::from((loopback(), 4566));
+        let process = command()
+            .envs(settings.iter().copied())
+            .env("BIND_HOST", address.ip().to_string())
+            .env("GATEWAY_PORT", address.port().to_string())
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY")
+            .env_remove("AWS_SESSION_TOKEN")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { address, _process: ready(address, process).await }
     }
 }
 
@@ -74,15 +74,14 @@ fn program() -> Option<PathBuf> {
     None
 }
 
-/// The process once it listens; `None` when it ended first.
-async fn ready(address: SocketAddr, mut process: Child) -> Option<Child> {
+/// The process once it listens.
+async fn ready(address: SocketAddr, mut process: Child) -> Child {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
-        if process.try_wait().unwrap().is_some() {
-            return None;
-        }
+        let ended = process.try_wait().unwrap();
+        assert!(ended.is_none(), "ministack ends: {ended:?}");
         if TcpStream::connect(address).await.is_ok() {
-            return Some(process);
+            return process;
         }
         sleep(Duration::from_millis(50)).await;
     }

@@ -4,8 +4,10 @@
 pub mod authority;
 pub mod client;
 pub mod nginx;
+mod own_address;
 pub mod tls;
 
+pub use own_address::loopback;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -335,14 +337,6 @@ fn answer(
     let held = gate.0.lock().ok()?;
     drop(gate.1.wait_while(held, |held| *held).ok()?);
     stream.write_all(&SLOW_WHOLE.as_bytes()[SLOW_HALF.len()..]).ok()
-}
-
-/// A loopback address that no other test of this or another process uses.
-pub fn loopback() -> std::net::Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let next = u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 200 + 2).unwrap();
-    std::net::Ipv4Addr::new(127, 64 + high % 64, low, next)
 }
 
 /// A program on PATH or unpacked by `make test`; `None`, said aloud, where there
