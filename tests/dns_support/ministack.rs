@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+#[allow(clippy::duplicate_mod)] // Some suites have `run_support`, too.
 #[path = "../run_support/own_address.rs"]
 mod own_address;
 

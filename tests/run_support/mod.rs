@@ -1,9 +1,10 @@
 //! `proxima run` as a process, a service whose answers the test holds back, and a plain client.
-#![allow(dead_code)] // Each test file uses its part.
+#![allow(dead_code, unused_imports)] // Each test file uses its part.
 
 pub mod authority;
 pub mod client;
 pub mod nginx;
+#[allow(clippy::duplicate_mod)] // Some suites have `ministack`, too.
 mod own_address;
 pub mod tls;
 
