@@ -1,7 +1,7 @@
 //! A real nginx; killed when dropped.
 
-use super::{Folder, eventually, tool};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use super::{Folder, eventually, loopback, tool};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
 
 pub struct Nginx {
@@ -13,7 +13,7 @@ impl Nginx {
     /// `listen`: what follows the address; `server`: what its server does. `None`: no nginx here.
     pub fn start(folder: &Folder, listen: &str, server: &str) -> Option<Self> {
         let program = tool("nginx")?;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((loopback(), 8090));
         let text = format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {{}}
              http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
