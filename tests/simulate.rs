@@ -194,6 +194,14 @@ fn a_sweep_goes_on_where_it_was_ended_and_fails_where_too_little_was_seen() {
     assert!(told.contains("goes on with seed 9"), "{told}");
     assert!(told.contains("100% 4 of 4 seeds"), "{told}");
     assert!(out.contains("0 of ") && out.contains("combinations were seen 1000000 times"), "{out}");
+    // What was played by another build is not lost.
+    let kept = fs::read_to_string(state).unwrap();
+    let mut others: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    others["of"] = 1.into();
+    fs::write(state, others.to_string()).unwrap();
+    let told = sweep("1", &[]).stderr;
+    assert!(String::from_utf8_lossy(&told).contains("begins anew, and keeps it as"));
+    assert_eq!(fs::read_to_string(Path::new(state).with_extension("old")).unwrap(), others.to_string());
     // Hours are not played before it shows that they cannot be kept.
     let output = proxima(&["--seeds", "100000", "--resume", "no-such-folder/state.json"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");

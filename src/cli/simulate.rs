@@ -272,7 +272,15 @@ fn begin(arguments: &Arguments) -> Result<Progress, Stop> {
             Ok(kept)
         }
         Ok(_) => {
-            eprintln!("{}: of another build or scenario; begins anew", path.display());
+            // Hours of playing may be in it.
+            let aside = path.with_extension("old");
+            fs::rename(path, &aside)
+                .map_err(|error| Stop::Because(format!("{}: {error}", aside.display())))?;
+            eprintln!(
+                "{}: of another build or scenario; begins anew, and keeps it as {}",
+                path.display(),
+                aside.display()
+            );
             Ok(fresh)
         }
         Err(error) => Err(Stop::Because(format!("{}: {error}; remove it to begin anew", path.display()))),
